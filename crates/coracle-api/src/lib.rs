@@ -1,0 +1,1 @@
+//! Our own wire: types, OpenAPI and a typed client.

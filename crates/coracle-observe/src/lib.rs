@@ -1,0 +1,1 @@
+//! What happened: logs, the last calls, metrics.

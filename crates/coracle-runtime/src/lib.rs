@@ -1,0 +1,1 @@
+//! Sandboxes: what runs code, and what code may touch.

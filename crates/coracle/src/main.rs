@@ -1,0 +1,3 @@
+//! Coracle: serverless functions made simple, in one binary.
+
+fn main() {}
