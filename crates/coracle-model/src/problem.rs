@@ -1,0 +1,213 @@
+//! What went wrong, whose fault it is, and what to do next.
+//! Every error that a person or a program sees is a [`Problem`]; its code stands in the table here, and has a page in `docs/errors/`.
+
+use std::fmt;
+
+/// Whose fault a problem is. Retries read the owner, not the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The code that was deployed.
+    Guest,
+    /// Coracle, or the machine it runs on.
+    Host,
+    /// Whoever asked: a limit, a right, a wrong name, a wrong input.
+    Caller,
+}
+
+impl Owner {
+    /// The owner in a word, as metrics show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::Host => "host",
+            Self::Caller => "caller",
+        }
+    }
+}
+
+/// A kind of problem.
+#[derive(Debug)]
+pub struct Code {
+    /// Its name, as in `x-coracle-error` and `coracle explain NAME`.
+    pub name: &'static str,
+    /// The HTTP status it is answered with.
+    pub status: u16,
+    /// Whose fault it is.
+    pub owner: Owner,
+    /// What it is, in one line.
+    pub title: &'static str,
+    /// Its page of `docs/errors/`, in Markdown.
+    pub page: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident = $text:literal $status:literal $owner:ident $title:literal;)*) => {
+        /// Every kind of problem, by name.
+        pub mod code {
+            use super::{Code, Owner};
+            $(
+                #[doc = $title]
+                pub static $name: Code = Code {
+                    name: $text,
+                    status: $status,
+                    owner: Owner::$owner,
+                    title: $title,
+                    page: include_str!(concat!("../../../docs/errors/", $text, ".md")),
+                };
+            )*
+        }
+
+        /// All kinds of problems, in the order of their page.
+        pub static CODES: &[&Code] = &[$(&code::$name),*];
+    };
+}
+
+codes! {
+    // Finding what was asked for.
+    FUNCTION_NOT_FOUND = "function-not-found" 404 Caller "there is no function of this name";
+    ROUTE_NOT_FOUND = "route-not-found" 404 Caller "no function answers this path";
+    NAMESPACE_NOT_FOUND = "namespace-not-found" 404 Caller "there is no namespace of this name";
+    APP_NOT_FOUND = "app-not-found" 404 Caller "there is no app of this name";
+    REVISION_NOT_FOUND = "revision-not-found" 404 Caller "the function has no revision of this number";
+    SECRET_NOT_FOUND = "secret-not-found" 404 Caller "there is no secret of this name";
+    TOKEN_NOT_FOUND = "token-not-found" 404 Caller "there is no token of this name";
+    CALL_NOT_FOUND = "call-not-found" 404 Caller "this call is not among the last ones";
+    // Asking in the right way.
+    BAD_REQUEST = "bad-request" 400 Caller "the request could not be understood";
+    METHOD_NOT_ALLOWED = "method-not-allowed" 405 Caller "this path does not take this method";
+    INVALID_NAME = "invalid-name" 400 Caller "a name has a character or a length that is not allowed";
+    UNAUTHENTICATED = "unauthenticated" 401 Caller "a token is needed, and none that is valid came";
+    FORBIDDEN = "forbidden" 403 Caller "the token does not reach this far";
+    CONFLICT = "conflict" 409 Caller "somebody else changed this in the meantime";
+    REQUEST_TOO_LARGE = "request-too-large" 413 Caller "the body of the request is over its bound";
+    REQUEST_TIMEOUT = "request-timeout" 408 Caller "the body of the request did not come in time";
+    CLIENT_GONE = "client-gone" 499 Caller "the client went away before the answer was complete";
+    // Too much at once.
+    FUNCTION_BUSY = "function-busy" 429 Caller "the function has as many calls in flight and waiting as it may";
+    SERVER_BUSY = "server-busy" 503 Host "the server runs as many instances as it may";
+    SERVER_STOPPING = "server-stopping" 503 Host "the server is about to stop and takes no new calls";
+    // What the guest did.
+    GUEST_TRAPPED = "guest-trapped" 502 Guest "the function crashed";
+    GUEST_EXITED = "guest-exited" 502 Guest "the function ended with an exit code that says it failed";
+    GUEST_NO_RESPONSE = "guest-no-response" 502 Guest "the function returned without a response";
+    GUEST_INVALID_RESPONSE = "guest-invalid-response" 502 Guest "the function's response is not valid HTTP";
+    GUEST_OUT_OF_MEMORY = "guest-out-of-memory" 502 Guest "the function needed more memory than it may have";
+    GUEST_TIMEOUT = "guest-timeout" 504 Guest "the function did not respond in time";
+    GUEST_STREAM_TIMEOUT = "guest-stream-timeout" 504 Guest "the body of the response paused for too long";
+    RESPONSE_TOO_LARGE = "response-too-large" 502 Guest "the body of the response is over its bound";
+    OUTBOUND_DENIED = "outbound-denied" 403 Guest "the function tried to reach a host that it was not granted";
+    // Deploying.
+    INVALID_WASM = "invalid-wasm" 422 Caller "the file is not valid WebAssembly";
+    PRECOMPILED_WASM = "precompiled-wasm" 422 Caller "compiled code is never taken from outside";
+    UNSUPPORTED_CONTRACT = "unsupported-contract" 422 Caller "the code exports nothing that Coracle can call";
+    UNKNOWN_IMPORT = "unknown-import" 422 Caller "the code imports something that nothing provides";
+    COMPILE_FAILED = "compile-failed" 422 Caller "the code could not be compiled";
+    COMPILE_LIMIT = "compile-limit" 422 Caller "compiling the code needs more memory or time than it may have";
+    INVALID_SETTINGS = "invalid-settings" 422 Caller "a setting has a value that it cannot have";
+    ROUTE_TAKEN = "route-taken" 409 Caller "another function answers this route";
+    MISSING_SECRET = "missing-secret" 422 Caller "the function names a secret that does not exist";
+    NAMESPACE_NOT_EMPTY = "namespace-not-empty" 409 Caller "the namespace still has functions or secrets";
+    ALREADY_EXISTS = "already-exists" 409 Caller "something of this name exists";
+    LIMIT_REACHED = "limit-reached" 422 Caller "there are as many of these as there may be";
+    // The machine.
+    DISK_FULL = "disk-full" 507 Host "the disk is full";
+    STORE_UNAVAILABLE = "store-unavailable" 503 Host "the database does not answer";
+    ARTIFACT_DAMAGED = "artifact-damaged" 500 Host "the function's code is missing or damaged on disk";
+    INTERNAL = "internal" 500 Host "Coracle itself failed";
+    // The command line.
+    INVALID_MANIFEST = "invalid-manifest" 400 Caller "coracle.toml could not be understood";
+    BUILD_FAILED = "build-failed" 400 Caller "the build command failed";
+    SERVER_UNREACHABLE = "server-unreachable" 503 Caller "no Coracle server answers there";
+    DATA_LOCKED = "data-locked" 409 Caller "another server uses this data directory";
+    DATA_UNUSABLE = "data-unusable" 500 Host "the data directory cannot be used";
+    ADDRESS_IN_USE = "address-in-use" 409 Caller "another program listens on this address";
+}
+
+/// What went wrong: the kind, this case of it, and what to do next.
+#[derive(Clone)]
+pub struct Problem {
+    /// The kind.
+    pub code: &'static Code,
+    /// What failed, on what: lower case, without a full stop.
+    pub message: String,
+    /// What to do next, if more can be said than the page of the code does.
+    pub hint: Option<String>,
+    /// After how many seconds asking again may help.
+    pub retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    /// A problem of this kind.
+    pub fn new(code: &'static Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None, retry_after_s: None }
+    }
+
+    /// The same, with what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same, with the time after which asking again may help.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// The kind of this name.
+    pub fn code_named(name: &str) -> Option<&'static Code> {
+        CODES.iter().copied().find(|code| code.name == name)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.name, self.message)
+    }
+}
+
+impl PartialEq for Code {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_name_of_its_own_a_page_and_a_fitting_status() {
+        for (index, code) in CODES.iter().enumerate() {
+            assert!(CODES[..index].iter().all(|other| other.name != code.name), "{} twice", code.name);
+            assert!(code.page.starts_with(&format!("# {}", code.name)), "{}", code.name);
+            assert!(code.page.contains("## What to do"), "{}", code.name);
+            let is_server_error = code.status >= 500;
+            assert!(
+                code.owner != Owner::Guest || is_server_error || code == &&code::OUTBOUND_DENIED,
+                "{}",
+                code.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_page_belongs_to_a_code() {
+        let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors")).unwrap();
+        for page in pages {
+            let file = page.unwrap().file_name().into_string().unwrap();
+            let name = file.strip_suffix(".md").unwrap();
+            assert!(name == "README" || Problem::code_named(name).is_some(), "{file} explains no code");
+        }
+    }
+}
