@@ -1,0 +1,258 @@
+//! Artifacts: bytes in files that are named by their SHA-256, each there whole or not at all.
+//! Written at deploy by the catalog, read by the runtime; synchronous, so that callers choose the blocking thread.
+
+use std::fs::{DirEntry, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use coracle_model::Digest;
+use sha2::{Digest as _, Sha256};
+
+use crate::durable::{self, PARTIAL_SUFFIX, Partial};
+
+/// How much is read at once to compute a digest.
+const HASH_CHUNK_BYTES: usize = 64 << 10;
+
+/// A directory of artifacts. A clone means the same directory.
+///
+/// Only one process may write to it, which the lock of the [`DataDir`](crate::DataDir) sees to.
+#[derive(Debug, Clone)]
+pub struct Artifacts(Arc<Room>);
+
+#[derive(Debug)]
+struct Room {
+    dir: PathBuf,
+    leftovers: usize,
+    // Read by a backup while it copies, written by a removal: what the copied database names must still be there.
+    kept: RwLock<()>,
+}
+
+impl Artifacts {
+    /// Opens the directory, creating it with mode 0700 if it is absent, and removes what a crash left unfinished.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Full`] or [`ArtifactError::File`].
+    pub fn open(dir: &Path) -> Result<Self, ArtifactError> {
+        durable::create_dir(dir).map_err(|source| failed("create", dir, source))?;
+        let mut leftovers = 0;
+        for file in files(dir)? {
+            if file.file_name().as_encoded_bytes().ends_with(PARTIAL_SUFFIX.as_bytes()) {
+                std::fs::remove_file(file.path()).map_err(|source| failed("remove", &file.path(), source))?;
+                leftovers += 1;
+            }
+        }
+        Ok(Self(Arc::new(Room { dir: dir.to_owned(), leftovers, kept: RwLock::new(()) })))
+    }
+
+    /// How many unfinished files of an earlier process were removed when this was opened.
+    #[must_use]
+    pub fn leftovers(&self) -> usize {
+        self.0.leftovers
+    }
+
+    /// Starts a new artifact of at most this many bytes.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Full`] or [`ArtifactError::File`].
+    pub fn writer(&self, bytes_max: u64) -> Result<ArtifactWriter, ArtifactError> {
+        let dir = &self.0.dir;
+        let partial = Partial::beside(&dir.join("artifact"))
+            .map_err(|source| failed("create a file in", dir, source))?;
+        let file = File::options().write(true).open(partial.path());
+        let file = file.map_err(|source| failed("open", partial.path(), source))?;
+        Ok(ArtifactWriter {
+            artifacts: self.clone(),
+            file: Some(file),
+            partial,
+            hash: Sha256::new(),
+            bytes: 0,
+            bytes_max,
+        })
+    }
+
+    /// Opens an artifact for reading, without a look at its bytes: [`verify`](Self::verify) does that.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Missing`] or [`ArtifactError::File`].
+    pub fn open_file(&self, digest: &Digest) -> Result<File, ArtifactError> {
+        let path = self.path(digest);
+        File::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => ArtifactError::Missing { digest: *digest },
+            _ => failed("open", &path, source),
+        })
+    }
+
+    /// Reads an artifact into memory, and checks that its bytes are the ones it is named by.
+    ///
+    /// # Errors
+    /// As for [`verify`](Self::verify).
+    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, ArtifactError> {
+        let mut bytes = Vec::new();
+        let read = self.open_file(digest)?.read_to_end(&mut bytes);
+        read.map_err(|source| failed("read", &self.path(digest), source))?;
+        self.check(digest, &Digest::from_bytes(Sha256::digest(&bytes).into()))?;
+        Ok(bytes)
+    }
+
+    /// Checks that an artifact's bytes are the ones it is named by. If not, the file is moved aside as `*.corrupt`.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Corrupt`], [`ArtifactError::Missing`] or [`ArtifactError::File`].
+    pub fn verify(&self, digest: &Digest) -> Result<(), ArtifactError> {
+        let mut file = self.open_file(digest)?;
+        let (mut hash, mut chunk) = (Sha256::new(), vec![0; HASH_CHUNK_BYTES]);
+        loop {
+            match file.read(&mut chunk) {
+                Ok(0) => return self.check(digest, &Digest::from_bytes(hash.finalize().into())),
+                Ok(length) => hash.update(&chunk[..length]),
+                Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(failed("read", &self.path(digest), source)),
+            }
+        }
+    }
+
+    /// The digests of all artifacts, in order.
+    ///
+    /// # Errors
+    /// [`ArtifactError::File`].
+    pub fn list(&self) -> Result<Vec<Digest>, ArtifactError> {
+        let digest = |file: DirEntry| file.file_name().to_str()?.parse().ok();
+        let mut digests: Vec<Digest> = files(&self.0.dir)?.into_iter().filter_map(digest).collect();
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
+    /// Removes an artifact; says whether it was there. Waits for a backup that is under way.
+    /// A crash soon afterwards may bring the artifact back.
+    ///
+    /// # Errors
+    /// [`ArtifactError::File`].
+    pub fn remove(&self, digest: &Digest) -> Result<bool, ArtifactError> {
+        let _alone = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path(digest);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(failed("remove", &path, source)),
+        }
+    }
+
+    /// Nothing is removed while the guard lives.
+    pub(crate) fn keep(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.kept.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves an artifact aside whose bytes turned out to have another digest.
+    pub(crate) fn check(&self, digest: &Digest, found: &Digest) -> Result<(), ArtifactError> {
+        if digest == found {
+            return Ok(());
+        }
+        let (path, moved_to) = (self.path(digest), self.0.dir.join(format!("{digest}.corrupt")));
+        std::fs::rename(&path, &moved_to).map_err(|source| failed("move aside", &path, source))?;
+        Err(ArtifactError::Corrupt { digest: *digest, moved_to })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.0.dir.join(digest.to_string())
+    }
+}
+
+/// An artifact in the making. Dropped without [`finish`](Self::finish), it leaves nothing behind.
+#[derive(Debug)]
+pub struct ArtifactWriter {
+    artifacts: Artifacts,
+    // `None` after a write that failed, whose bytes may be there in part.
+    file: Option<File>,
+    partial: Partial,
+    hash: Sha256,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl ArtifactWriter {
+    /// Adds bytes. After an error every further call fails: start again.
+    ///
+    /// # Errors
+    /// [`ArtifactError::TooLarge`], [`ArtifactError::Full`] or [`ArtifactError::File`].
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ArtifactError> {
+        let mut file = self.take_file()?;
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        if self.bytes > self.bytes_max {
+            return Err(ArtifactError::TooLarge { bytes_max: self.bytes_max });
+        }
+        file.write_all(bytes).map_err(|source| failed("write", self.partial.path(), source))?;
+        self.hash.update(bytes);
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Makes the artifact durable under its digest. The same bytes written twice are one file.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Full`] or [`ArtifactError::File`].
+    pub fn finish(mut self) -> Result<Digest, ArtifactError> {
+        let file = self.take_file()?;
+        file.sync_all().map_err(|source| failed("sync", self.partial.path(), source))?;
+        let digest = Digest::from_bytes(self.hash.finalize().into());
+        // Also when the name is taken: should the older file be damaged, this one mends it.
+        let path = self.artifacts.path(&digest);
+        self.partial.rename(&path).map_err(|source| failed("name", &path, source))?;
+        Ok(digest)
+    }
+
+    fn take_file(&mut self) -> Result<File, ArtifactError> {
+        let gone = || failed("write", self.partial.path(), io::Error::other("an earlier write failed"));
+        self.file.take().ok_or_else(gone)
+    }
+}
+
+/// An artifact that was not written or not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The disk is full; nothing was kept.
+    #[error("the disk of the artifacts is full")]
+    Full,
+    /// It has more bytes than the caller allowed.
+    #[error("the artifact has more than {bytes_max} bytes")]
+    TooLarge {
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// There is no such artifact.
+    #[error("there is no artifact {digest}")]
+    Missing {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// Its bytes are not the ones it is named by; it counts as missing from now on.
+    #[error("artifact {digest} is corrupt, its file was moved to {}", moved_to.display())]
+    Corrupt {
+        /// Its digest.
+        digest: Digest,
+        /// Where the damaged file is now.
+        moved_to: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> ArtifactError {
+    if durable::is_full(&source) {
+        return ArtifactError::Full;
+    }
+    ArtifactError::File { action, path: path.to_owned(), source }
+}
+
+fn files(dir: &Path) -> Result<Vec<DirEntry>, ArtifactError> {
+    let files = std::fs::read_dir(dir).and_then(|files| files.collect());
+    files.map_err(|source| failed("list", dir, source))
+}

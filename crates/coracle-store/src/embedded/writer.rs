@@ -1,0 +1,193 @@
+//! The one thread that writes: it takes every batch that waits, commits them as one transaction, and answers all.
+//! Started by [`Embedded::open`](super::Embedded::open), ended when the last sender of commits is gone.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{is_full, schema};
+use crate::batch::{Action, Operation};
+use crate::watch::Hub;
+use crate::{BATCH_BYTES_MAX, Batch, Cause, Change, CommitError, Committed, Entry};
+
+/// The most batches in one transaction.
+const GROUP_BATCHES_MAX: usize = 256;
+/// A group that has this many bytes takes no further batch.
+const GROUP_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
+/// A batch and whom to tell.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) batch: Batch,
+    pub(super) answer: oneshot::Sender<Result<Committed, CommitError>>,
+}
+
+pub(super) struct Writer {
+    // `None` after an error that left the connection in doubt, until the next group opens a new one.
+    connection: Option<Connection>,
+    path: PathBuf,
+    hub: Arc<Hub>,
+    pending: mpsc::Receiver<Pending>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        path: PathBuf,
+        hub: Arc<Hub>,
+        pending: mpsc::Receiver<Pending>,
+    ) -> Self {
+        Self { connection: Some(connection), path, hub, pending }
+    }
+
+    pub(super) fn run(mut self) {
+        while let Some(first) = self.pending.blocking_recv() {
+            let group = self.gather(first);
+            self.commit(group);
+        }
+    }
+
+    /// The first batch and those that wait behind it: while one group is synced, the next one gathers.
+    fn gather(&mut self, first: Pending) -> Vec<Pending> {
+        let mut bytes = first.batch.bytes();
+        let mut group = vec![first];
+        while group.len() < GROUP_BATCHES_MAX && bytes < GROUP_BYTES_MAX {
+            let Ok(next) = self.pending.try_recv() else { break };
+            bytes += next.batch.bytes();
+            group.push(next);
+        }
+        group
+    }
+
+    fn commit(&mut self, group: Vec<Pending>) {
+        match self.try_commit(&group) {
+            Ok(verdicts) => {
+                // Watchers first: whoever is answered may rely on the change being on its way to them.
+                for (_, changes) in verdicts.iter().flatten() {
+                    self.hub.publish(changes);
+                }
+                for (pending, verdict) in group.into_iter().zip(verdicts) {
+                    answer(pending, verdict.map(|(committed, _)| committed));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, batches = group.len(), "a group of commits failed");
+                self.recover(&error);
+                let error = commit_error(error);
+                for pending in group {
+                    answer(pending, Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// One transaction for all. The verdicts are true only if the whole function succeeds.
+    fn try_commit(&mut self, group: &[Pending]) -> rusqlite::Result<Vec<Verdict>> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(schema::open_writer(&self.path)?),
+        };
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Read anew each time: after a failed commit nobody knows whether the last one counted.
+        let before = transaction
+            .query_row("SELECT revision FROM head", [], |row| row.get::<_, i64>(0))?
+            .cast_unsigned();
+        let mut revision = before;
+        let mut verdicts = Vec::with_capacity(group.len());
+        for pending in group {
+            verdicts.push(match conflict(&transaction, &pending.batch)? {
+                Some(conflict) => Err(conflict),
+                None => {
+                    revision += 1;
+                    Ok((Committed { revision }, apply(&transaction, &pending.batch, revision)?))
+                }
+            });
+        }
+        if revision > before {
+            transaction.prepare_cached("UPDATE head SET revision = ?1")?.execute([revision.cast_signed()])?;
+        }
+        transaction.commit()?;
+        Ok(verdicts)
+    }
+
+    /// Leaves a connection that the next group can trust, whatever the failure was.
+    fn recover(&mut self, error: &rusqlite::Error) {
+        let Some(connection) = &self.connection else { return };
+        if !connection.is_autocommit() {
+            // The rollback failed too. A connection that is still inside a transaction would add the next group to it.
+            self.connection = None;
+            return;
+        }
+        if is_full(error) {
+            // Give the log's room back, so that somebody can still remove things. A full disk may refuse this as well.
+            let emptied =
+                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+            tracing::debug!(?emptied, "moved the log into the database, because the disk is full");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Also when the thread panics: a reader that waits for changes must not wait forever.
+        self.hub.close();
+    }
+}
+
+type Verdict = Result<(Committed, Vec<Change>), CommitError>;
+
+/// The first condition of a batch that does not hold. All are looked at before anything is written, so that a batch
+/// that conflicts leaves nothing behind in the transaction it shares: no savepoint is needed.
+fn conflict(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<Option<CommitError>> {
+    let mut statement = transaction.prepare_cached("SELECT revision FROM entry WHERE key = ?1")?;
+    for Operation { key, condition, .. } in batch.operations() {
+        let found = statement.query_row([key.as_str()], |row| row.get::<_, i64>(0)).optional()?;
+        let found = found.map(i64::cast_unsigned);
+        if !condition.holds(found) {
+            return Ok(Some(CommitError::Conflict { key: key.clone(), found }));
+        }
+    }
+    Ok(None)
+}
+
+/// Writes what a batch says, and returns what it changed.
+fn apply(transaction: &Transaction<'_>, batch: &Batch, revision: u64) -> rusqlite::Result<Vec<Change>> {
+    let mut changes = Vec::with_capacity(batch.operations().len());
+    for Operation { key, action, .. } in batch.operations() {
+        match action {
+            Action::Put(value) => {
+                transaction
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO entry (key, value, revision) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute((key.as_str(), value.as_ref(), revision.cast_signed()))?;
+                changes
+                    .push(Change::Put { key: key.clone(), entry: Entry { value: value.clone(), revision } });
+            }
+            Action::Delete => {
+                let removed = transaction
+                    .prepare_cached("DELETE FROM entry WHERE key = ?1")?
+                    .execute([key.as_str()])?;
+                if removed > 0 {
+                    changes.push(Change::Delete { key: key.clone(), revision });
+                }
+            }
+            Action::Require => {}
+        }
+    }
+    Ok(changes)
+}
+
+fn answer(pending: Pending, result: Result<Committed, CommitError>) {
+    let _ = pending.answer.send(result); // The caller stopped waiting; what it asked for stands all the same.
+}
+
+fn commit_error(error: rusqlite::Error) -> CommitError {
+    if is_full(&error) {
+        return CommitError::Full;
+    }
+    let cause: Cause = Arc::new(error);
+    CommitError::Unavailable(cause)
+}

@@ -1,0 +1,99 @@
+//! A database that fails on purpose, around any other: the way to see what the code above does with a failed write.
+//! Used by the conformance suite and by the tests of everything that keeps state.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::{Batch, BoxFuture, Cause, CommitError, Committed, Database, Entry, Key, ReadError, Scan, Watch};
+
+/// Wraps a database and fails as told; without a [`Fault`] it only counts.
+#[derive(Debug)]
+pub struct Faulty<D> {
+    inner: D,
+    fault: Mutex<Option<Fault>>,
+    commits: AtomicU64,
+}
+
+/// Which commits fail. They are counted from 1, from the making of the [`Faulty`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The n-th commit fails and is not applied.
+    Before(u64),
+    /// The n-th commit is applied, and then reported as failed: the answer was lost.
+    After(u64),
+    /// The store goes down at the n-th commit: it and all later ones fail, are not applied, and from then on reads
+    /// fail too.
+    Down(u64),
+}
+
+impl<D> Faulty<D> {
+    /// Wraps a database; nothing fails until [`set`](Self::set) says so.
+    pub fn new(inner: D) -> Self {
+        Self { inner, fault: Mutex::new(None), commits: AtomicU64::new(0) }
+    }
+
+    /// Replaces the fault; `None` heals.
+    pub fn set(&self, fault: Option<Fault>) {
+        *self.fault() = fault;
+    }
+
+    /// How many commits were asked for so far, failed ones included.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::SeqCst)
+    }
+
+    fn fault(&self) -> MutexGuard<'_, Option<Fault>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_up(&self) -> Result<(), ReadError> {
+        match *self.fault() {
+            Some(Fault::Down(from)) if self.commits() >= from => Err(ReadError::Unavailable(injected())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<D: Database> Database for Faulty<D> {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
+        let fault = *self.fault();
+        Box::pin(async move {
+            match fault {
+                Some(Fault::Before(n)) if number == n => Err(CommitError::Unavailable(injected())),
+                Some(Fault::Down(from)) if number >= from => Err(CommitError::Unavailable(injected())),
+                Some(Fault::After(n)) if number == n => {
+                    self.inner.commit(batch).await?;
+                    Err(CommitError::Unavailable(injected()))
+                }
+                _ => self.inner.commit(batch).await,
+            }
+        })
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Entry>, ReadError>> {
+        Box::pin(async move {
+            self.check_up()?;
+            self.inner.get(key).await
+        })
+    }
+
+    fn scan(&self, scan: Scan) -> BoxFuture<'_, Result<Vec<(Key, Entry)>, ReadError>> {
+        Box::pin(async move {
+            self.check_up()?;
+            self.inner.scan(scan).await
+        })
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        self.inner.watch(prefix)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a fault was injected here")]
+struct Injected;
+
+fn injected() -> Cause {
+    Arc::new(Injected)
+}
