@@ -8,6 +8,7 @@
 mod artifacts;
 mod backup;
 mod batch;
+pub mod conformance;
 mod data_dir;
 mod database;
 mod durable;

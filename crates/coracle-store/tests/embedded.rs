@@ -1,0 +1,150 @@
+//! The embedded database against the conformance suite, and what it promises beyond it.
+//! Each test has a directory of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use coracle_store::{
+    Batch, CommitError, Condition, Database, Embedded, Key, OpenError, ReadError, conformance, read_all,
+};
+use rusqlite::Connection;
+use tempfile::{TempDir, tempdir};
+
+fn fresh() -> (TempDir, Arc<Embedded>) {
+    let dir = tempdir().expect("a temporary directory");
+    let database = Embedded::open(&dir.path().join("coracle.db")).expect("a new database");
+    (dir, Arc::new(database))
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).expect("a key of the test")
+}
+
+#[tokio::test]
+async fn a_batch_happens_under_its_conditions_alone() {
+    conformance::conditions(&fresh().1).await;
+}
+
+#[tokio::test]
+async fn a_batch_happens_wholly_or_not_at_all() {
+    conformance::atomicity(&fresh().1).await;
+}
+
+#[tokio::test]
+async fn what_breaks_a_bound_is_refused() {
+    conformance::bounds(&fresh().1).await;
+}
+
+#[tokio::test]
+async fn scans_are_in_order_and_pages_join() {
+    conformance::scans(&fresh().1).await;
+}
+
+#[tokio::test]
+async fn a_watch_tells_every_change_or_says_that_it_lags() {
+    conformance::watches(&fresh().1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_writers_on_one_condition_exactly_one_wins() {
+    conformance::contention(fresh().1).await;
+}
+
+#[tokio::test]
+async fn whichever_commit_fails_nothing_acknowledged_is_lost() {
+    let dir = tempdir().unwrap();
+    let open = async |name: &str| {
+        let database = Embedded::open(&dir.path().join(name)).expect("a database that opens again");
+        Arc::new(database) as Arc<dyn Database>
+    };
+    conformance::failed_writes(open).await;
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_when_it_is_opened_again() {
+    let (dir, database) = fresh();
+    let first = database.commit(Batch::new().put(key("a"), "1", Condition::Any)).await.unwrap();
+    let removed = database.commit(Batch::new().delete(key("a"), Condition::Any)).await.unwrap();
+    drop(database);
+    let path = dir.path().join("coracle.db");
+    assert!(!dir.path().join("coracle.db-wal").exists(), "a clean close leaves one file");
+    let database = Embedded::open(&path).unwrap();
+    assert_eq!(database.get(&key("a")).await.unwrap(), None);
+    let second = database.commit(Batch::new().put(key("a"), "2", Condition::Absent)).await.unwrap();
+    assert!(first.revision < removed.revision && removed.revision < second.revision, "revisions go on");
+}
+
+#[tokio::test]
+async fn a_closed_database_refuses_and_its_watches_end() {
+    let (_dir, database) = fresh();
+    let mut watch = database.watch("");
+    database.commit(Batch::new().put(key("a"), "1", Condition::Any)).await.unwrap();
+    database.close();
+    database.close();
+    assert!(watch.next().await.is_some(), "what happened before is still told");
+    assert_eq!(watch.next().await, None);
+    assert_eq!(database.watch("").next().await, None);
+    let refused = database.commit(Batch::new().put(key("a"), "2", Condition::Any)).await;
+    assert!(matches!(refused, Err(CommitError::Unavailable(_))));
+    assert!(matches!(database.get(&key("a")).await, Err(ReadError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_inside_sqlite_fails_its_group_alone() {
+    let (dir, database) = fresh();
+    let other = Connection::open(dir.path().join("coracle.db")).unwrap();
+    other
+        .execute_batch("CREATE TRIGGER fail BEFORE INSERT ON entry WHEN NEW.key = 'bad' BEGIN SELECT RAISE(ROLLBACK, 'no'); END")
+        .unwrap();
+    let put = |name| database.commit(Batch::new().put(key(name), "", Condition::Any));
+    assert!(matches!(put("bad").await, Err(CommitError::Unavailable(_))));
+    put("good").await.expect("the connection is sound afterwards");
+    let found = read_all(&*database, "").await.unwrap();
+    assert_eq!(found.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["good"]);
+}
+
+#[test]
+fn a_newer_schema_is_refused_with_both_versions() {
+    let (dir, database) = fresh();
+    drop(database);
+    let path = dir.path().join("coracle.db");
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    let refused = Embedded::open(&path).unwrap_err();
+    assert!(matches!(refused, OpenError::Newer { found: 7, known: 1, .. }));
+    let said = refused.to_string();
+    assert!(said.contains("version 7") && said.contains("up to 1"), "{said}");
+}
+
+#[test]
+fn a_file_of_something_else_is_refused_and_left_alone() {
+    let dir = tempdir().unwrap();
+    let refused = |path: &Path| {
+        let before = std::fs::read(path).unwrap();
+        assert!(matches!(Embedded::open(path), Err(OpenError::Foreign { .. })), "{}", path.display());
+        assert_eq!(std::fs::read(path).unwrap(), before);
+    };
+    let text = dir.path().join("notes.txt");
+    std::fs::write(&text, "not a database, whatever its name says\n".repeat(100)).unwrap();
+    refused(&text);
+    let other = dir.path().join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE bookmark (url TEXT)").unwrap();
+    refused(&other);
+}
+
+#[tokio::test]
+async fn damage_is_noticed_after_an_unclean_end() {
+    let (dir, database) = fresh();
+    for number in 0..200 {
+        let batch = Batch::new().put(key(&format!("a/{number}")), vec![7; 500], Condition::Any);
+        database.commit(batch).await.unwrap();
+    }
+    drop(database);
+    let path = dir.path().join("coracle.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    // A log that was left behind says that nobody closed the file.
+    std::fs::write(dir.path().join("coracle.db-wal"), [0; 32]).unwrap();
+    assert!(matches!(Embedded::open(&path), Err(OpenError::Damaged { .. })));
+}
