@@ -256,3 +256,123 @@ fn files(dir: &Path) -> Result<Vec<DirEntry>, ArtifactError> {
     let files = std::fs::read_dir(dir).and_then(|files| files.collect());
     files.map_err(|source| failed("list", dir, source))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::{TempDir, tempdir};
+
+    use super::*;
+
+    fn fresh() -> (TempDir, Artifacts) {
+        let dir = tempdir().unwrap();
+        let artifacts = Artifacts::open(&dir.path().join("artifacts")).unwrap();
+        (dir, artifacts)
+    }
+
+    fn put(artifacts: &Artifacts, parts: &[&[u8]]) -> Digest {
+        let mut writer = artifacts.writer(100).unwrap();
+        parts.iter().for_each(|part| writer.write(part).unwrap());
+        writer.finish().unwrap()
+    }
+
+    fn file_names(artifacts: &Artifacts) -> Vec<String> {
+        let mut names: Vec<String> = files(&artifacts.0.dir)
+            .unwrap()
+            .into_iter()
+            .map(|file| file.file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_artifact_is_named_by_the_sha256_of_its_bytes() {
+        let (_dir, artifacts) = fresh();
+        let digest = put(&artifacts, &[b"a", b"", b"bc"]);
+        // The first test vector of FIPS 180-2.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(digest.to_string(), abc);
+        assert_eq!(artifacts.read(&digest).unwrap(), b"abc");
+        artifacts.verify(&digest).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&artifacts.0.dir), mode(&artifacts.path(&digest))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn the_same_bytes_twice_are_one_file() {
+        let (_dir, artifacts) = fresh();
+        let (first, second) = (put(&artifacts, &[b"same"]), put(&artifacts, &[b"sa", b"me"]));
+        assert_eq!(first, second);
+        assert_eq!(file_names(&artifacts), [first.to_string()]);
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_or_writes_too_much_leaves_nothing() {
+        let (_dir, artifacts) = fresh();
+        let mut dropped = artifacts.writer(100).unwrap();
+        dropped.write(b"half").unwrap();
+        assert_eq!(
+            (file_names(&artifacts).len(), artifacts.list().unwrap().len()),
+            (1, 0),
+            "it is not there yet"
+        );
+        drop(dropped);
+        let mut large = artifacts.writer(4).unwrap();
+        large.write(b"1234").unwrap();
+        assert!(matches!(large.write(b"5"), Err(ArtifactError::TooLarge { bytes_max: 4 })));
+        assert!(large.write(b"").is_err() && large.finish().is_err(), "what failed once stays failed");
+        assert!(file_names(&artifacts).is_empty());
+    }
+
+    #[test]
+    fn what_a_crash_left_unfinished_is_removed_and_counted() {
+        let (dir, artifacts) = fresh();
+        let whole = put(&artifacts, &[b"whole"]);
+        for _ in 0..2 {
+            // A crash runs no destructors.
+            std::mem::forget(artifacts.writer(100).unwrap());
+        }
+        assert_eq!((artifacts.leftovers(), file_names(&artifacts).len()), (0, 3));
+        let artifacts = Artifacts::open(&dir.path().join("artifacts")).unwrap();
+        assert_eq!(artifacts.leftovers(), 2);
+        assert_eq!(file_names(&artifacts), [whole.to_string()]);
+    }
+
+    #[test]
+    fn damage_is_noticed_moved_aside_and_mended_by_the_same_bytes() {
+        let (_dir, artifacts) = fresh();
+        let checks: [fn(&Artifacts, &Digest) -> Result<(), ArtifactError>; 2] = [
+            |artifacts, digest| artifacts.verify(digest),
+            |artifacts, digest| artifacts.read(digest).map(drop),
+        ];
+        for check in checks {
+            let digest = put(&artifacts, &[b"sound"]);
+            std::fs::write(artifacts.path(&digest), b"sour").unwrap();
+            let Err(ArtifactError::Corrupt { moved_to, .. }) = check(&artifacts, &digest) else {
+                panic!("other bytes go unnoticed");
+            };
+            assert_eq!(std::fs::read(moved_to).unwrap(), b"sour");
+            assert!(matches!(check(&artifacts, &digest), Err(ArtifactError::Missing { .. })));
+            assert!(artifacts.list().unwrap().is_empty());
+            assert_eq!(put(&artifacts, &[b"sound"]), digest);
+            check(&artifacts, &digest).unwrap();
+            std::fs::write(artifacts.path(&digest), b"sour").unwrap();
+            put(&artifacts, &[b"sound"]);
+            check(&artifacts, &digest).expect("a second writing mends also what nobody has noticed");
+            artifacts.remove(&digest).unwrap();
+        }
+    }
+
+    #[test]
+    fn artifacts_are_listed_in_order_and_removed_once() {
+        let (_dir, artifacts) = fresh();
+        let mut digests: Vec<Digest> = (0..5).map(|n| put(&artifacts, &[&[n]])).collect();
+        digests.sort();
+        assert_eq!(artifacts.list().unwrap(), digests);
+        assert!(artifacts.remove(&digests[0]).unwrap());
+        assert!(!artifacts.remove(&digests[0]).unwrap());
+        assert_eq!(artifacts.list().unwrap(), digests[1..]);
+    }
+}

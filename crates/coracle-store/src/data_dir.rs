@@ -166,3 +166,52 @@ pub(crate) fn is_empty(dir: &Path) -> Result<bool, DataDirError> {
 fn failed(action: &'static str, path: &Path, source: io::Error) -> DataDirError {
     DataDirError::File { action, path: path.to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+
+    #[test]
+    fn a_new_data_directory_is_for_its_owner_alone() {
+        let outer = tempdir().unwrap();
+        let dir = DataDir::open(&outer.path().join("a/b")).unwrap();
+        for path in [dir.root().to_owned(), dir.artifacts(), dir.cache(), dir.logs(), outer.path().join("a")]
+        {
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_second_owner_is_refused_with_the_first_ones_pid() {
+        let outer = tempdir().unwrap();
+        let first = DataDir::open(outer.path()).unwrap();
+        let refused = DataDir::open(outer.path()).unwrap_err();
+        let pid = std::process::id();
+        assert!(matches!(refused, DataDirError::Locked { pid: Some(found), .. } if found == pid));
+        assert!(refused.to_string().contains(&format!("in use by process {pid}:")), "{refused}");
+        drop(first);
+        DataDir::open(outer.path()).expect("it is free again");
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_refused_and_left_alone() {
+        let outer = tempdir().unwrap();
+        std::fs::write(outer.path().join("letter.txt"), "dear").unwrap();
+        std::fs::set_permissions(outer.path(), Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(DataDir::open(outer.path()), Err(DataDirError::Foreign { .. })));
+        assert_eq!(std::fs::metadata(outer.path()).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(std::fs::read_dir(outer.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_restore_that_was_interrupted_is_not_taken_for_a_data_directory() {
+        let outer = tempdir().unwrap();
+        let dir = DataDir::open(outer.path()).unwrap();
+        std::fs::write(dir.marker(), "").unwrap();
+        drop(dir);
+        assert!(matches!(DataDir::open(outer.path()), Err(DataDirError::Interrupted { .. })));
+    }
+}
