@@ -1,1 +1,1 @@
-//! The one door to running code: resolve, admit, run, record.
+//! x

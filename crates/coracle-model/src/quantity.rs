@@ -56,7 +56,8 @@ impl FromStr for ByteSize {
 /// The largest binary unit that loses nothing.
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = BYTE_UNITS.iter().take(3).find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0);
+        let exact =
+            BYTE_UNITS.iter().take(3).find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
         match exact {
             Some((name, unit)) => f.pad(&format!("{}{name}", self.0 / unit)),
             None => f.pad(&format!("{}B", self.0)),

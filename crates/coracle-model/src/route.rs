@@ -33,12 +33,9 @@ enum Segment {
 pub struct RouteMatch {
     /// The values of its parameters, by name, as they stand in the path.
     pub params: Vec<(String, String)>,
-    /// How exact the fit is; of two routes that fit, the greater one wins.
-    pub rank: Rank,
+    /// How exact the fit is, a number a segment: 2 exact, 1 parameter. Of two routes that fit, the greater one wins.
+    pub rank: Vec<u8>,
 }
-
-/// Per segment: 2 exact, 1 parameter, and below all a rest.
-pub type Rank = Vec<u8>;
 
 impl Route {
     /// The pattern as it was written.

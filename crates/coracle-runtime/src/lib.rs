@@ -1,1 +1,14 @@
 //! Sandboxes: what runs code, and what code may touch.
+//! Invoke starts instances here and runs calls in them; the gateway asks here whether an upload can run at all.
+
+mod capabilities;
+mod host;
+mod identity;
+mod wasm;
+
+pub use host::{Host, Printed, Secret, Stream};
+pub use identity::random_bits;
+pub use wasm::{
+    Answer, Bounds, Ended, Instance, Plan, Prepared, Running, Runtime, Status, Unavailable, Work,
+    compile_worker,
+};

@@ -1,0 +1,313 @@
+//! `invoke.call`: one call, from its name to its outcome.
+//! Arguments go down and results come up: nothing below knows who called.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use coracle_catalog::Catalog;
+use coracle_model::{Call, FunctionRef, Outcome, Problem, Revision, code};
+use coracle_observe::Observe;
+use coracle_runtime::{Answer, Ended, Instance, Running, Runtime, Work};
+use http::{HeaderName, HeaderValue, header};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::admit::{Admission, Place};
+use crate::pool::{AHEAD_MAX, Pool};
+use crate::record::{Recorder, Usage};
+use crate::room::{Room, Rooms};
+
+/// Runs calls; a cheap handle to share.
+#[derive(Debug, Clone)]
+pub struct Invoke(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    catalog: Catalog,
+    runtime: Runtime,
+    observe: Observe,
+    rooms: Rooms,
+    /// Instances of all functions together.
+    instances: Arc<Semaphore>,
+    /// Instances that were made ahead of demand, of all functions together.
+    ahead: Arc<Semaphore>,
+    in_flight: AtomicU64,
+    stopping: AtomicBool,
+    over: Notify,
+}
+
+/// How a server that stops left its calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopping {
+    /// Calls that were still in flight when the time was over.
+    pub left: u64,
+}
+
+/// The trace context of W3C, which guests pass on.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+impl Invoke {
+    /// The door to what the catalog names and the runtime runs.
+    ///
+    /// `instances` bounds the calls that run at once, of all functions together, and `ahead` the instances made ahead of demand.
+    pub fn new(catalog: Catalog, runtime: Runtime, observe: Observe, instances: u32, ahead: u32) -> Self {
+        Self(Arc::new(Inner {
+            catalog,
+            runtime,
+            observe,
+            rooms: Rooms::default(),
+            instances: Arc::new(Semaphore::new(instances as usize)),
+            ahead: Arc::new(Semaphore::new(ahead as usize)),
+            in_flight: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            over: Notify::new(),
+        }))
+    }
+
+    /// Runs a call: resolve, admit, run, record.
+    ///
+    /// Dropping the future ends the call, and its guest with it.
+    pub async fn call(&self, call: Call) -> Outcome {
+        let inner = &self.0;
+        if inner.stopping.load(Ordering::Relaxed) {
+            return Err(Box::new(stopping()));
+        }
+        let Some(revision) = inner.catalog.resolve(&call.function) else {
+            return Err(Box::new(self.not_found(&call.function)));
+        };
+        self.run(call, revision).await
+    }
+
+    /// Runs a call of a revision that is known already, as when a route named it.
+    pub async fn run(&self, mut call: Call, revision: Arc<Revision>) -> Outcome {
+        let inner = &self.0;
+        let begun = inner.observe.clock.instant();
+        let flight = Flight::begin(inner);
+        let room = inner.rooms.of(&revision, &inner.runtime, &inner.observe.metrics);
+        let mut recorder = Recorder::begin(
+            &inner.observe,
+            &room.metrics,
+            begun,
+            call.id.clone(),
+            call.function,
+            revision.number,
+            &call.request,
+        );
+        let limits = &revision.settings.limits;
+        if let Some(problem) = too_large(&call.request, limits.request_body_bytes) {
+            recorder.end(Some(&problem), Usage::default());
+            return Err(Box::new(problem));
+        }
+        if let Ok(value) = HeaderValue::try_from(call.trace.to_string()) {
+            call.request.headers_mut().insert(TRACEPARENT, value);
+        }
+        let deadline = begun + limits.timeout;
+        let admitted = admit(inner, &room, &revision, deadline).await;
+        recorder.admitted();
+        let held = match admitted {
+            Ok((place, permit)) => Held { _place: place, _permit: permit, _running: room.metrics.run(), _flight: flight },
+            Err(problem) => {
+                recorder.end(Some(&problem), Usage::default());
+                return Err(Box::new(problem));
+            }
+        };
+        let pool = room.pool(&revision, &inner.runtime);
+        let ready = pool.take();
+        let cold = ready.is_none() && !inner.runtime.is_mapped(&pool.plan);
+        let instance = match ready {
+            Some(instance) => instance,
+            None => match inner.runtime.start(&pool.plan, deadline.into()).await {
+                Ok(instance) => Box::new(instance),
+                Err(problem) => {
+                    recorder.end(Some(&problem), Usage::default());
+                    return Err(problem);
+                }
+            },
+        };
+        recorder.started(cold);
+        let work = Work { id: call.id, request: call.request, deadline: deadline.into() };
+        let Answer { reply, running } = Instance::serve(*instance, work).await;
+        if let Ok(reply) = &reply {
+            recorder.answered(reply.status().as_u16());
+        }
+        match running {
+            Running::Over(ended) => self.over(&pool, recorder, held, ended),
+            Running::Still(guest) => {
+                let invoke = self.clone();
+                tokio::spawn(async move {
+                    // A task that panicked has no usage to tell; its record says the client is gone.
+                    if let Ok(ended) = guest.await {
+                        invoke.over(&pool, recorder, held, ended);
+                    }
+                });
+            }
+        }
+        reply
+    }
+
+    /// Stops taking calls, and waits until those in flight are over, or the time is.
+    pub async fn drain(&self, at_most: Duration) -> Stopping {
+        let inner = &self.0;
+        inner.stopping.store(true, Ordering::SeqCst);
+        let all_over = async {
+            loop {
+                let over = inner.over.notified();
+                tokio::pin!(over);
+                over.as_mut().enable();
+                if inner.in_flight.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                over.await;
+            }
+        };
+        // Whether it was in time shows in the count.
+        let _ = tokio::time::timeout(at_most, all_over).await;
+        Stopping { left: inner.in_flight.load(Ordering::SeqCst) }
+    }
+
+    /// Calls in flight, of all functions.
+    pub fn in_flight(&self) -> u64 {
+        self.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Instances that wait for a call.
+    pub fn idle_instances(&self) -> usize {
+        self.0.rooms.all().iter().map(|room| room.current_pool().len()).sum()
+    }
+
+    /// Lets go of what a function has that is not current any more: it was deployed anew, removed, or its secrets changed.
+    pub fn changed(&self, function: &FunctionRef) {
+        let inner = &self.0;
+        let room = match inner.catalog.resolve(function) {
+            Some(_) => inner.rooms.get(function),
+            None => inner.rooms.close(function),
+        };
+        if let Some(room) = room {
+            drop(room.current_pool().drain());
+        }
+    }
+
+    fn over(&self, pool: &Arc<Pool>, recorder: Recorder, held: Held, ended: Ended) {
+        let Ended { problem, instance, memory_bytes, bytes_in, bytes_out } = ended;
+        recorder.end(problem.as_deref(), Usage { bytes_in, bytes_out, memory_bytes });
+        let spare = instance.and_then(|instance| pool.keep(instance));
+        drop(held);
+        drop(spare);
+        if pool.plan.revision().settings.reuse == 0 {
+            self.make_ahead(pool);
+        }
+    }
+
+    /// Makes the next instance while nobody waits for it.
+    fn make_ahead(&self, pool: &Arc<Pool>) {
+        if pool.len() >= AHEAD_MAX || pool.making.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (invoke, pool) = (self.clone(), Arc::clone(pool));
+        tokio::spawn(async move {
+            let begun = pool.begun.load(Ordering::Relaxed);
+            // The response goes out first, and whoever is ready to run comes before us.
+            tokio::task::yield_now().await;
+            let idle = pool.begun.load(Ordering::Relaxed) == begun;
+            if idle && let Ok(room) = Arc::clone(&invoke.0.ahead).try_acquire_owned() {
+                let timeout = pool.plan.revision().settings.limits.timeout;
+                let deadline = invoke.0.observe.clock.instant() + timeout;
+                if let Ok(instance) = invoke.0.runtime.start(&pool.plan, deadline.into()).await {
+                    drop(pool.keep(Box::new(instance)));
+                }
+                drop(room);
+            }
+            pool.making.store(false, Ordering::Relaxed);
+        });
+    }
+
+    fn not_found(&self, function: &FunctionRef) -> Problem {
+        Problem::new(&code::FUNCTION_NOT_FOUND, format!("there is no function `{}` in the namespace `{}`", function.name, function.namespace))
+            .hint("`coracle list` shows those that are deployed")
+    }
+}
+
+/// What a call holds while it is in flight.
+struct Held {
+    _place: Place,
+    _permit: OwnedSemaphorePermit,
+    _running: coracle_observe::metrics::Hold,
+    _flight: Flight,
+}
+
+/// One call in flight, so that a server that stops can wait for it.
+struct Flight(Arc<Inner>);
+
+impl Flight {
+    fn begin(inner: &Arc<Inner>) -> Self {
+        inner.in_flight.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.stopping.load(Ordering::SeqCst) {
+            self.0.over.notify_waiters();
+        }
+    }
+}
+
+/// A place among the function's calls, and one among the server's instances.
+async fn admit(
+    inner: &Inner,
+    room: &Arc<Room>,
+    revision: &Revision,
+    deadline: Instant,
+) -> Result<(Place, OwnedSemaphorePermit), Problem> {
+    let limits = &revision.settings.limits;
+    let place = match room.gate.enter(limits.concurrency, limits.waiting) {
+        Admission::Now(place) => place,
+        Admission::Later(place) => {
+            let _waiting = room.metrics.wait();
+            match tokio::time::timeout_at(deadline.into(), place).await {
+                Ok(Ok(place)) => place,
+                _ => return Err(busy(revision, &format!("waited {} for one", coracle_model::Span(limits.timeout)))),
+            }
+        }
+        Admission::Full => return Err(busy(revision, &format!("{} more wait", limits.waiting))),
+    };
+    let permit = match Arc::clone(&inner.instances).try_acquire_owned() {
+        Ok(permit) => permit,
+        Err(_) => {
+            let _waiting = room.metrics.wait();
+            let instances = Arc::clone(&inner.instances).acquire_owned();
+            match tokio::time::timeout_at(deadline.into(), instances).await {
+                Ok(Ok(permit)) => permit,
+                _ => return Err(server_busy()),
+            }
+        }
+    };
+    Ok((place, permit))
+}
+
+fn too_large(request: &http::Request<coracle_model::Body>, bytes_max: u64) -> Option<Problem> {
+    let promised: u64 = request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    (promised > bytes_max).then(|| {
+        let (promised, bytes_max) = (coracle_model::ByteSize(promised), coracle_model::ByteSize(bytes_max));
+        Problem::new(&code::REQUEST_TOO_LARGE, format!("the body of the request is {promised}, over {bytes_max}"))
+            .hint("set `request_body` of the function to allow more")
+    })
+}
+
+fn busy(revision: &Revision, how: &str) -> Problem {
+    let (function, limits) = (&revision.function, &revision.settings.limits);
+    Problem::new(&code::FUNCTION_BUSY, format!("`{function}` has {} calls in flight, and {how}", limits.concurrency))
+        .hint("try again later, or raise `concurrency` or `waiting` of the function")
+        .retry_after(1)
+}
+
+fn server_busy() -> Problem {
+    Problem::new(&code::SERVER_BUSY, "the server runs as many instances as it may")
+        .hint("try again later, or start the server with a greater `--instances`")
+        .retry_after(1)
+}
+
+fn stopping() -> Problem {
+    Problem::new(&code::SERVER_STOPPING, "the server is about to stop").hint("try again in a moment").retry_after(1)
+}

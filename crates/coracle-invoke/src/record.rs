@@ -1,0 +1,145 @@
+//! What is kept of a call: its numbers, and one record of how it went.
+//! A record is written once, however the call ends; one that is dropped was left by its client.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coracle_model::{CallId, FunctionRef, Owner, Problem, code};
+use coracle_observe::Observe;
+use coracle_observe::calls::{CallRecord, End};
+use coracle_observe::metrics::{Class, FunctionMetrics};
+use jiff::Timestamp;
+
+/// A call on its way, as it will be recorded.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    observe: Observe,
+    metrics: Arc<FunctionMetrics>,
+    begun: Instant,
+    /// `None` once it is written.
+    record: Option<CallRecord>,
+}
+
+impl Recorder {
+    pub(crate) fn begin(
+        observe: &Observe,
+        metrics: &Arc<FunctionMetrics>,
+        begun: Instant,
+        id: CallId,
+        function: FunctionRef,
+        revision: u32,
+        request: &http::Request<coracle_model::Body>,
+    ) -> Self {
+        // The time of day of the start is worked out at the end: one clock is read here, not two.
+        let record = CallRecord {
+            id,
+            function,
+            revision,
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            status: 0,
+            started: Timestamp::UNIX_EPOCH,
+            waited_us: 0,
+            started_us: 0,
+            run_us: 0,
+            total_us: 0,
+            cold: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            memory_peak_bytes: 0,
+            end: End::Ok,
+        };
+        Self { observe: observe.clone(), metrics: Arc::clone(metrics), begun, record: Some(record) }
+    }
+
+    /// The call was admitted.
+    pub(crate) fn admitted(&mut self) {
+        let now = self.elapsed_us();
+        if let Some(record) = &mut self.record {
+            record.waited_us = now;
+        }
+    }
+
+    /// An instance is ready for it.
+    pub(crate) fn started(&mut self, cold: bool) {
+        let now = self.elapsed_us();
+        if let Some(record) = &mut self.record {
+            record.started_us = now.saturating_sub(record.waited_us);
+            record.cold = cold;
+        }
+        if cold {
+            self.metrics.cold_starts.increment();
+        }
+    }
+
+    /// The head of its response went out.
+    pub(crate) fn answered(&mut self, status: u16) {
+        if let Some(record) = &mut self.record {
+            record.status = status;
+        }
+    }
+
+    /// The call is over.
+    pub(crate) fn end(mut self, problem: Option<&Problem>, usage: Usage) {
+        self.write(problem, usage);
+    }
+
+    fn write(&mut self, problem: Option<&Problem>, usage: Usage) {
+        let took = self.took();
+        let Some(mut record) = self.record.take() else { return };
+        self.metrics.ended(class_of(problem), took);
+        record.total_us = us(took);
+        record.run_us = record.total_us.saturating_sub(record.waited_us + record.started_us);
+        record.started = self.observe.clock.now().checked_sub(took).unwrap_or(Timestamp::UNIX_EPOCH);
+        record.bytes_in = usage.bytes_in;
+        record.bytes_out = usage.bytes_out;
+        record.memory_peak_bytes = usage.memory_bytes;
+        if let Some(problem) = problem {
+            if record.status == 0 {
+                record.status = problem.code.status;
+            }
+            record.end = End::Failed { code: Cow::Borrowed(problem.code.name), message: problem.message.clone() };
+        }
+        self.observe.calls.record(record);
+    }
+
+    fn took(&self) -> Duration {
+        self.observe.clock.instant().saturating_duration_since(self.begun)
+    }
+
+    fn elapsed_us(&self) -> u32 {
+        us(self.took())
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.record.is_some() {
+            let gone = Problem::new(&code::CLIENT_GONE, "the client went away");
+            self.write(Some(&gone), Usage::default());
+        }
+    }
+}
+
+/// What a call used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) memory_bytes: u64,
+}
+
+fn class_of(problem: Option<&Problem>) -> Class {
+    match problem.map(|problem| (problem.code.owner, problem.code)) {
+        None => Class::Ok,
+        Some((_, kind)) if *kind == code::CLIENT_GONE => Class::ClientGone,
+        Some((Owner::Guest, _)) => Class::Guest,
+        Some((Owner::Host, _)) => Class::Host,
+        Some((Owner::Caller, _)) => Class::Refused,
+    }
+}
+
+fn us(span: Duration) -> u32 {
+    u32::try_from(span.as_micros()).unwrap_or(u32::MAX)
+}

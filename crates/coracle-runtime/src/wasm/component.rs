@@ -1,0 +1,307 @@
+//! The contract of a component: `wasi:http/incoming-handler`, one request in, one response out.
+//! Called by `instance`; the 0.3 handler takes its place beside this file.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use bytes::Bytes;
+use coracle_model::{Body, Limits, Problem, Reply, code};
+use http::{Method, Response, header};
+use http_body::Body as _;
+use wasmtime::Store;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use crate::wasm::engine::Ticking;
+use crate::wasm::guest::{Guest, Plan};
+use crate::wasm::instance::{Answer, Ended, Instance, Kind, Running, Work, before};
+use crate::wasm::pump::{Exit, Guesting, Remains, pump};
+use crate::wasm::request_body::{RequestBody, Seen};
+use crate::wasm::response_body::{Progress, Streamed, Written, broken, take_written, too_large};
+use crate::wasm::trap::{self, Circumstances};
+
+/// An instantiated component.
+pub(super) struct Component {
+    store: Store<Guest>,
+    proxy: Proxy,
+}
+
+impl Component {
+    pub(super) async fn start(
+        plan: &Arc<Plan>,
+        pre: &ProxyPre<Guest>,
+        id: u64,
+    ) -> Result<Self, Box<Problem>> {
+        let mut store = Store::new(pre.engine(), Guest::new(plan, id));
+        store.limiter(|guest| &mut guest.limiter);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        match pre.instantiate_async(&mut store).await {
+            Ok(proxy) => Ok(Self { store, proxy }),
+            Err(error) => Err(Box::new(start_failed(plan, &store, &error))),
+        }
+    }
+
+    /// Whether its calls left nothing behind: no handle that the guest did not give back.
+    pub(super) fn is_clean(&self) -> bool {
+        self.store.data().is_clean()
+    }
+}
+
+/// Why an instance could not be started: the guest's own start, its memory, or our pool.
+fn start_failed(plan: &Plan, store: &Store<Guest>, error: &wasmtime::Error) -> Problem {
+    let guest = store.data();
+    if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
+        return Problem::new(&code::SERVER_BUSY, "the server runs as many instances as it may")
+            .hint("start it with a greater `--instances`")
+            .retry_after(1);
+    }
+    guest.output.flush();
+    guest.output.note(format!("failed to start: {error:?}"));
+    trap::problem(error, &circumstances(plan, guest))
+}
+
+fn circumstances<'a>(plan: &'a Plan, guest: &Guest) -> Circumstances<'a> {
+    Circumstances {
+        function: &plan.revision.function,
+        out_of_memory: guest.limiter.was_refused(),
+        memory_bytes_max: plan.revision.settings.limits.memory_bytes,
+        last_stderr: guest.output.last_stderr(),
+    }
+}
+
+/// What the guest gave for its response, once it did.
+type Slot = Arc<Mutex<Option<Result<Response<HyperOutgoingBody>, ErrorCode>>>>;
+
+/// Runs one call as far as the head of its response, and hands over the rest of it if the guest still runs.
+pub(super) async fn serve(mut instance: Instance, work: Work, ticking: Ticking) -> Answer {
+    let plan = Arc::clone(&instance.plan);
+    let limits = &plan.revision.settings.limits;
+    let method = work.request.method().clone();
+    let slot = Slot::default();
+    let seen = match hand_over(&mut instance, work.id, work.request, limits, &slot) {
+        Ok(seen) => seen,
+        Err(error) => {
+            let problem =
+                Problem::new(&code::BAD_REQUEST, format!("the request cannot be passed on: {error}"));
+            return refused(problem, 0, 0);
+        }
+    };
+    let (request, out) = seen.handles;
+    let seen = seen.seen;
+    let mut guest: Guesting = Box::pin(async move {
+        let Kind::Component(component) = &mut instance.kind else {
+            unreachable!("only components are served here")
+        };
+        let Component { store, proxy } = &mut **component;
+        store.set_epoch_deadline(1);
+        let result = proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await;
+        exit_of(instance, result)
+    });
+
+    // Driven here, in the connection's own task, until the head is known: most guests are done by then.
+    let taken = || slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let head = std::future::poll_fn(|cx| match guest.as_mut().poll(cx) {
+        Poll::Ready(exit) => Poll::Ready(Step::Over(exit)),
+        Poll::Pending => taken().map_or(Poll::Pending, |response| Poll::Ready(Step::Head(response))),
+    });
+    match before(work.deadline, head).await {
+        None => {
+            drop(guest);
+            let problem = trap::late(&plan, seen.as_deref());
+            trap::note(&plan, &problem);
+            refused(problem, read(seen.as_deref()), 0)
+        }
+        Some(Step::Over(exit)) => over(&plan, exit, taken(), seen.as_deref(), &method),
+        Some(Step::Head(Err(error))) => {
+            drop(guest);
+            let problem = trap::invalid_response(&plan.revision.function, &error.to_string());
+            refused(problem, read(seen.as_deref()), 0)
+        }
+        Some(Step::Head(Ok(response))) => stream(&plan, guest, response, seen, ticking),
+    }
+}
+
+enum Step {
+    Over(Exit),
+    Head(Result<Response<HyperOutgoingBody>, ErrorCode>),
+}
+
+/// The handles of a request in the guest's table.
+struct Handed {
+    handles: (
+        wasmtime::component::Resource<wasmtime_wasi_http::p2::types::HostIncomingRequest>,
+        wasmtime::component::Resource<wasmtime_wasi_http::p2::types::HostResponseOutparam>,
+    ),
+    seen: Option<Arc<Seen>>,
+}
+
+fn hand_over(
+    instance: &mut Instance,
+    id: coracle_model::CallId,
+    request: http::Request<Body>,
+    limits: &Limits,
+    slot: &Slot,
+) -> wasmtime::Result<Handed> {
+    let Kind::Component(component) = &mut instance.kind else {
+        unreachable!("only components are served here")
+    };
+    let guest = component.store.data_mut();
+    guest.output.serve(id);
+    let mut http = guest.http();
+    let scheme =
+        if request.uri().scheme() == Some(&http::uri::Scheme::HTTPS) { Scheme::Https } else { Scheme::Http };
+    let (head, body) = request.into_parts();
+    let (request, seen) = if body.is_end_stream() {
+        let request = http::Request::from_parts(head, http_body_util::Empty::<Bytes>::new());
+        (http.new_incoming_request(scheme, request)?, None)
+    } else {
+        let (body, seen) = RequestBody::new(body, limits.request_body_bytes, limits.stream_timeout);
+        (http.new_incoming_request(scheme, http::Request::from_parts(head, body))?, Some(seen))
+    };
+    let slot = Arc::clone(slot);
+    let out = http.new_response_outparam_from_callback(move |response| {
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(response);
+    })?;
+    Ok(Handed { handles: (request, out), seen })
+}
+
+/// A call whose guest is done already.
+fn over(
+    plan: &Plan,
+    exit: Exit,
+    response: Option<Result<Response<HyperOutgoingBody>, ErrorCode>>,
+    seen: Option<&Seen>,
+    method: &Method,
+) -> Answer {
+    let Exit { problem, memory_bytes, remains } = exit;
+    let function = &plan.revision.function;
+    let mut kept = remains.reusable(problem.is_none());
+    let answered = match (problem, response) {
+        (Some(problem), _) => Err(trap::blame(problem, plan, seen)),
+        (None, None) => Err(trap::blame(trap::no_response(function), plan, seen)),
+        (None, Some(Err(error))) => {
+            Err(trap::blame(trap::invalid_response(function, &error.to_string()), plan, seen))
+        }
+        (None, Some(Ok(response))) => {
+            let (head, body) = response.into_parts();
+            match take_written(body) {
+                Written::Whole(bytes) => Ok((head, bytes)),
+                Written::Broken => Err(broken()),
+                Written::Rest(body) => {
+                    // The guest left an end open that only its own end closes.
+                    drop(kept.take());
+                    match take_written(body) {
+                        Written::Whole(bytes) => Ok((head, bytes)),
+                        Written::Rest(body) => {
+                            return trailing(plan, Response::from_parts(head, body), seen, memory_bytes);
+                        }
+                        Written::Broken => Err(broken()),
+                    }
+                }
+            }
+        }
+    };
+    let answered = answered.and_then(|(head, bytes)| whole(plan, head, bytes, method));
+    let bytes_out = answered.as_ref().map_or(0, |(_, bytes)| *bytes);
+    match answered {
+        Ok((reply, _)) => {
+            let ended =
+                Ended { problem: None, instance: kept, memory_bytes, bytes_in: read(seen), bytes_out };
+            Answer { reply: Ok(reply), running: Running::Over(ended) }
+        }
+        Err(problem) => {
+            trap::note(plan, &problem);
+            refused(problem, read(seen), memory_bytes)
+        }
+    }
+}
+
+/// A response in one piece, if it keeps its own promises.
+fn whole(
+    plan: &Plan,
+    head: http::response::Parts,
+    bytes: Bytes,
+    method: &Method,
+) -> Result<(Reply, u64), Problem> {
+    let function = &plan.revision.function;
+    check_head(plan, &head)?;
+    let bytes_max = plan.revision.settings.limits.response_body_bytes;
+    let length = bytes.len() as u64;
+    if length > bytes_max {
+        return Err(too_large(bytes_max));
+    }
+    let promised =
+        head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let may_be_bare = *method == Method::HEAD || head.status == http::StatusCode::NOT_MODIFIED;
+    if promised.is_some_and(|promised| promised != length) && !(may_be_bare && length == 0) {
+        return Err(trap::invalid_response(function, "its body is not as long as its content-length says"));
+    }
+    Ok((Response::from_parts(head, Body::once(bytes)), length))
+}
+
+fn check_head(plan: &Plan, head: &http::response::Parts) -> Result<(), Problem> {
+    if head.status.is_informational() {
+        let reason = format!("{} is not the status of a final response", head.status.as_u16());
+        return Err(trap::invalid_response(&plan.revision.function, &reason));
+    }
+    Ok(())
+}
+
+/// A response with trailers, from a guest that is done: it streams out of what is buffered.
+fn trailing(
+    plan: &Plan,
+    response: Response<HyperOutgoingBody>,
+    seen: Option<&Seen>,
+    memory_bytes: u64,
+) -> Answer {
+    let bytes_max = plan.revision.settings.limits.response_body_bytes;
+    let reply = response.map(|body| Streamed::body(body, Arc::default(), bytes_max));
+    let ended = Ended { problem: None, instance: None, memory_bytes, bytes_in: read(seen), bytes_out: 0 };
+    Answer { reply: Ok(reply), running: Running::Over(ended) }
+}
+
+/// Hands the guest to a task of its own, and its body to the reader.
+fn stream(
+    plan: &Arc<Plan>,
+    guest: Guesting,
+    response: Response<HyperOutgoingBody>,
+    seen: Option<Arc<Seen>>,
+    ticking: Ticking,
+) -> Answer {
+    let (head, body) = response.into_parts();
+    if let Err(problem) = check_head(plan, &head) {
+        return refused(problem, read(seen.as_deref()), 0);
+    }
+    let limits = &plan.revision.settings.limits;
+    let progress = Arc::<Progress>::default();
+    let body = Streamed::body(body, Arc::clone(&progress), limits.response_body_bytes);
+    let pump = pump(Arc::clone(plan), guest, progress, seen, ticking);
+    Answer { reply: Ok(Response::from_parts(head, body)), running: Running::Still(tokio::spawn(pump)) }
+}
+
+/// What the guest's end means, and what is left of it.
+fn exit_of(instance: Instance, result: wasmtime::Result<()>) -> Exit {
+    let Kind::Component(component) = &instance.kind else { unreachable!("only components are served here") };
+    let guest = component.store.data();
+    guest.output.flush();
+    let memory_bytes = guest.limiter.peak();
+    let problem = result.err().map(|error| {
+        guest.output.note(format!("{error:?}"));
+        trap::problem(&error, &circumstances(&instance.plan, guest))
+    });
+    Exit { problem, memory_bytes, remains: Remains::Instance(Box::new(instance)) }
+}
+
+fn read(seen: Option<&Seen>) -> u64 {
+    seen.map_or(0, Seen::bytes)
+}
+
+pub(super) fn refused(problem: Problem, bytes_in: u64, memory_bytes: u64) -> Answer {
+    let problem = Box::new(problem);
+    let ended =
+        Ended { problem: Some(problem.clone()), instance: None, memory_bytes, bytes_in, bytes_out: 0 };
+    Answer { reply: Err(problem), running: Running::Over(ended) }
+}

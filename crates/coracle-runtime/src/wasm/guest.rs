@@ -1,0 +1,169 @@
+//! What belongs to one running guest, and what all guests of a revision share.
+//! `instance` makes a [`Guest`] of a [`Plan`]; the WASI crates reach their state through it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coracle_model::{Clock, Outbound, Revision, Settings};
+use coracle_observe::log_rate::{RateLimit, Verdict};
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::sockets::SocketAddrUse;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::capabilities::outbound::Egress;
+use crate::host::{Host, Stream};
+use crate::wasm::limiter::Limiter;
+use crate::wasm::output::Output;
+
+/// Handles that a guest may hold at once: bodies, headers, streams.
+const RESOURCES_MAX: usize = 10_000;
+
+/// The headers of one message, in memory, in bytes; about 1,000 short ones.
+const HEADER_BYTES_MAX: usize = 128 << 10;
+
+/// Random bytes that a guest may ask for at once.
+const RANDOM_BYTES_MAX: u64 = 1 << 20;
+
+/// What all instances of a revision share.
+pub struct Plan {
+    pub(super) revision: Arc<Revision>,
+    pub(super) host: Arc<dyn Host>,
+    pub(super) bucket: Arc<LogBucket>,
+    pub(super) grants: Arc<[Outbound]>,
+}
+
+impl Plan {
+    pub(super) fn new(revision: Arc<Revision>, host: Arc<dyn Host>, clock: Arc<dyn Clock>) -> Self {
+        let settings = &revision.settings;
+        let bucket = Arc::new(LogBucket::new(settings.limits.log_bytes_per_second, clock));
+        let grants = settings.outbound.clone().into();
+        Self { revision, host, bucket, grants }
+    }
+
+    /// The revision that is run.
+    pub fn revision(&self) -> &Arc<Revision> {
+        &self.revision
+    }
+
+    pub(super) fn output(&self, instance: u64) -> Output {
+        let Revision { function, number, .. } = &*self.revision;
+        Output::new(Arc::clone(&self.host), Arc::clone(&self.bucket), function.clone(), *number, instance)
+    }
+
+    /// A context that holds the environment that was set, the secrets that were granted, and nothing else.
+    pub(super) fn context(&self, output: &Output) -> WasiCtxBuilder {
+        let Settings { env, secrets, .. } = &self.revision.settings;
+        let mut context = WasiCtxBuilder::new();
+        for (name, value) in env {
+            context.env(name, value);
+        }
+        for name in secrets {
+            match self.host.secret(&self.revision.function.namespace, name) {
+                Some(value) => {
+                    context.env(Settings::variable_of(name), value.reveal());
+                }
+                None => output
+                    .note(format!("the secret `{name}` does not exist any more: its variable is not set")),
+            }
+        }
+        context.max_random_size(RANDOM_BYTES_MAX).allow_udp(false).allow_ip_name_lookup(false);
+        if !self.grants.is_empty() {
+            let egress = Egress::new(Arc::clone(&self.grants), output.clone());
+            context.socket_addr_check(move |address: SocketAddr, purpose| {
+                let allowed = matches!(purpose, SocketAddrUse::TcpConnect) && egress.may_connect(address);
+                Box::pin(async move { allowed })
+            });
+        }
+        context
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+/// The state of one guest.
+pub(super) struct Guest {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    egress: Egress,
+    pub(super) limiter: Limiter,
+    pub(super) output: Output,
+}
+
+impl Guest {
+    /// A guest that prints to its function's log.
+    pub(super) fn new(plan: &Plan, instance: u64) -> Self {
+        let output = plan.output(instance);
+        let mut context = plan.context(&output);
+        context.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
+        Self::with(plan, context, output)
+    }
+
+    pub(super) fn with(plan: &Plan, mut context: WasiCtxBuilder, output: Output) -> Self {
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HEADER_BYTES_MAX);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        Self {
+            wasi: context.build(),
+            http,
+            table,
+            egress: Egress::new(Arc::clone(&plan.grants), output.clone()),
+            limiter: Limiter::new(plan.revision.settings.limits.memory_bytes),
+            output,
+        }
+    }
+
+    /// Whether a call left nothing behind: no handle that it did not give back.
+    pub(super) fn is_clean(&self) -> bool {
+        self.table.is_empty()
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.egress, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// What a revision may print, over all its instances.
+#[derive(Debug)]
+pub(super) struct LogBucket {
+    clock: Arc<dyn Clock>,
+    bytes_per_second: u64,
+    // Std mutex: held for a few additions, never over an await.
+    rate: Mutex<RateLimit>,
+}
+
+impl LogBucket {
+    fn new(bytes_per_second: u64, clock: Arc<dyn Clock>) -> Self {
+        // A second's worth may come at once: a stack trace is a burst.
+        let rate = Mutex::new(RateLimit::new(bytes_per_second, bytes_per_second));
+        Self { clock, bytes_per_second, rate }
+    }
+
+    /// Takes the room for a line; without it, the first line that is dropped comes with a note to log.
+    pub(super) fn take(&self, bytes: usize) -> Result<(), Option<String>> {
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        match rate.take(bytes as u64, self.clock.instant()) {
+            Verdict::Pass => Ok(()),
+            Verdict::Drop { first: false } => Err(None),
+            Verdict::Drop { first: true } => Err(Some(format!(
+                "more than {} bytes a second were printed: lines are dropped until it is less; set `log_rate` to keep more",
+                self.bytes_per_second
+            ))),
+        }
+    }
+}

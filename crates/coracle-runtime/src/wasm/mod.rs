@@ -1,0 +1,27 @@
+//! WebAssembly: components and commands, from bytes to a running instance.
+//!
+//! `inspect` says what code is and needs, `compile` makes machine code of it in a process of its own,
+//! `code_cache` keeps that on disk, `loaded` maps it on first use, `instance` runs it, `component` and `stdio` speak with it.
+
+mod code_cache;
+mod compile;
+mod component;
+mod engine;
+mod guest;
+mod inspect;
+mod instance;
+mod limiter;
+mod loaded;
+mod output;
+mod pump;
+mod request_body;
+mod response_body;
+mod runtime;
+mod stdio;
+mod trap;
+
+pub use compile::compile_worker;
+pub use guest::Plan;
+pub use instance::{Answer, Ended, Instance, Running, Work};
+pub(crate) use output::Output;
+pub use runtime::{Bounds, Prepared, Runtime, Status, Unavailable};

@@ -1,0 +1,139 @@
+//! Runs a guest beyond the head of its response, while its body is read.
+//! Both contracts hand their guests over to it; it ends them when their reader goes or nothing moves.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use coracle_model::{Limits, Problem, code};
+use tokio::time::{Instant, timeout};
+use wasmtime::Store;
+
+use crate::wasm::engine::Ticking;
+use crate::wasm::guest::{Guest, Plan};
+use crate::wasm::instance::{Ended, Instance};
+use crate::wasm::request_body::Seen;
+use crate::wasm::response_body::{Done, Progress, too_large};
+use crate::wasm::trap;
+
+/// A guest that runs, to its end.
+pub(super) type Guesting = Pin<Box<dyn Future<Output = Exit> + Send>>;
+
+/// How a guest ended.
+pub(super) struct Exit {
+    /// What went wrong, if anything did.
+    pub(super) problem: Option<Problem>,
+    pub(super) memory_bytes: u64,
+    /// What is left of it: its end of the body closes when this goes, which must be after its fault is told.
+    pub(super) remains: Remains,
+}
+
+/// What is left of a guest that ended.
+pub(super) enum Remains {
+    Instance(Box<Instance>),
+    Program {
+        #[expect(dead_code, reason = "held for its drop, which closes the guest's end of the body")]
+        store: Box<Store<Guest>>,
+    },
+}
+
+impl Remains {
+    /// The instance, if it may serve another call.
+    pub(super) fn reusable(self, ok: bool) -> Option<Box<Instance>> {
+        match self {
+            Self::Instance(instance) if ok && instance.may_serve_again() => Some(instance),
+            _ => None,
+        }
+    }
+}
+
+/// Runs a guest to its end while its body is read.
+pub(super) async fn pump(
+    plan: Arc<Plan>,
+    mut guest: Guesting,
+    progress: Arc<Progress>,
+    seen: Option<Arc<Seen>>,
+    _ticking: Ticking,
+) -> Ended {
+    let limits = &plan.revision.settings.limits;
+    let exit = drive(&plan, &mut guest, &progress, seen.as_deref()).await;
+    drop(guest);
+    let (memory_bytes, instance) = match exit {
+        None => (0, None),
+        Some(exit) => {
+            let ok = exit.problem.is_none();
+            if let Some(problem) = exit.problem {
+                progress.fail(trap::blame(problem, &plan, seen.as_deref()));
+            }
+            (exit.memory_bytes, exit.remains.reusable(ok))
+        }
+    };
+    let problem = read_out(&progress, limits).await;
+    if let Some(problem) = &problem {
+        trap::note(&plan, problem);
+    }
+    Ended {
+        problem: problem.map(Box::new),
+        instance,
+        memory_bytes,
+        bytes_in: seen.as_ref().map_or(0, |seen| seen.bytes()),
+        bytes_out: progress.bytes.load(Ordering::Relaxed),
+    }
+}
+
+/// Until the guest ends, its reader goes, or its body pauses for too long; the last two give nothing.
+async fn drive(plan: &Plan, guest: &mut Guesting, progress: &Progress, seen: Option<&Seen>) -> Option<Exit> {
+    let pause_max = plan.revision.settings.limits.stream_timeout;
+    let moved = || progress.bytes.load(Ordering::Relaxed) + seen.map_or(0, Seen::bytes);
+    let (mut last, mut since) = (moved(), Instant::now());
+    let mut look = std::pin::pin!(tokio::time::sleep(pace_of(pause_max)));
+    loop {
+        tokio::select! {
+            biased;
+            () = progress.wake.notified() => {
+                if matches!(progress.done(), Some(Done::Gone | Done::TooLarge)) {
+                    return None;
+                }
+            }
+            exit = &mut *guest => return Some(exit),
+            () = &mut look => {
+                let now = moved();
+                if now != last {
+                    (last, since) = (now, Instant::now());
+                } else if since.elapsed() >= pause_max {
+                    progress.fail(trap::paused(&plan.revision.function, pause_max));
+                    return None;
+                }
+                look.as_mut().reset(Instant::now() + pace_of(pause_max));
+            }
+        }
+    }
+}
+
+/// Until the reader has taken what is left, or is gone; gives what went wrong.
+async fn read_out(progress: &Progress, limits: &Limits) -> Option<Problem> {
+    let fault = || progress.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    loop {
+        match progress.done() {
+            Some(Done::Read) => return fault(),
+            Some(Done::TooLarge) => return Some(too_large(limits.response_body_bytes)),
+            Some(Done::Gone) => return fault().or_else(|| Some(gone("the client went away"))),
+            None => {}
+        }
+        let bytes = progress.bytes.load(Ordering::Relaxed);
+        let woken = timeout(limits.stream_timeout, progress.wake.notified()).await.is_ok();
+        if !woken && progress.bytes.load(Ordering::Relaxed) == bytes && progress.done().is_none() {
+            return fault().or_else(|| Some(gone("the client stopped reading")));
+        }
+    }
+}
+
+fn gone(why: &str) -> Problem {
+    Problem::new(&code::CLIENT_GONE, why)
+}
+
+/// How often a body's pace is looked at: often enough that a pause is noticed within a quarter of its bound.
+fn pace_of(pause_max: Duration) -> Duration {
+    (pause_max / 4).max(Duration::from_millis(1))
+}
