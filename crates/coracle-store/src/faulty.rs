@@ -97,3 +97,35 @@ struct Injected;
 fn injected() -> Cause {
     Arc::new(Injected)
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+    use crate::{Condition, Embedded};
+
+    #[tokio::test]
+    async fn a_store_that_is_down_answers_nothing_until_it_is_healed() {
+        let dir = tempdir().unwrap();
+        let faulty = Faulty::new(Embedded::open(&dir.path().join("coracle.db")).unwrap());
+        let key = Key::new("a").unwrap();
+        let put = || faulty.commit(Batch::new().put(key.clone(), "", Condition::Any));
+        faulty.set(Some(Fault::Down(2)));
+        put().await.unwrap();
+        assert!(faulty.get(&key).await.is_ok(), "it is not down yet");
+        for _ in 0..2 {
+            assert!(matches!(put().await, Err(CommitError::Unavailable(_))));
+            assert!(matches!(faulty.get(&key).await, Err(ReadError::Unavailable(_))));
+            assert!(crate::read_all(&faulty, "").await.is_err());
+        }
+        faulty.set(None);
+        assert_eq!(
+            faulty.get(&key).await.unwrap().map(|entry| entry.revision),
+            Some(1),
+            "nothing was applied"
+        );
+        assert_eq!(put().await.unwrap().revision, 2);
+        assert_eq!(faulty.commits(), 4);
+    }
+}
