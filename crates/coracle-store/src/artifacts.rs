@@ -343,7 +343,8 @@ mod tests {
     #[test]
     fn damage_is_noticed_moved_aside_and_mended_by_the_same_bytes() {
         let (_dir, artifacts) = fresh();
-        let checks: [fn(&Artifacts, &Digest) -> Result<(), ArtifactError>; 2] = [
+        type Check = fn(&Artifacts, &Digest) -> Result<(), ArtifactError>;
+        let checks: [Check; 2] = [
             |artifacts, digest| artifacts.verify(digest),
             |artifacts, digest| artifacts.read(digest).map(drop),
         ];

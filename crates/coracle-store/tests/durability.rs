@@ -186,6 +186,7 @@ fn whichever_system_call_is_the_last_one_nothing_acknowledged_is_lost() {
 const COMMITS: u32 = 5;
 
 /// The writer whose system calls are failed.
+#[expect(clippy::print_stdout, reason = "this is how the child tells its parent")]
 fn commit_a_few(dir: &Path) {
     let Ok(database) = Embedded::open(&dir.join(DATABASE)) else { return println!("not opened") };
     child::block_on(async {
