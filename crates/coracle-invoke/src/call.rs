@@ -64,23 +64,14 @@ impl Invoke {
         }))
     }
 
-    /// Runs a call: resolve, admit, run, record.
+    /// Runs a call of the revision that its function's name stands for: admit, run, record.
     ///
     /// Dropping the future ends the call, and its guest with it.
-    pub async fn call(&self, call: Call) -> Outcome {
+    pub async fn call(&self, mut call: Call, revision: Arc<Revision>) -> Outcome {
         let inner = &self.0;
         if inner.stopping.load(Ordering::Relaxed) {
             return Err(Box::new(stopping()));
         }
-        let Some(revision) = inner.catalog.resolve(&call.function) else {
-            return Err(Box::new(self.not_found(&call.function)));
-        };
-        self.run(call, revision).await
-    }
-
-    /// Runs a call of a revision that is known already, as when a route named it.
-    pub async fn run(&self, mut call: Call, revision: Arc<Revision>) -> Outcome {
-        let inner = &self.0;
         let begun = inner.observe.clock.instant();
         let flight = Flight::begin(inner);
         let room = inner.rooms.of(&revision, &inner.runtime, &inner.observe.metrics);
@@ -219,11 +210,6 @@ impl Invoke {
             }
             pool.making.store(false, Ordering::Relaxed);
         });
-    }
-
-    fn not_found(&self, function: &FunctionRef) -> Problem {
-        Problem::new(&code::FUNCTION_NOT_FOUND, format!("there is no function `{}` in the namespace `{}`", function.name, function.namespace))
-            .hint("`coracle list` shows those that are deployed")
     }
 }
 

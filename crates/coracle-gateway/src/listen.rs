@@ -1,0 +1,125 @@
+//! Connections: accepted, bounded, served in HTTP/1.1 or h2c on one port, and drained at the end.
+//! `serve.rs` of the binary opens the socket; every request goes to `data`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_observe::metrics::Metrics;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::data::Front;
+
+/// Connections at once; beyond that new ones wait in the kernel.
+pub const CONNECTIONS_MAX: usize = 20_000;
+
+/// The time for the head of a request, and between two requests of a connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The head of a request, in bytes and in headers.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+const HEADERS_MAX: usize = 128;
+
+/// Requests at once in one connection of HTTP/2.
+const STREAMS_MAX: u32 = 256;
+
+/// How long accepting pauses when the process has no more descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves a socket until `stop` says so, then lets each connection finish what it began.
+///
+/// It returns when all connections are closed; the caller bounds how long it waits.
+pub async fn serve(listener: TcpListener, front: Front, metrics: Metrics, mut stop: watch::Receiver<bool>) {
+    let builder = Arc::new(builder());
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let draining = stop.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, peer, place)) = accepted else { continue };
+        let (front, builder, metrics, draining) = (front.clone(), Arc::clone(&builder), metrics.clone(), draining.clone());
+        tokio::spawn(async move {
+            metrics.server().connections.add(1);
+            connection(stream, peer, front, &builder, draining).await;
+            metrics.server().connections.add(-1);
+            drop(place);
+        });
+    }
+    drop(listener);
+    // Every connection gives its place back.
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let _ = places.acquire_many(all).await;
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .half_close(false)
+        .pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(HEAD_TIMEOUT)
+        .keep_alive_timeout(HEAD_TIMEOUT);
+    builder
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    // The semaphore is never closed.
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => Some((stream, peer, place)),
+        Err(error) => {
+            // A connection that broke off while it was accepted is nobody's fault; too many open files is ours.
+            tracing::debug!(%error, "a connection could not be accepted");
+            if !matches!(error.kind(), std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset) {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    front: Front,
+    builder: &auto::Builder<TokioExecutor>,
+    mut draining: watch::Receiver<bool>,
+) {
+    // Without it small responses wait; its only failure is a connection that is gone already.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let front = front.clone();
+        async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        // How a connection ends is its client's matter; calls have their own records.
+        _ = connection.as_mut() => return,
+        _ = draining.wait_for(|stop| *stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}

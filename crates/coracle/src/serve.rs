@@ -1,0 +1,275 @@
+//! The server: the one file that knows all parts, opens them from the bottom up, and closes them in turn.
+//! `coracle up` calls it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_catalog::{Catalog, SecretKey};
+use coracle_gateway::{Admin, Authenticator, CONNECTIONS_MAX, Front};
+use coracle_invoke::Invoke;
+use coracle_model::{FunctionRef, NamespaceName, Problem, SecretName, code};
+use coracle_observe::Observe;
+use coracle_observe::logs::{Line, Stream};
+use coracle_runtime::{Bounds, Host, Printed, Runtime, Secret};
+use coracle_store::{Artifacts, DataDir, Database, Embedded};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+
+/// Instances that are made ahead of demand, of all functions together.
+const AHEAD_MAX: u32 = 64;
+
+/// Descriptors that are not connections: files, pipes, outgoing requests.
+const DESCRIPTORS_BESIDE: u64 = 4_096;
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// Where to listen; port 0 picks one.
+    pub(crate) listen: SocketAddr,
+    /// Where `/metrics` answers without a token, if anywhere.
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// How long calls in flight may take once the server is to stop.
+    pub(crate) drain: Duration,
+    /// Calls that run at once.
+    pub(crate) instances: u32,
+    /// Mapped machine code, in bytes.
+    pub(crate) code_bytes: u64,
+    /// The largest upload, in bytes.
+    pub(crate) upload_bytes: u64,
+    /// The file of the key that secrets are sealed with, if it is not in the data directory.
+    pub(crate) key_file: Option<PathBuf>,
+    /// The folder of compiled code, if it is not in the data directory.
+    pub(crate) cache: Option<PathBuf>,
+    /// A backup to begin from.
+    pub(crate) restore: Option<PathBuf>,
+}
+
+/// What a server that is ready can be told of.
+#[derive(Debug, Clone)]
+pub(crate) struct Ready {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Where its metrics are, without a token.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// The token that may do everything.
+    pub(crate) admin_token: String,
+}
+
+/// Serves until `stop` is heard, then drains.
+///
+/// # Errors
+/// Why it could not start, or that calls were cut off at the end.
+pub(crate) async fn serve(
+    options: Options,
+    ready: oneshot::Sender<Ready>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Problem> {
+    raise_descriptors();
+    let data = open_data(&options)?;
+    let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
+    let database = Arc::new(Embedded::open(&data.database()).map_err(|error| unusable(&data, &error))?);
+    let clock = Arc::new(coracle_observe::clock::System);
+    let observe = Observe::open(&data.logs(), clock.clone()).map_err(|error| unusable(&data, &error))?;
+    let key = SecretKey::load_or_create(&options.key_file.clone().unwrap_or_else(|| data.key()))?;
+    let catalog = Catalog::open(Arc::clone(&database) as Arc<dyn Database>, key, clock.clone()).await?;
+    let admin_token = admin_token(&data.admin_token())?;
+    catalog.ensure_admin_token(&admin_token).await?;
+
+    let host = Arc::new(Platform { observe: observe.clone(), catalog: catalog.clone() });
+    let bounds = Bounds {
+        instances: options.instances.saturating_add(AHEAD_MAX),
+        code_bytes: options.code_bytes,
+        ..Bounds::default()
+    };
+    let program = std::env::current_exe()
+        .map_err(|error| Problem::new(&code::INTERNAL, format!("find this program's own file: {error}")))?;
+    let cache = options.cache.clone().unwrap_or_else(|| data.cache());
+    let runtime = Runtime::open(bounds, artifacts.clone(), &cache, program, host, clock)?;
+    let invoke = Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), options.instances, AHEAD_MAX);
+    let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
+
+    let authenticator = Authenticator::new(catalog.clone());
+    let admin = Admin {
+        catalog: catalog.clone(),
+        runtime,
+        invoke: invoke.clone(),
+        observe: observe.clone(),
+        artifacts: artifacts.clone(),
+        database: Arc::clone(&database),
+        data: Arc::new(data),
+        authenticator: authenticator.clone(),
+        upload_bytes_max: options.upload_bytes,
+    };
+    let data = Arc::clone(&admin.data);
+    let listener = listen(options.listen).await?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
+    let (stop_listening, stopped) = watch::channel(false);
+    let metrics = match options.metrics_listen {
+        None => None,
+        Some(address) => {
+            let listener = listen(address).await?;
+            let bound = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
+            tokio::spawn(coracle_gateway::serve_metrics(listener, admin.clone(), stopped.clone()));
+            Some(bound)
+        }
+    };
+    let front = Front::new(catalog, invoke.clone(), authenticator, admin.router());
+    let serving = tokio::spawn(coracle_gateway::serve(listener, front, observe.metrics.clone(), stopped));
+    announce(&data, address)?;
+    // Whoever waited may have given up: then nobody needs to know.
+    let _ = ready.send(Ready { address, metrics, admin_token });
+
+    stop.await;
+    tracing::info!(in_flight = invoke.in_flight(), "stopping: no new connections");
+    // Nobody listens to this but the servers, which are still there.
+    let _ = stop_listening.send(true);
+    let left = invoke.drain(options.drain).await.left;
+    if left == 0 {
+        // What is left are answers on their way out; a client that does not take them is not waited for long.
+        let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    }
+    changes.abort();
+    // The next server writes its own.
+    let _ = fs::remove_file(server_file(data.root()));
+    observe.logs.flush();
+    database.close().map_err(|error| unusable(&data, &error))?;
+    match left {
+        0 => Ok(()),
+        left => Err(Problem::new(&code::SERVER_STOPPING, format!("{left} calls were cut off after {}", coracle_model::Span(options.drain)))
+            .hint("give them longer with `--drain`")),
+    }
+}
+
+/// The file in which a server says where it listens, for the command line on the same machine.
+pub(crate) fn server_file(data: &Path) -> PathBuf {
+    data.join("server.json")
+}
+
+fn open_data(options: &Options) -> Result<DataDir, Problem> {
+    match &options.restore {
+        Some(backup) => DataDir::restore(backup, &options.data).map_err(|error| {
+            Problem::new(&code::DATA_UNUSABLE, format!("restore {} into {}: {error}", backup.display(), options.data.display()))
+                .hint("restore into a folder that is empty or does not exist yet")
+        }),
+        None => DataDir::open(&options.data).map_err(|error| match error {
+            coracle_store::DataDirError::Locked { .. } => Problem::new(&code::DATA_LOCKED, error.to_string())
+                .hint("stop that server, or give this one a folder of its own with `--data`"),
+            _ => Problem::new(&code::DATA_UNUSABLE, error.to_string()).hint("name another folder with `--data`"),
+        }),
+    }
+}
+
+/// The admin token: made at the first start, 0600, found by the command line on the same machine.
+fn admin_token(path: &Path) -> Result<String, Problem> {
+    use std::io::Write;
+    let unusable = |error: std::io::Error| {
+        Problem::new(&code::DATA_UNUSABLE, format!("keep the admin token in {}: {error}", path.display()))
+    };
+    match fs::read_to_string(path) {
+        Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(unusable(error)),
+    }
+    let token = coracle_catalog::new_token_text();
+    let draft = path.with_extension("tmp");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(unusable)?;
+    writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(unusable)?;
+    fs::rename(&draft, path).map_err(unusable)?;
+    Ok(token)
+}
+
+fn announce(data: &DataDir, address: SocketAddr) -> Result<(), Problem> {
+    let path = server_file(data.root());
+    let text = serde_json::json!({ "url": url_of(address), "pid": std::process::id() }).to_string();
+    fs::write(&path, text)
+        .map_err(|error| Problem::new(&code::DATA_UNUSABLE, format!("write {}: {error}", path.display())))
+}
+
+/// The URL by which this machine reaches an address that is listened on.
+pub(crate) fn url_of(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Problem> {
+    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Problem {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => Problem::new(&code::ADDRESS_IN_USE, format!("another program listens on {address}"))
+            .hint("choose another port with `--listen 127.0.0.1:PORT`; port 0 picks a free one"),
+        _ => Problem::new(&code::ADDRESS_IN_USE, format!("listen on {address}: {error}"))
+            .hint("choose an address of this machine with `--listen ADDR:PORT`"),
+    }
+}
+
+fn unusable(data: &DataDir, error: &dyn std::fmt::Display) -> Problem {
+    Problem::new(&code::DATA_UNUSABLE, format!("use the data directory {}: {error}", data.root().display()))
+}
+
+/// Lets as many connections in as we bound ourselves to, if the machine allows it.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = CONNECTIONS_MAX as u64 + DESCRIPTORS_BESIDE;
+    let now = getrlimit(Resource::Nofile);
+    let possible = now.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if now.current.is_some_and(|current| current < possible) {
+        // Refused is as before: then fewer connections fit, and accepting pauses when they are all taken.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: now.maximum });
+    }
+}
+
+/// Lets go of what belongs to revisions and functions that are not there any more.
+async fn follow_changes(catalog: Catalog, invoke: Invoke, observe: Observe) {
+    use tokio::sync::broadcast::error::RecvError;
+    let mut changes = catalog.changes();
+    loop {
+        match changes.recv().await {
+            Ok(function) => {
+                invoke.changed(&function);
+                if catalog.resolve(&function).is_none() {
+                    observe.forget(&function);
+                }
+            }
+            // What was missed is noticed at the next call, which compares revisions.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// What guests may ask of us.
+#[derive(Debug)]
+struct Platform {
+    observe: Observe,
+    catalog: Catalog,
+}
+
+impl Host for Platform {
+    fn log(&self, line: Printed) {
+        let Printed { function, revision, instance, call, stream, text } = line;
+        let stream = match stream {
+            coracle_runtime::Stream::Stdout => Stream::Stdout,
+            coracle_runtime::Stream::Stderr => Stream::Stderr,
+            coracle_runtime::Stream::Platform => Stream::Platform,
+        };
+        let at = self.observe.clock.now();
+        self.observe.logs.write(Line { at, function, revision, instance, call, stream, text });
+    }
+
+    fn denied(&self, function: &FunctionRef) {
+        self.observe.metrics.function(function).outbound_denied.increment();
+    }
+
+    fn secret(&self, namespace: &NamespaceName, name: &SecretName) -> Option<Secret> {
+        let secret = self.catalog.reveal(namespace, name)?;
+        Some(Secret::new(secret.expose_text()?))
+    }
+}
