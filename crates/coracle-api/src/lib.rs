@@ -1,1 +1,36 @@
-//! Our own wire: types, OpenAPI and a typed client.
+//! Our own wire: the types of `/v1`, its OpenAPI document, and a typed client.
+//! The gateway answers in these types, the CLI asks in them; this crate knows no server and no catalog.
+
+mod artifact;
+mod call;
+pub mod client;
+mod function;
+mod identity;
+mod json;
+mod log;
+mod namespace;
+mod page;
+mod paths;
+mod problem;
+mod query;
+mod secret;
+mod spec;
+mod status;
+mod token;
+
+pub use artifact::{ARTIFACT_BYTES_MAX, ArtifactView};
+pub use call::{CallQuery, CallView};
+pub use client::{Client, ClientError};
+pub use function::{FunctionQuery, FunctionStats, FunctionView, RevisionView, RollbackRequest, SettingsView};
+pub use identity::IdentityView;
+pub use json::{JSON_BYTES_MAX, decode_json, nearest, nearest_field};
+pub use log::{LogLine, LogQuery, LogStream, Since};
+pub use namespace::{AppView, NamespaceView};
+pub use page::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, Page};
+pub use paths::{openapi, operations};
+pub use problem::ProblemView;
+pub use query::{decode_query, encode_query, encode_segment};
+pub use secret::{SecretValue, SecretView};
+pub use spec::{AppSpec, FunctionSpec};
+pub use status::{CodeCacheView, ProtectionView, StatusDetails, StatusView};
+pub use token::{TokenCreated, TokenRequest, TokenView};

@@ -1,0 +1,240 @@
+//! One method for each operation of `/v1`.
+//! Names and specs are checked before they get here, so that a path is always right.
+
+use std::path::Path;
+
+use bytes::BytesMut;
+use coracle_model::{AppName, Body, BodyError, Digest, FunctionRef, NamespaceName, SecretName, TokenId};
+use futures_util::stream;
+use http::Method;
+use http::header::CONTENT_LENGTH;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use tokio::io::AsyncReadExt;
+
+use super::{Chunks, Client, ClientError, LogLines};
+use crate::{
+    AppSpec, AppView, ArtifactView, CallQuery, CallView, FunctionQuery, FunctionSpec, FunctionView,
+    IdentityView, LogQuery, NamespaceView, Page, RevisionView, RollbackRequest, SecretValue, SecretView,
+    StatusView, TokenCreated, TokenRequest, TokenView, encode_query, encode_segment,
+};
+
+/// How much of a file is read at once.
+const UPLOAD_CHUNK_BYTES: usize = 64 << 10;
+
+/// Every method fails with a [`ClientError`], and for no other reason than those named there.
+#[expect(clippy::missing_errors_doc, reason = "said once, for all of them")]
+impl Client {
+    /// An artifact that the server has; `None` if it has to be uploaded.
+    pub async fn artifact(&self, digest: &Digest) -> Result<Option<ArtifactView>, ClientError> {
+        match self.ask(Method::GET, &format!("/v1/artifacts/{digest}")).await {
+            Err(ClientError::Problem(problem)) if problem.status == 404 => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
+    /// Uploads a file; `progress` is told how many bytes of it were sent so far.
+    pub async fn upload(
+        &self,
+        path: &Path,
+        progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<ArtifactView, ClientError> {
+        let unreadable = |source| ClientError::File { path: path.to_owned(), source };
+        let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+        let length = file.metadata().await.map_err(unreadable)?.len();
+        // Taken, so that a file that grows meanwhile does not outgrow the length we promise.
+        let state = (file.take(length), 0, progress);
+        let chunks = stream::try_unfold(state, async |(mut file, mut sent, mut progress)| {
+            let mut chunk = BytesMut::with_capacity(UPLOAD_CHUNK_BYTES);
+            let read = file.read_buf(&mut chunk).await.map_err(BodyError::broken)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            sent += read as u64;
+            progress(sent);
+            Ok::<_, BodyError>(Some((Frame::data(chunk.freeze()), (file, sent, progress))))
+        });
+        let body = Body::stream(StreamBody::new(chunks));
+        let mut request = self.request(Method::POST, "/v1/artifacts", body)?;
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        let answer = self.answer(request).await?;
+        self.read(answer).await
+    }
+
+    /// Deploys a function.
+    pub async fn deploy(
+        &self,
+        function: &FunctionRef,
+        spec: &FunctionSpec,
+    ) -> Result<FunctionView, ClientError> {
+        self.send(Method::PUT, &path_of(function), spec).await
+    }
+
+    /// A page of functions.
+    pub async fn functions(&self, query: &FunctionQuery) -> Result<Page<FunctionView>, ClientError> {
+        self.ask(Method::GET, &format!("/v1/functions{}", encode_query(query))).await
+    }
+
+    /// All functions, page by page.
+    pub async fn functions_all(&self, query: &FunctionQuery) -> Result<Vec<FunctionView>, ClientError> {
+        let mut query = query.clone();
+        let mut all = Vec::new();
+        loop {
+            let page = self.functions(&query).await?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// A function.
+    pub async fn function(&self, function: &FunctionRef) -> Result<FunctionView, ClientError> {
+        self.ask(Method::GET, &path_of(function)).await
+    }
+
+    /// Removes a function.
+    pub async fn remove(&self, function: &FunctionRef) -> Result<(), ClientError> {
+        self.tell(Method::DELETE, &path_of(function)).await
+    }
+
+    /// The revisions of a function, newest first.
+    pub async fn revisions(&self, function: &FunctionRef) -> Result<Vec<RevisionView>, ClientError> {
+        self.list(&format!("{}/revisions", path_of(function))).await
+    }
+
+    /// Goes back to an earlier revision: this one, or the one before the current one.
+    pub async fn rollback(
+        &self,
+        function: &FunctionRef,
+        revision: Option<u32>,
+    ) -> Result<FunctionView, ClientError> {
+        self.send(Method::POST, &format!("{}/rollback", path_of(function)), &RollbackRequest { revision })
+            .await
+    }
+
+    /// The apps of a namespace.
+    pub async fn apps(&self, namespace: &NamespaceName) -> Result<Vec<AppView>, ClientError> {
+        self.list(&format!("/v1/namespaces/{namespace}/apps")).await
+    }
+
+    /// An app.
+    pub async fn app(&self, namespace: &NamespaceName, app: &AppName) -> Result<AppView, ClientError> {
+        self.ask(Method::GET, &format!("/v1/namespaces/{namespace}/apps/{app}")).await
+    }
+
+    /// Deploys an app, all of its functions or none.
+    pub async fn deploy_app(
+        &self,
+        namespace: &NamespaceName,
+        app: &AppName,
+        spec: &AppSpec,
+    ) -> Result<Vec<FunctionView>, ClientError> {
+        let page: Page<_> =
+            self.send(Method::PUT, &format!("/v1/namespaces/{namespace}/apps/{app}"), spec).await?;
+        Ok(page.items)
+    }
+
+    /// Removes an app and its functions.
+    pub async fn remove_app(&self, namespace: &NamespaceName, app: &AppName) -> Result<(), ClientError> {
+        self.tell(Method::DELETE, &format!("/v1/namespaces/{namespace}/apps/{app}")).await
+    }
+
+    /// The last calls, newest first.
+    pub async fn calls(&self, query: &CallQuery) -> Result<Vec<CallView>, ClientError> {
+        self.list(&format!("/v1/calls{}", encode_query(query))).await
+    }
+
+    /// One of the last calls. Any text may be asked for: callers choose their own identities.
+    pub async fn call_view(&self, id: &str) -> Result<CallView, ClientError> {
+        self.ask(Method::GET, &format!("/v1/calls/{}", encode_segment(id))).await
+    }
+
+    /// Logs, as they come.
+    pub async fn logs(&self, query: &LogQuery) -> Result<LogLines, ClientError> {
+        let request =
+            self.request(Method::GET, &format!("/v1/logs{}", encode_query(query)), Body::empty())?;
+        let answer = self.answer(request).await?;
+        Ok(LogLines::new(Chunks::new(self.url(), answer.into_body())))
+    }
+
+    /// The secrets of a namespace, by name.
+    pub async fn secrets(&self, namespace: &NamespaceName) -> Result<Vec<SecretView>, ClientError> {
+        self.list(&format!("/v1/namespaces/{namespace}/secrets")).await
+    }
+
+    /// Sets a secret.
+    pub async fn set_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &SecretName,
+        value: &SecretValue,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/namespaces/{namespace}/secrets/{name}");
+        self.answer(self.json_request(Method::PUT, &path, value)?).await.map(drop)
+    }
+
+    /// Removes a secret.
+    pub async fn remove_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &SecretName,
+    ) -> Result<(), ClientError> {
+        self.tell(Method::DELETE, &format!("/v1/namespaces/{namespace}/secrets/{name}")).await
+    }
+
+    /// The namespaces that the token reaches.
+    pub async fn namespaces(&self) -> Result<Vec<NamespaceView>, ClientError> {
+        self.list("/v1/namespaces").await
+    }
+
+    /// Makes a namespace; one that is there already is no error.
+    pub async fn create_namespace(&self, namespace: &NamespaceName) -> Result<NamespaceView, ClientError> {
+        self.ask(Method::PUT, &format!("/v1/namespaces/{namespace}")).await
+    }
+
+    /// Removes a namespace, which must be empty.
+    pub async fn remove_namespace(&self, namespace: &NamespaceName) -> Result<(), ClientError> {
+        self.tell(Method::DELETE, &format!("/v1/namespaces/{namespace}")).await
+    }
+
+    /// All tokens, without the half that opens doors.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, ClientError> {
+        self.list("/v1/tokens").await
+    }
+
+    /// Makes a token.
+    pub async fn create_token(&self, request: &TokenRequest) -> Result<TokenCreated, ClientError> {
+        self.send(Method::POST, "/v1/tokens", request).await
+    }
+
+    /// Revokes a token.
+    pub async fn revoke_token(&self, id: &TokenId) -> Result<(), ClientError> {
+        self.tell(Method::DELETE, &format!("/v1/tokens/{}", encode_segment(&id.0))).await
+    }
+
+    /// How the server does.
+    pub async fn status(&self) -> Result<StatusView, ClientError> {
+        self.ask(Method::GET, "/v1/status").await
+    }
+
+    /// Who the server thinks is asking.
+    pub async fn whoami(&self) -> Result<IdentityView, ClientError> {
+        self.ask(Method::GET, "/v1/whoami").await
+    }
+
+    /// A consistent copy of all that survives a restart, as it comes.
+    pub async fn backup(&self) -> Result<Chunks, ClientError> {
+        let answer = self.answer(self.request(Method::POST, "/v1/backup", Body::empty())?).await?;
+        Ok(Chunks::new(self.url(), answer.into_body()))
+    }
+
+    async fn list<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+        Ok(self.ask::<Page<T>>(Method::GET, path).await?.items)
+    }
+}
+
+fn path_of(function: &FunctionRef) -> String {
+    format!("/v1/namespaces/{}/functions/{}", function.namespace, function.name)
+}

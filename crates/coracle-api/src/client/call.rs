@@ -1,0 +1,82 @@
+//! Calling a function, as any HTTP client would, and seeing how long its parts took.
+//! `coracle call` uses it; what a function answers is never an error here, whatever its status.
+
+use std::time::Duration;
+
+use coracle_model::{Body, FunctionRef};
+use http::{HeaderMap, Method, response};
+use tokio::time::Instant;
+
+use super::{Chunks, Client, ClientError};
+use crate::FunctionView;
+
+/// A call to make.
+#[derive(Debug)]
+pub struct FunctionCall {
+    /// The function.
+    pub function: FunctionRef,
+    /// The method.
+    pub method: Method,
+    /// The function's own path and query, as in `/thumb?w=64`; empty for none.
+    pub path: String,
+    /// Headers beside those that every request has, which they override.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+}
+
+/// What a function answers.
+#[derive(Debug)]
+pub struct FunctionReply {
+    /// Status and headers.
+    pub head: response::Parts,
+    /// The body, as it comes.
+    pub body: Chunks,
+    /// How long it took so far.
+    pub timings: Timings,
+    began: Instant,
+}
+
+/// How long the parts of a call took, as its client saw them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// Until the connection stood.
+    pub connect: Duration,
+    /// From the beginning until the head of the response was there.
+    pub first_byte: Duration,
+}
+
+impl FunctionReply {
+    /// How long it took from the beginning until now; asked when the body has ended, the whole.
+    pub fn total(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl Client {
+    /// Calls a function. Waits for the head of its response as long as the function's own timeout lets it.
+    ///
+    /// # Errors
+    /// [`ClientError`], but not for a response that tells of an error: that is a reply.
+    pub async fn call(&self, call: FunctionCall) -> Result<FunctionReply, ClientError> {
+        let slash = if call.path.is_empty() || call.path.starts_with(['/', '?']) { "" } else { "/" };
+        let path = format!("{}{slash}{}", FunctionView::path_of(&call.function), call.path);
+        let mut request = self.request(call.method, &path, call.body)?;
+        let mut last = None;
+        for (name, value) in call.headers {
+            // A name comes once, with its first value; without it, it is the one before.
+            if let Some(name) = name {
+                request.headers_mut().insert(name.clone(), value);
+                last = Some(name);
+            } else if let Some(name) = &last {
+                request.headers_mut().append(name.clone(), value);
+            }
+        }
+        let began = Instant::now();
+        let io = self.connect().await?;
+        let connect = began.elapsed();
+        let (head, body) = self.exchange(io, request).await?.into_parts();
+        let timings = Timings { connect, first_byte: began.elapsed() };
+        Ok(FunctionReply { head, body: Chunks::new(self.url(), body), timings, began })
+    }
+}

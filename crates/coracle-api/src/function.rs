@@ -1,0 +1,268 @@
+//! Functions and their revisions, as the API shows them.
+//! `coracle list`, `show` and `deploy` print them; secrets appear by name only.
+
+use std::collections::BTreeMap;
+
+use coracle_model::{
+    AppName, ByteSize, Contract, Digest, FunctionName, FunctionRef, NamespaceName, Outbound, Revision, Route,
+    SecretName, Settings, Span,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// A function: what runs now, how, and how it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FunctionView {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: FunctionName,
+    /// The namespace it lives in.
+    #[schema(value_type = String)]
+    pub namespace: NamespaceName,
+    /// The app it was deployed with, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub app: Option<AppName>,
+    /// The number of the revision that calls run.
+    pub revision: u32,
+    /// The number of the newest revision; greater than `revision` after a rollback.
+    pub latest: u32,
+    /// The SHA-256 of its code.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// How it is spoken to: `component` or `stdio`.
+    #[schema(value_type = String, example = "component")]
+    pub contract: Contract,
+    /// The bytes of its code, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Where it answers.
+    #[schema(example = "/function/resize")]
+    pub path: String,
+    /// How it is run.
+    pub settings: SettingsView,
+    /// When its first revision was deployed.
+    #[schema(value_type = String, format = DateTime)]
+    pub created: Timestamp,
+    /// When what runs now became current.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated: Timestamp,
+    /// How it does, since the server started.
+    pub stats: FunctionStats,
+}
+
+impl FunctionView {
+    /// Where a function answers: `/function/NAME`, and in another namespace than the first one `/function/NAME.NS`.
+    pub fn path_of(function: &FunctionRef) -> String {
+        if function.namespace.as_str() == NamespaceName::DEFAULT {
+            format!("/function/{}", function.name)
+        } else {
+            format!("/function/{function}")
+        }
+    }
+}
+
+/// How a function does, since the server started.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct FunctionStats {
+    /// Calls that ended.
+    pub calls: u64,
+    /// Those of them that the function or the platform failed.
+    pub errors: u64,
+    /// Calls that are running.
+    pub in_flight: u64,
+    /// Half of the calls took no longer, in milliseconds; absent without calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    /// 99 of 100 calls took no longer, in milliseconds; absent without calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+}
+
+/// How a revision is run, every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SettingsView {
+    /// The environment of the guest.
+    pub env: BTreeMap<String, String>,
+    /// Secrets it may read, by name.
+    #[schema(value_type = Vec<String>)]
+    pub secrets: Vec<SecretName>,
+    /// Hosts it may reach; empty is none.
+    #[schema(value_type = Vec<String>)]
+    pub outbound: Vec<Outbound>,
+    /// Linear memory of one instance.
+    #[schema(value_type = String, example = "128MiB")]
+    pub memory: ByteSize,
+    /// From the start of a call to the head of its response.
+    #[schema(value_type = String, example = "30s")]
+    pub timeout: Span,
+    /// Within bodies: the longest silence between two chunks.
+    #[schema(value_type = String, example = "30s")]
+    pub stream_timeout: Span,
+    /// Calls in flight at once.
+    pub concurrency: u32,
+    /// Calls that may wait for one of those places.
+    pub waiting: u32,
+    /// The largest body of a call.
+    #[schema(value_type = String, example = "1GiB")]
+    pub request_body: ByteSize,
+    /// The largest body of a response.
+    #[schema(value_type = String, example = "1GiB")]
+    pub response_body: ByteSize,
+    /// What it may print in a second.
+    #[schema(value_type = String, example = "1MiB")]
+    pub log_rate: ByteSize,
+    /// Calls that an instance may serve after its first.
+    pub reuse: u32,
+    /// Paths it answers, beside `/function/NAME`.
+    #[schema(value_type = Vec<String>)]
+    pub route: Vec<Route>,
+    /// Whether only a token may call it.
+    pub private: bool,
+    /// The content type of what a `stdio` function prints, if one was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// For people and tools to select by.
+    pub labels: BTreeMap<String, String>,
+    /// For people and tools to read.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl From<&Settings> for SettingsView {
+    fn from(settings: &Settings) -> Self {
+        let limits = &settings.limits;
+        Self {
+            env: settings.env.clone(),
+            secrets: settings.secrets.clone(),
+            outbound: settings.outbound.clone(),
+            memory: ByteSize(limits.memory_bytes),
+            timeout: Span(limits.timeout),
+            stream_timeout: Span(limits.stream_timeout),
+            concurrency: limits.concurrency,
+            waiting: limits.waiting,
+            request_body: ByteSize(limits.request_body_bytes),
+            response_body: ByteSize(limits.response_body_bytes),
+            log_rate: ByteSize(limits.log_bytes_per_second),
+            reuse: settings.reuse,
+            route: settings.routes.clone(),
+            private: settings.private,
+            content_type: settings.content_type.clone(),
+            labels: settings.labels.clone(),
+            annotations: settings.annotations.clone(),
+        }
+    }
+}
+
+/// One immutable pair of code and settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RevisionView {
+    /// Its number: the first is 1, and none is used twice.
+    pub number: u32,
+    /// Whether calls run it now.
+    pub current: bool,
+    /// The SHA-256 of its code.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// How it is spoken to: `component` or `stdio`.
+    #[schema(value_type = String)]
+    pub contract: Contract,
+    /// How it is run.
+    pub settings: SettingsView,
+    /// When it was deployed.
+    #[schema(value_type = String, format = DateTime)]
+    pub created: Timestamp,
+}
+
+impl RevisionView {
+    /// A revision, where this number is the current one.
+    pub fn new(revision: &Revision, current: u32) -> Self {
+        Self {
+            number: revision.number,
+            current: revision.number == current,
+            digest: revision.code.artifact(),
+            contract: revision.contract,
+            settings: (&revision.settings).into(),
+            created: revision.created,
+        }
+    }
+}
+
+/// Which revision to go back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// Its number; absent is the one before the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
+}
+
+/// Which functions to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct FunctionQuery {
+    /// Those of one namespace; absent is all that the token reaches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub namespace: Option<NamespaceName>,
+    /// Those of one app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub app: Option<AppName>,
+    /// Those with this label, `KEY` or `KEY=VALUE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Those that follow this one, which is the `next` of a page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// How many at most: 1 to 1000, 100 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn settings_are_shown_in_readable_units() {
+        let view = SettingsView::from(&Settings {
+            secrets: vec![SecretName::parse("api-key").unwrap()],
+            routes: vec!["/resize/*".parse().unwrap()],
+            ..Settings::default()
+        });
+        expect![[r#"
+            {
+              "env": {},
+              "secrets": [
+                "api-key"
+              ],
+              "outbound": [],
+              "memory": "128MiB",
+              "timeout": "30s",
+              "stream_timeout": "30s",
+              "concurrency": 100,
+              "waiting": 1000,
+              "request_body": "1GiB",
+              "response_body": "1GiB",
+              "log_rate": "1MiB",
+              "reuse": 0,
+              "route": [
+                "/resize/*"
+              ],
+              "private": false,
+              "labels": {},
+              "annotations": {}
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&view).unwrap());
+    }
+
+    #[test]
+    fn a_function_of_the_first_namespace_has_the_short_path() {
+        let path = |text: &str| FunctionView::path_of(&FunctionRef::parse(text).unwrap());
+        assert_eq!(path("hello"), "/function/hello");
+        assert_eq!(path("hello.shop"), "/function/hello.shop");
+    }
+}

@@ -1,0 +1,279 @@
+//! Every path of `/v1`, declared once; the OpenAPI document is made of these.
+//! The gateway's handlers are the bodies; a test there holds its routes against [`operations`].
+#![expect(dead_code, reason = "declarations for the document: nothing calls them")]
+
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, RefOr, ResponseBuilder};
+use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
+
+use crate::{
+    AppSpec, AppView, ArtifactView, CallQuery, CallView, FunctionQuery, FunctionSpec, FunctionView,
+    IdentityView, LogLine, LogQuery, NamespaceView, Page, ProblemView, RevisionView, RollbackRequest,
+    SecretValue, SecretView, StatusView, TokenCreated, TokenRequest, TokenView,
+};
+
+/// The OpenAPI document of `/v1`, as JSON that people can read.
+pub fn openapi() -> String {
+    // The document is built of texts and maps with text keys, which always have a JSON.
+    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Every operation of `/v1`: its method, and its path with `{parameters}`.
+pub fn operations() -> Vec<(http::Method, String)> {
+    let mut operations = Vec::new();
+    for (path, item) in Document::openapi().paths.paths {
+        let methods = [
+            (http::Method::GET, item.get),
+            (http::Method::PUT, item.put),
+            (http::Method::POST, item.post),
+            (http::Method::DELETE, item.delete),
+        ];
+        for (method, operation) in methods {
+            if operation.is_some() {
+                operations.push((method, path.clone()));
+            }
+        }
+    }
+    operations
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Coracle",
+        description = "Deploy functions, and see what they do.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        artifact_upload, artifact_get,
+        function_list, function_get, function_deploy, function_remove, function_revisions, function_rollback,
+        app_list, app_get, app_deploy, app_remove,
+        call_list, call_get, log_read,
+        secret_list, secret_set, secret_remove,
+        namespace_list, namespace_create, namespace_remove,
+        token_list, token_create, token_revoke,
+        status, whoami, backup, openapi_get,
+    ),
+    components(schemas(ProblemView)),
+    modifiers(&Everywhere),
+)]
+struct Document;
+
+/// What holds for every operation: how to authenticate, and what an error looks like.
+struct Everywhere;
+
+impl Modify for Everywhere {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme("basic", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
+        let any = |name: &str| SecurityRequirement::new(name, [] as [&str; 0]);
+        document.security = Some(vec![any("bearer"), any("basic")]);
+        let problem = utoipa::openapi::Ref::from_schema_name("ProblemView");
+        let problem = ResponseBuilder::new()
+            .description("What went wrong, and what to do next; `x-coracle-error` is its code")
+            .content("application/json", ContentBuilder::new().schema(Some(problem)).build())
+            .build();
+        for item in document.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                operation.responses.responses.insert("default".into(), RefOr::T(problem.clone()));
+            }
+        }
+    }
+}
+
+/// Any bytes.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+struct Bytes(Vec<u8>);
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+struct InNamespace {
+    /// The namespace.
+    #[param(example = "default")]
+    ns: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+struct OfNamespace {
+    /// The namespace.
+    #[param(example = "default")]
+    ns: String,
+    /// The name there.
+    name: String,
+}
+
+/// Upload code. The same bytes uploaded twice are one artifact.
+#[utoipa::path(post, path = "/v1/artifacts", tag = "artifacts",
+    request_body(content = Bytes, content_type = "application/octet-stream"),
+    responses((status = 201, description = "It is kept", body = ArtifactView)))]
+fn artifact_upload() {}
+
+/// Whether the server has an artifact.
+#[utoipa::path(get, path = "/v1/artifacts/{digest}", tag = "artifacts",
+    params(("digest" = String, Path, description = "The SHA-256 of its bytes")),
+    responses((status = 200, description = "It has it", body = ArtifactView), (status = 404, description = "It has not")))]
+fn artifact_get() {}
+
+/// List functions.
+#[utoipa::path(get, path = "/v1/functions", tag = "functions", params(FunctionQuery),
+    responses((status = 200, description = "A page of them, by namespace and name", body = Page<FunctionView>)))]
+fn function_list() {}
+
+/// A function: what runs now, how, and how it does.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{name}", tag = "functions", params(OfNamespace),
+    responses((status = 200, description = "The function", body = FunctionView)))]
+fn function_get() {}
+
+/// Deploy a function. Calls in flight finish on the revision they began with, the next call gets the new one.
+#[utoipa::path(put, path = "/v1/namespaces/{ns}/functions/{name}", tag = "functions", params(OfNamespace),
+    request_body = FunctionSpec,
+    responses((status = 200, description = "It has a new revision", body = FunctionView), (status = 201, description = "It is new", body = FunctionView)))]
+fn function_deploy() {}
+
+/// Remove a function and its revisions.
+#[utoipa::path(delete, path = "/v1/namespaces/{ns}/functions/{name}", tag = "functions", params(OfNamespace),
+    responses((status = 204, description = "It is gone")))]
+fn function_remove() {}
+
+/// List the revisions of a function, newest first.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{name}/revisions", tag = "functions", params(OfNamespace),
+    responses((status = 200, description = "All that are kept", body = Page<RevisionView>)))]
+fn function_revisions() {}
+
+/// Go back to an earlier revision.
+#[utoipa::path(post, path = "/v1/namespaces/{ns}/functions/{name}/rollback", tag = "functions", params(OfNamespace),
+    request_body = RollbackRequest,
+    responses((status = 200, description = "Calls run it from now on", body = FunctionView)))]
+fn function_rollback() {}
+
+/// List the apps of a namespace.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/apps", tag = "apps", params(InNamespace),
+    responses((status = 200, description = "All of them", body = Page<AppView>)))]
+fn app_list() {}
+
+/// An app and the names of its functions.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/apps/{name}", tag = "apps", params(OfNamespace),
+    responses((status = 200, description = "The app", body = AppView)))]
+fn app_get() {}
+
+/// Deploy an app, all of its functions or none. Those that are not named any more are removed.
+#[utoipa::path(put, path = "/v1/namespaces/{ns}/apps/{name}", tag = "apps", params(OfNamespace),
+    request_body = AppSpec,
+    responses((status = 200, description = "Its functions", body = Page<FunctionView>)))]
+fn app_deploy() {}
+
+/// Remove an app and its functions.
+#[utoipa::path(delete, path = "/v1/namespaces/{ns}/apps/{name}", tag = "apps", params(OfNamespace),
+    responses((status = 204, description = "They are gone")))]
+fn app_remove() {}
+
+/// List the last calls, newest first.
+#[utoipa::path(get, path = "/v1/calls", tag = "calls", params(CallQuery),
+    responses((status = 200, description = "Those that are kept", body = Page<CallView>)))]
+fn call_list() {}
+
+/// One of the last calls.
+#[utoipa::path(get, path = "/v1/calls/{id}", tag = "calls",
+    params(("id" = String, Path, description = "Its `X-Call-Id`")),
+    responses((status = 200, description = "The call", body = CallView)))]
+fn call_get() {}
+
+/// Read logs, and follow them.
+#[utoipa::path(get, path = "/v1/logs", tag = "logs", params(LogQuery),
+    responses((status = 200, description = "One JSON object per line", body = LogLine, content_type = "application/x-ndjson")))]
+fn log_read() {}
+
+/// List secrets by name. Their values never come back.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/secrets", tag = "secrets", params(InNamespace),
+    responses((status = 200, description = "All of them", body = Page<SecretView>)))]
+fn secret_list() {}
+
+/// Set a secret. Functions that name it see the new value from their next instance on.
+#[utoipa::path(put, path = "/v1/namespaces/{ns}/secrets/{name}", tag = "secrets", params(OfNamespace),
+    request_body = SecretValue,
+    responses((status = 204, description = "It is kept, encrypted")))]
+fn secret_set() {}
+
+/// Remove a secret.
+#[utoipa::path(delete, path = "/v1/namespaces/{ns}/secrets/{name}", tag = "secrets", params(OfNamespace),
+    responses((status = 204, description = "It is gone")))]
+fn secret_remove() {}
+
+/// List the namespaces that the token reaches.
+#[utoipa::path(get, path = "/v1/namespaces", tag = "namespaces",
+    responses((status = 200, description = "All of them", body = Page<NamespaceView>)))]
+fn namespace_list() {}
+
+/// Make a namespace.
+#[utoipa::path(put, path = "/v1/namespaces/{ns}", tag = "namespaces", params(InNamespace),
+    responses((status = 200, description = "It was there already", body = NamespaceView), (status = 201, description = "It is new", body = NamespaceView)))]
+fn namespace_create() {}
+
+/// Remove a namespace, which must be empty.
+#[utoipa::path(delete, path = "/v1/namespaces/{ns}", tag = "namespaces", params(InNamespace),
+    responses((status = 204, description = "It is gone")))]
+fn namespace_remove() {}
+
+/// List tokens, without the half that opens doors.
+#[utoipa::path(get, path = "/v1/tokens", tag = "tokens",
+    responses((status = 200, description = "All of them", body = Page<TokenView>)))]
+fn token_list() {}
+
+/// Make a token. Its text is shown this once.
+#[utoipa::path(post, path = "/v1/tokens", tag = "tokens",
+    request_body = TokenRequest,
+    responses((status = 201, description = "The token", body = TokenCreated)))]
+fn token_create() {}
+
+/// Revoke a token, at once.
+#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens",
+    params(("id" = String, Path, description = "Its public name")),
+    responses((status = 204, description = "It opens nothing any more")))]
+fn token_revoke() {}
+
+/// How the server does; its inside for an admin only.
+#[utoipa::path(get, path = "/v1/status", tag = "server",
+    responses((status = 200, description = "The server at a glance", body = StatusView)))]
+fn status() {}
+
+/// Who the server thinks is asking.
+#[utoipa::path(get, path = "/v1/whoami", tag = "server",
+    responses((status = 200, description = "The token, its scope and its reach", body = IdentityView)))]
+fn whoami() {}
+
+/// A consistent copy of all that survives a restart, taken while serving.
+#[utoipa::path(post, path = "/v1/backup", tag = "server",
+    responses((status = 200, description = "The file that `coracle up --restore` reads", body = Bytes, content_type = "application/octet-stream")))]
+fn backup() {}
+
+/// This document.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "server", security(()),
+    responses((status = 200, description = "This document", body = serde_json::Value)))]
+fn openapi_get() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checked in, so that a change of the API is seen in review. Written anew with `UPDATE_EXPECT=1`.
+    #[test]
+    fn the_document_that_is_checked_in_is_the_one_that_is_served() {
+        expect_test::expect_file!["../../../docs/openapi.json"].assert_eq(&openapi());
+    }
+
+    #[test]
+    fn every_operation_says_what_an_error_looks_like() {
+        let document: serde_json::Value = serde_json::from_str(&openapi()).unwrap();
+        for (method, path) in operations() {
+            let operation = &document["paths"][&path][method.as_str().to_lowercase()];
+            let schema = &operation["responses"]["default"]["content"]["application/json"]["schema"]["$ref"];
+            assert_eq!(schema, "#/components/schemas/ProblemView", "{method} {path}");
+        }
+    }
+}
