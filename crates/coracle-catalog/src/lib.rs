@@ -1,1 +1,1 @@
-//! What is deployed: namespaces, apps, functions, revisions, secrets, tokens.
+//! x

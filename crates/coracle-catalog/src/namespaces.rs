@@ -1,0 +1,106 @@
+//! Namespaces: the rooms that everything else lives in.
+//! The admin API makes, lists and removes them; the others ask whether one exists.
+
+use coracle_model::{NamespaceName, Problem, Reach, code};
+use jiff::Timestamp;
+
+use crate::Catalog;
+use crate::records::{NamespaceRecord, Place, lies_in};
+use crate::state::State;
+use crate::turn::Draft;
+
+/// The most namespaces of a server.
+pub const NAMESPACES_MAX: usize = 10_000;
+
+/// A namespace as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceInfo {
+    /// Its name.
+    pub name: NamespaceName,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+impl Catalog {
+    /// Makes a namespace.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `LIMIT_REACHED`, and those of the database.
+    pub async fn create_namespace(&self, name: &NamespaceName) -> Result<NamespaceInfo, Problem> {
+        let info = NamespaceInfo { name: name.clone(), created: self.0.clock.now() };
+        self.in_turn(|state| {
+            if state.namespaces.contains_key(name) {
+                return Err(Problem::new(code::ALREADY_EXISTS, format!("namespace `{name}` exists")));
+            }
+            if state.namespaces.len() >= NAMESPACES_MAX {
+                return Err(Problem::new(code::LIMIT_REACHED, format!("there are {NAMESPACES_MAX} namespaces already"))
+                    .hint("remove those that are empty"));
+            }
+            let mut draft = Draft::default();
+            draft.put(&Place::Namespace(name.clone()), &NamespaceRecord { created: info.created });
+            Ok((draft, ()))
+        })
+        .await?;
+        Ok(info)
+    }
+
+    /// Removes a namespace without functions and secrets, and the tokens that reach no further than it.
+    ///
+    /// # Errors
+    /// `NAMESPACE_NOT_FOUND`, `NAMESPACE_NOT_EMPTY`, `CONFLICT` for `default`, and those of the database.
+    pub async fn remove_namespace(&self, name: &NamespaceName) -> Result<(), Problem> {
+        if *name == NamespaceName::default() {
+            return Err(Problem::new(code::CONFLICT, format!("namespace `{name}` always exists")));
+        }
+        self.in_turn(|state| {
+            check_namespace(state, name)?;
+            let (functions, secrets) = (
+                state.functions.get(name).map_or(0, |functions| functions.len()),
+                state.secrets.get(name).map_or(0, |secrets| secrets.len()),
+            );
+            let unreadable = state.unreadable_keys().filter(|key| lies_in(key, name)).count();
+            if functions + secrets + unreadable > 0 {
+                let message = format!("namespace `{name}` has {functions} functions and {secrets} secrets");
+                let hint = if functions + secrets > 0 {
+                    "remove them first"
+                } else {
+                    "it has records that cannot be read; the log of the server names them"
+                };
+                return Err(Problem::new(code::NAMESPACE_NOT_EMPTY, message).hint(hint));
+            }
+            let mut draft = Draft::default();
+            draft.delete(&Place::Namespace(name.clone()));
+            // Else they would open whatever is next called so.
+            for token in state.tokens.values().filter(|token| reaches_only(&token.info.reach, name)) {
+                draft.delete(&Place::Token(token.info.id.clone()));
+            }
+            Ok((draft, ()))
+        })
+        .await
+    }
+
+    /// The namespaces, in the order of their names.
+    pub fn namespaces(&self) -> Vec<NamespaceInfo> {
+        let state = self.0.state();
+        let namespaces = state.namespaces.iter();
+        namespaces.map(|(name, created)| NamespaceInfo { name: name.clone(), created: *created }).collect()
+    }
+}
+
+/// That a namespace exists.
+pub(crate) fn check_namespace(state: &State, name: &NamespaceName) -> Result<(), Problem> {
+    if state.namespaces.contains_key(name) {
+        return Ok(());
+    }
+    Err(Problem::new(code::NAMESPACE_NOT_FOUND, format!("there is no namespace `{name}`"))
+        .hint(format!("coracle namespace create {name}")))
+}
+
+/// Whether a token holds in this namespace and nowhere else.
+pub(crate) fn reaches_only(reach: &Reach, namespace: &NamespaceName) -> bool {
+    match reach {
+        Reach::All => false,
+        Reach::Namespace(own) => own == namespace,
+        Reach::Function(function) => function.namespace == *namespace,
+    }
+}

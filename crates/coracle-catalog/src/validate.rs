@@ -1,0 +1,222 @@
+//! What settings may be: pure checks, without a look at anything that is deployed.
+//! Called by `deploy.rs`, and by `history.rs` for what may have changed since a revision was new.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use coracle_model::{
+    ByteSize, FunctionName, FunctionRef, Limits, Problem, Route, SecretName, Settings, Span, code,
+};
+
+use crate::routes::{Routes, Target};
+
+/// The environment of a function, names and values together, in bytes.
+const ENV_BYTES_MAX: usize = 64 << 10;
+/// The most secrets that a function reads.
+const SECRETS_MAX: usize = 64;
+/// The most hosts that a function may reach.
+const OUTBOUND_MAX: usize = 256;
+/// The most routes of a function.
+const ROUTES_MAX: usize = 32;
+/// The most labels, and the most annotations.
+const LABELS_MAX: usize = 64;
+/// All labels together, in bytes.
+const LABELS_BYTES_MAX: usize = 16 << 10;
+/// All annotations together, in bytes.
+const ANNOTATIONS_BYTES_MAX: usize = 64 << 10;
+/// The longest content type, in bytes.
+const CONTENT_TYPE_BYTES_MAX: usize = 256;
+/// The most calls that an instance may serve after its first.
+const REUSE_MAX: u32 = 1_000_000;
+
+/// Checks everything about the settings of a function that they say themselves.
+pub(crate) fn check_settings(function: &FunctionName, settings: &Settings) -> Result<(), Problem> {
+    check_limits(settings)
+        .and_then(|()| check_env(settings))
+        .and_then(|()| check_counts(settings))
+        .and_then(|()| check_labels("label", &settings.labels, LABELS_BYTES_MAX))
+        .and_then(|()| check_labels("annotation", &settings.annotations, ANNOTATIONS_BYTES_MAX))
+        .and_then(|()| check_content_type(settings.content_type.as_deref()))
+        .map_err(|Wrong { what, hint }| {
+            Problem::new(code::INVALID_SETTINGS, format!("function `{function}`: {what}")).hint(hint)
+        })
+}
+
+/// Checks that the secrets a function names are there.
+pub(crate) fn check_secrets(
+    function: &FunctionName,
+    settings: &Settings,
+    exists: impl Fn(&SecretName) -> bool,
+) -> Result<(), Problem> {
+    match settings.secrets.iter().find(|secret| !exists(secret)) {
+        None => Ok(()),
+        Some(secret) => {
+            let message = format!("function `{function}` names secret `{secret}`, which does not exist");
+            Err(Problem::new(code::MISSING_SECRET, message).hint(format!("coracle secret set {secret}")))
+        }
+    }
+}
+
+/// Checks that no two of these routes clash, and none with one that another function holds.
+pub(crate) fn check_routes<'a, 'b>(
+    wanted: impl IntoIterator<Item = (&'a FunctionRef, &'a [Route])>,
+    holder: impl Fn(&Route) -> Option<&'b Target>,
+) -> Result<(), Problem> {
+    let mut seen = Routes::default();
+    for (function, routes) in wanted {
+        for route in routes {
+            if let Some(target) = holder(route).or_else(|| seen.holder(route)) {
+                return Err(clash(function, route, target));
+            }
+            seen.insert(function, route);
+        }
+    }
+    Ok(())
+}
+
+fn clash(function: &FunctionRef, route: &Route, with: &Target) -> Problem {
+    let other = &with.route;
+    if with.function == *function {
+        let message = format!("function `{}`: its routes `{other}` and `{route}` answer the same paths", function.name);
+        return Problem::new(code::INVALID_SETTINGS, message).hint("remove one of them");
+    }
+    let message = format!("function `{}`: route `{route}` is taken by `{}`", function.name, with.function);
+    Problem::new(code::ROUTE_TAKEN, message)
+        .hint(format!("choose another route, or deploy `{}` without `{other}`", with.function))
+}
+
+/// What is wrong, and the line that would be right.
+struct Wrong {
+    what: String,
+    hint: String,
+}
+
+fn wrong(what: impl Into<String>, hint: impl Into<String>) -> Result<(), Wrong> {
+    Err(Wrong { what: what.into(), hint: hint.into() })
+}
+
+fn check_limits(settings: &Settings) -> Result<(), Wrong> {
+    let limits = &settings.limits;
+    let (least, most) = (ByteSize(Limits::MEMORY_BYTES_MIN), ByteSize(Limits::MEMORY_BYTES_MAX));
+    if !(least.0..=most.0).contains(&limits.memory_bytes) {
+        let what = format!("memory of {} is not between {least} and {most}", ByteSize(limits.memory_bytes));
+        return wrong(what, "set for example `memory = \"128MiB\"`");
+    }
+    for (name, span) in [("timeout", limits.timeout), ("stream_timeout", limits.stream_timeout)] {
+        if span == Duration::ZERO || span > Limits::TIMEOUT_MAX {
+            let what = format!("{name} of {span:?} is not above zero and at most {}", Span(Limits::TIMEOUT_MAX));
+            return wrong(what, format!("set for example `{name} = \"30s\"`"));
+        }
+    }
+    if !(1..=Limits::CALLS_MAX).contains(&limits.concurrency) {
+        let what = format!("concurrency of {} is not between 1 and {}", limits.concurrency, Limits::CALLS_MAX);
+        return wrong(what, "set for example `concurrency = 100`");
+    }
+    if limits.waiting > Limits::CALLS_MAX {
+        let what = format!("waiting of {} is more than {}", limits.waiting, Limits::CALLS_MAX);
+        return wrong(what, "set for example `waiting = 1000`");
+    }
+    if settings.reuse > REUSE_MAX {
+        let what = format!("reuse of {} is more than {REUSE_MAX}", settings.reuse);
+        return wrong(what, "set for example `reuse = 1000`");
+    }
+    Ok(())
+}
+
+fn check_env(settings: &Settings) -> Result<(), Wrong> {
+    for (name, value) in &settings.env {
+        if !is_variable(name) {
+            let what = format!("`{}` is not a name of an environment variable", shown(name));
+            return wrong(what, "use letters, digits and `_`, and begin with no digit");
+        }
+        if value.contains('\0') {
+            return wrong(format!("the value of {name} has a NUL character"), "environment variables cannot hold one");
+        }
+    }
+    let bytes = bytes_of(&settings.env);
+    if bytes > ENV_BYTES_MAX {
+        let what = format!("its environment has {bytes} bytes, more than {}", ByteSize(ENV_BYTES_MAX as u64));
+        return wrong(what, "put large data into the code, or fetch it");
+    }
+    let mut variables: BTreeMap<String, &SecretName> = BTreeMap::new();
+    for secret in &settings.secrets {
+        let variable = Settings::variable_of(secret);
+        if !is_variable(&variable) {
+            let what = format!("secret `{secret}` would be the variable {variable}, which is not a name of one");
+            return wrong(what, "give the secret a name that begins with no digit");
+        }
+        if settings.env.contains_key(&variable) {
+            let what = format!("secret `{secret}` is the variable {variable}, which `env` sets too");
+            return wrong(what, format!("remove {variable} from `env`"));
+        }
+        if let Some(other) = variables.insert(variable.clone(), secret) {
+            let what = format!("secrets `{other}` and `{secret}` are both the variable {variable}");
+            return wrong(what, "name one of them only");
+        }
+    }
+    Ok(())
+}
+
+fn check_counts(settings: &Settings) -> Result<(), Wrong> {
+    let counts = [
+        ("secrets", settings.secrets.len(), SECRETS_MAX),
+        ("outbound", settings.outbound.len(), OUTBOUND_MAX),
+        ("route", settings.routes.len(), ROUTES_MAX),
+        ("labels", settings.labels.len(), LABELS_MAX),
+        ("annotations", settings.annotations.len(), LABELS_MAX),
+    ];
+    match counts.into_iter().find(|(_, count, most)| count > most) {
+        None => Ok(()),
+        Some((name, count, most)) => {
+            wrong(format!("`{name}` has {count} entries, more than {most}"), format!("name at most {most}"))
+        }
+    }
+}
+
+fn check_labels(noun: &str, labels: &BTreeMap<String, String>, bytes_max: usize) -> Result<(), Wrong> {
+    for (name, value) in labels {
+        if name.is_empty() || name.chars().chain(value.chars()).any(|c| c.is_control() && c != '\n' && c != '\t') {
+            return wrong(
+                format!("the {noun} `{}` has no name or holds control characters", shown(name)),
+                "use text that can be shown",
+            );
+        }
+    }
+    let bytes = bytes_of(labels);
+    if bytes > bytes_max {
+        let what = format!("its {noun}s have {bytes} bytes, more than {}", ByteSize(bytes_max as u64));
+        return wrong(what, "shorten them");
+    }
+    Ok(())
+}
+
+fn check_content_type(content_type: Option<&str>) -> Result<(), Wrong> {
+    let ok = |text: &str| {
+        text.len() <= CONTENT_TYPE_BYTES_MAX
+            && text.split_once('/').is_some_and(|(kind, rest)| !kind.is_empty() && !rest.is_empty())
+            && text.bytes().all(|c| c == b' ' || c.is_ascii_graphic())
+            && text.trim() == text
+    };
+    match content_type {
+        Some(text) if !ok(text) => {
+            wrong(format!("`{}` is not a content type", shown(text)), "set for example `content_type = \"text/plain\"`")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a text is `[A-Za-z_][A-Za-z0-9_]*`.
+fn is_variable(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
+        && bytes.all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
+
+fn bytes_of(map: &BTreeMap<String, String>) -> usize {
+    map.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+/// The start of a text that may be anything, fit for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(40).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
