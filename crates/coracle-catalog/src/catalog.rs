@@ -137,11 +137,17 @@ impl Catalog {
         let first = filter.namespace.as_ref().max(after.map(|after| &after.namespace));
         let namespaces = state.functions.range::<NamespaceName, _>((
             first.map_or(Bound::Unbounded, Bound::Included),
-            filter.namespace.as_ref().filter(|only| first <= Some(*only)).map_or(Bound::Unbounded, Bound::Included),
+            filter
+                .namespace
+                .as_ref()
+                .filter(|only| first <= Some(*only))
+                .map_or(Bound::Unbounded, Bound::Included),
         ));
         namespaces
             .filter(|(namespace, _)| filter.namespace.as_ref().is_none_or(|only| only == *namespace))
-            .flat_map(|(namespace, functions)| behind(functions, after.filter(|after| after.namespace == *namespace)))
+            .flat_map(|(namespace, functions)| {
+                behind(functions, after.filter(|after| after.namespace == *namespace))
+            })
             .map(|held| &held.function)
             .filter(|function| filter.takes(function))
             .take(limit)
@@ -193,7 +199,7 @@ impl Catalog {
             match &state.secret_key {
                 Some(id) if *id != self.0.key.id() => {
                     return Err(Problem::new(
-                        code::DATA_UNUSABLE,
+                        &code::DATA_UNUSABLE,
                         "the secrets in this database are sealed with another key",
                     )
                     .hint("point CORACLE_KEY_FILE at the key file that belongs to this database"));
@@ -212,8 +218,10 @@ impl Catalog {
 
 impl Filter {
     fn takes(&self, function: &Function) -> bool {
-        let label = |(name, value): &(String, String)| function.current.settings.labels.get(name) == Some(value);
-        self.app.as_ref().is_none_or(|app| function.app.as_ref() == Some(app)) && self.label.as_ref().is_none_or(label)
+        let label =
+            |(name, value): &(String, String)| function.current.settings.labels.get(name) == Some(value);
+        self.app.as_ref().is_none_or(|app| function.app.as_ref() == Some(app))
+            && self.label.as_ref().is_none_or(label)
     }
 }
 

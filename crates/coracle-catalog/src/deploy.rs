@@ -69,14 +69,14 @@ impl Catalog {
 fn check_alone(deploy: &Deploy) -> Result<(), Problem> {
     if deploy.functions.len() > FUNCTIONS_PER_DEPLOY_MAX {
         let message = format!("{} functions are too many for one deploy", deploy.functions.len());
-        return Err(Problem::new(code::LIMIT_REACHED, message)
+        return Err(Problem::new(&code::LIMIT_REACHED, message)
             .hint(format!("split them into apps of at most {FUNCTIONS_PER_DEPLOY_MAX}")));
     }
     let mut names = BTreeSet::new();
     for function in &deploy.functions {
         if !names.insert(&function.name) {
             let message = format!("function `{}` is named twice in one deploy", function.name);
-            return Err(Problem::new(code::INVALID_SETTINGS, message));
+            return Err(Problem::new(&code::INVALID_SETTINGS, message));
         }
         check_settings(&function.name, &function.settings)?;
     }
@@ -100,10 +100,13 @@ fn plan(state: &State, deploy: &Deploy, now: Timestamp) -> Result<(Draft, Vec<Ar
     let yields = |holder: &FunctionRef| {
         holder.namespace == *namespace && (named.contains(&holder.name) || leaving.contains(&&holder.name))
     };
-    let reference = |function: &Deployment| FunctionRef { namespace: namespace.clone(), name: function.name.clone() };
+    let reference =
+        |function: &Deployment| FunctionRef { namespace: namespace.clone(), name: function.name.clone() };
     let references: Vec<_> = functions.iter().map(reference).collect();
     let routes = functions.iter().map(|function| &function.settings.routes[..]);
-    check_routes(references.iter().zip(routes), |route| state.routes.holder(route).filter(|target| !yields(&target.function)))?;
+    check_routes(references.iter().zip(routes), |route| {
+        state.routes.holder(route).filter(|target| !yields(&target.function))
+    })?;
 
     let mut draft = Draft::default();
     let mut deployed = Vec::with_capacity(functions.len());
@@ -112,8 +115,11 @@ fn plan(state: &State, deploy: &Deploy, now: Timestamp) -> Result<(Draft, Vec<Ar
     }
     let new = functions.iter().filter(|function| held(state, namespace, &function.name).is_none()).count();
     if new > 0 && state.current.len() + new > FUNCTIONS_MAX + leaving.len() {
-        return Err(Problem::new(code::LIMIT_REACHED, format!("there may be {FUNCTIONS_MAX} functions on a server"))
-            .hint("remove some first"));
+        return Err(Problem::new(
+            &code::LIMIT_REACHED,
+            format!("there may be {FUNCTIONS_MAX} functions on a server"),
+        )
+        .hint("remove some first"));
     }
     for name in leaving {
         if let Some(held) = held(state, namespace, name) {
@@ -128,7 +134,7 @@ fn check_app(state: &State, deploy: &Deploy, name: &FunctionName) -> Result<(), 
     let owner = held(state, &deploy.namespace, name).and_then(|held| held.function.app.as_ref());
     match owner {
         Some(owner) if Some(owner) != deploy.app.as_ref() => {
-            Err(Problem::new(code::CONFLICT, format!("function `{name}` belongs to app `{owner}`"))
+            Err(Problem::new(&code::CONFLICT, format!("function `{name}` belongs to app `{owner}`"))
                 .hint(format!("deploy it with that app, choose another name, or: coracle remove {name}")))
         }
         _ => Ok(()),

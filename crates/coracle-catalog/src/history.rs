@@ -37,12 +37,13 @@ impl Catalog {
         let revision = Arc::new(self.revision(function, number).await?);
         self.in_turn(|state| {
             let held = state.held(function).filter(|held| held.function == seen).ok_or_else(|| {
-                Problem::new(code::CONFLICT, format!("function `{function}` was changed in the meantime"))
+                Problem::new(&code::CONFLICT, format!("function `{function}` was changed in the meantime"))
                     .hint(format!("look at it, then roll back again: coracle show {}", function.name))
             })?;
             check_fits(state, &revision)?;
             let mut draft = Draft::default();
-            let record = FunctionRecord { current: Revision::clone(&revision), updated: now, ..record_of(held) };
+            let record =
+                FunctionRecord { current: Revision::clone(&revision), updated: now, ..record_of(held) };
             draft.put(&Place::Function(function.clone()), &record);
             Ok((draft, Arc::clone(&revision)))
         })
@@ -70,7 +71,11 @@ impl Catalog {
     ///
     /// # Errors
     /// `APP_NOT_FOUND`, and those of the database.
-    pub async fn remove_app(&self, namespace: &NamespaceName, app: &AppName) -> Result<Vec<FunctionRef>, Problem> {
+    pub async fn remove_app(
+        &self,
+        namespace: &NamespaceName,
+        app: &AppName,
+    ) -> Result<Vec<FunctionRef>, Problem> {
         let mut removed = Vec::new();
         loop {
             let batch = self.in_turn(|state| Ok(draft_app_removal(state, namespace, app))).await?;
@@ -81,7 +86,7 @@ impl Catalog {
         }
         if removed.is_empty() {
             let message = format!("namespace `{namespace}` has no app `{app}`");
-            return Err(Problem::new(code::APP_NOT_FOUND, message).hint("coracle list"));
+            return Err(Problem::new(&code::APP_NOT_FOUND, message).hint("coracle list"));
         }
         Ok(removed)
     }
@@ -111,10 +116,11 @@ impl Catalog {
     /// One revision, from the database.
     async fn revision(&self, function: &FunctionRef, number: u32) -> Result<Revision, Problem> {
         let key = Place::Revision(function.clone(), number).key();
-        let entry = self.0.db.get(&key).await.map_err(unread)?.ok_or_else(|| no_revision(function, number))?;
+        let entry =
+            self.0.db.get(&key).await.map_err(unread)?.ok_or_else(|| no_revision(function, number))?;
         decode(&entry.value).map_err(|reason| {
             tracing::error!(%key, reason, "a revision cannot be read; it is skipped, and kept as it is");
-            Problem::new(code::DATA_UNUSABLE, format!("the record `{key}` cannot be read: {reason}"))
+            Problem::new(&code::DATA_UNUSABLE, format!("the record `{key}` cannot be read: {reason}"))
                 .hint("choose another revision, or restore a backup")
         })
     }
@@ -152,7 +158,7 @@ fn choose(held: &Held, to: Option<u32>) -> Result<u32, Problem> {
         Some(number) => Err(no_revision(function, number)),
         None => held.kept.range(..current).next_back().map(|(number, _)| *number).ok_or_else(|| {
             let message = format!("function `{function}` has no revision before {current}");
-            Problem::new(code::REVISION_NOT_FOUND, message).hint("deploy the code you want")
+            Problem::new(&code::REVISION_NOT_FOUND, message).hint("deploy the code you want")
         }),
     }
 }
@@ -169,10 +175,10 @@ fn check_fits(state: &State, revision: &Revision) -> Result<(), Problem> {
 }
 
 fn not_found(function: &FunctionRef) -> Problem {
-    Problem::new(code::FUNCTION_NOT_FOUND, format!("there is no function `{function}`")).hint("coracle list")
+    Problem::new(&code::FUNCTION_NOT_FOUND, format!("there is no function `{function}`")).hint("coracle list")
 }
 
 fn no_revision(function: &FunctionRef, number: u32) -> Problem {
-    Problem::new(code::REVISION_NOT_FOUND, format!("function `{function}` has no revision {number}"))
+    Problem::new(&code::REVISION_NOT_FOUND, format!("function `{function}` has no revision {number}"))
         .hint(format!("see the kept ones: coracle show {}", function.name))
 }

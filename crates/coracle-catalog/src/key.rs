@@ -29,7 +29,8 @@ impl SecretKey {
             Some(key) => Ok(key),
             None => {
                 let key = Self(Zeroizing::new(random()?));
-                write_whole(path, &key.0).map_err(|error| unusable(path, &format!("cannot be written: {error}")))?;
+                write_whole(path, &*key.0)
+                    .map_err(|error| unusable(path, &format!("cannot be written: {error}")))?;
                 Ok(key)
             }
         }
@@ -81,7 +82,7 @@ impl SecretKey {
         let nonce: [u8; NONCE_BYTES] = random()?;
         let payload = Payload { msg: value, aad: purpose.as_bytes() };
         let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload);
-        let sealed = sealed.map_err(|_| Problem::new(code::INTERNAL, "the secret could not be sealed"))?;
+        let sealed = sealed.map_err(|_| Problem::new(&code::INTERNAL, "the secret could not be sealed"))?;
         Ok([&nonce[..], &sealed].concat())
     }
 
@@ -107,8 +108,9 @@ impl fmt::Debug for SecretKey {
 /// Bytes that nobody else has.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Problem::new(code::INTERNAL, format!("the system gives no random bytes: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Problem::new(&code::INTERNAL, format!("the system gives no random bytes: {error}"))
+    })?;
     Ok(bytes)
 }
 
@@ -134,7 +136,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 fn unusable(path: &Path, reason: &str) -> Problem {
-    Problem::new(code::DATA_UNUSABLE, format!("the key file {} {reason}", path.display()))
+    Problem::new(&code::DATA_UNUSABLE, format!("the key file {} {reason}", path.display()))
 }
 
 #[cfg(test)]

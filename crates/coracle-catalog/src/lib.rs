@@ -1,5 +1,10 @@
-//! What is deployed: namespaces, apps, functions, their revisions, secrets and tokens.
-//! The gateway writes here, everybody reads; what a call needs is in memory, and a commit is durable before it is seen.
+//! What is deployed: namespaces, apps, functions and their revisions, secrets, tokens.
+//! The gateway and invoke read it on every call, from memory; the admin API writes it, through the database.
+//!
+//! Everything starts at [`Catalog`], a cheap handle.
+//! Reads are answered from memory and never wait for the disk.
+//! Writes take turns (`turn.rs`): each decides on what memory holds, commits under the condition that the database
+//! still holds the same, and changes memory before it returns.
 
 mod catalog;
 mod deploy;

@@ -30,11 +30,14 @@ impl Catalog {
         let info = NamespaceInfo { name: name.clone(), created: self.0.clock.now() };
         self.in_turn(|state| {
             if state.namespaces.contains_key(name) {
-                return Err(Problem::new(code::ALREADY_EXISTS, format!("namespace `{name}` exists")));
+                return Err(Problem::new(&code::ALREADY_EXISTS, format!("namespace `{name}` exists")));
             }
             if state.namespaces.len() >= NAMESPACES_MAX {
-                return Err(Problem::new(code::LIMIT_REACHED, format!("there are {NAMESPACES_MAX} namespaces already"))
-                    .hint("remove those that are empty"));
+                return Err(Problem::new(
+                    &code::LIMIT_REACHED,
+                    format!("there are {NAMESPACES_MAX} namespaces already"),
+                )
+                .hint("remove those that are empty"));
             }
             let mut draft = Draft::default();
             draft.put(&Place::Namespace(name.clone()), &NamespaceRecord { created: info.created });
@@ -50,7 +53,7 @@ impl Catalog {
     /// `NAMESPACE_NOT_FOUND`, `NAMESPACE_NOT_EMPTY`, `CONFLICT` for `default`, and those of the database.
     pub async fn remove_namespace(&self, name: &NamespaceName) -> Result<(), Problem> {
         if *name == NamespaceName::default() {
-            return Err(Problem::new(code::CONFLICT, format!("namespace `{name}` always exists")));
+            return Err(Problem::new(&code::CONFLICT, format!("namespace `{name}` always exists")));
         }
         self.in_turn(|state| {
             check_namespace(state, name)?;
@@ -66,7 +69,7 @@ impl Catalog {
                 } else {
                     "it has records that cannot be read; the log of the server names them"
                 };
-                return Err(Problem::new(code::NAMESPACE_NOT_EMPTY, message).hint(hint));
+                return Err(Problem::new(&code::NAMESPACE_NOT_EMPTY, message).hint(hint));
             }
             let mut draft = Draft::default();
             draft.delete(&Place::Namespace(name.clone()));
@@ -92,7 +95,7 @@ pub(crate) fn check_namespace(state: &State, name: &NamespaceName) -> Result<(),
     if state.namespaces.contains_key(name) {
         return Ok(());
     }
-    Err(Problem::new(code::NAMESPACE_NOT_FOUND, format!("there is no namespace `{name}`"))
+    Err(Problem::new(&code::NAMESPACE_NOT_FOUND, format!("there is no namespace `{name}`"))
         .hint(format!("coracle namespace create {name}")))
 }
 

@@ -190,7 +190,10 @@ mod tests {
     #[test]
     fn a_record_of_a_newer_version_is_told_from_a_damaged_one_and_neither_is_quoted() {
         let table: [(&[u8], &str); 4] = [
-            (br#"{"version":2,"record":{"id":"x"}}"#, "it has version 2, this program reads versions up to 1"),
+            (
+                br#"{"version":2,"record":{"id":"x"}}"#,
+                "it has version 2, this program reads versions up to 1",
+            ),
             (br#"{"version":2,"record":["x"]}"#, "it has version 2, this program reads versions up to 1"),
             (br#"{"version":1,"record":{"id":["hush"]}}"#, "it is damaged at line 1, column 28"),
             (b"hush", "it is damaged at line 1, column 1"),

@@ -136,9 +136,9 @@ impl<'a> Shape<'a> {
 
     fn segments(&self) -> impl Iterator<Item = Segment<'a>> + use<'a> {
         let path = self.path;
-        path.into_iter().flat_map(|path| path.split('/')).map(|part| {
-            if part.starts_with(':') { Segment::Param } else { Segment::Exact(part) }
-        })
+        path.into_iter()
+            .flat_map(|path| path.split('/'))
+            .map(|part| if part.starts_with(':') { Segment::Param } else { Segment::Exact(part) })
     }
 }
 

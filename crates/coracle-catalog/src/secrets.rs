@@ -57,14 +57,18 @@ impl Catalog {
         check_value(name, value)?;
         let sealed = BASE64.encode(self.0.key.seal(&purpose(namespace, name), value)?);
         let updated = self.0.clock.now();
-        let (place, record) = (Place::Secret(namespace.clone(), name.clone()), SecretRecord { sealed, updated });
+        let (place, record) =
+            (Place::Secret(namespace.clone(), name.clone()), SecretRecord { sealed, updated });
         self.in_turn(|state| {
             check_namespace(state, namespace)?;
             let others = state.secrets.get(namespace);
             let is_new = others.is_none_or(|others| !others.contains_key(name));
             if is_new && others.is_some_and(|others| others.len() >= SECRETS_PER_NAMESPACE_MAX) {
-                let message = format!("namespace `{namespace}` has {SECRETS_PER_NAMESPACE_MAX} secrets already");
-                return Err(Problem::new(code::LIMIT_REACHED, message).hint("remove those that nobody reads"));
+                let message =
+                    format!("namespace `{namespace}` has {SECRETS_PER_NAMESPACE_MAX} secrets already");
+                return Err(
+                    Problem::new(&code::LIMIT_REACHED, message).hint("remove those that nobody reads")
+                );
             }
             let mut draft = Draft::default();
             draft.put(&place, &record);
@@ -88,7 +92,7 @@ impl Catalog {
             if !readers.is_empty() {
                 let named: Vec<_> = readers.iter().take(NAMED_MAX).map(|f| format!("`{}`", f.name)).collect();
                 let more = if readers.len() > NAMED_MAX { " and others" } else { "" };
-                return Err(Problem::new(code::CONFLICT, format!("secret `{name}` is in use"))
+                return Err(Problem::new(&code::CONFLICT, format!("secret `{name}` is in use"))
                     .hint(format!("deploy without it or remove: {}{more}", named.join(", "))));
             }
             let mut draft = Draft::default();
@@ -162,11 +166,11 @@ fn check_value(name: &SecretName, value: &[u8]) -> Result<(), Problem> {
     } else {
         return Ok(());
     };
-    Err(Problem::new(code::INVALID_SETTINGS, format!("the value of secret `{name}` {reason}"))
+    Err(Problem::new(&code::INVALID_SETTINGS, format!("the value of secret `{name}` {reason}"))
         .hint("encode binary values, for example with base64"))
 }
 
 fn not_found(namespace: &NamespaceName, name: &SecretName) -> Problem {
-    Problem::new(code::SECRET_NOT_FOUND, format!("namespace `{namespace}` has no secret `{name}`"))
+    Problem::new(&code::SECRET_NOT_FOUND, format!("namespace `{namespace}` has no secret `{name}`"))
         .hint("coracle secret list")
 }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use coracle_model::{AppName, Digest, FunctionName, FunctionRef, NamespaceName, Revision, SecretName, TokenId};
+use coracle_model::{
+    AppName, Digest, FunctionName, FunctionRef, NamespaceName, Revision, SecretName, TokenId,
+};
 use coracle_store::Key;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -102,7 +104,8 @@ impl State {
 
     /// The functions whose entry is not the same in another state.
     pub(crate) fn differing(&self, other: &Self) -> Vec<FunctionRef> {
-        let entry = |state: &Self, function: &FunctionRef| state.entry(&Place::Function(function.clone()).key());
+        let entry =
+            |state: &Self, function: &FunctionRef| state.entry(&Place::Function(function.clone()).key());
         let changed = self.current.keys().filter(|function| entry(self, function) != entry(other, function));
         let absent = other.current.keys().filter(|function| !self.current.contains_key(*function));
         changed.chain(absent).cloned().collect()

@@ -86,7 +86,8 @@ impl Catalog {
         let created = self.0.clock.now();
         check(label, created, expires)?;
         let text = new_token_text()?;
-        let (id, hash) = parse(&text).ok_or_else(|| Problem::new(code::INTERNAL, "a new token does not parse"))?;
+        let (id, hash) =
+            parse(&text).ok_or_else(|| Problem::new(&code::INTERNAL, "a new token does not parse"))?;
         let info = TokenInfo { id, label: label.to_owned(), scope, reach, created, expires };
         self.in_turn(|state| {
             check_room(state, &info.reach)?;
@@ -129,7 +130,8 @@ impl Catalog {
     pub async fn revoke(&self, id: &TokenId) -> Result<(), Problem> {
         self.in_turn(|state| {
             let Some(token) = state.tokens.get(id) else {
-                return Err(Problem::new(code::TOKEN_NOT_FOUND, "there is no token of this id").hint("coracle token list"));
+                return Err(Problem::new(&code::TOKEN_NOT_FOUND, "there is no token of this id")
+                    .hint("coracle token list"));
             };
             let mut draft = Draft::default();
             draft.delete(&Place::Token(token.info.id.clone()));
@@ -146,18 +148,31 @@ impl Catalog {
     /// `DATA_UNUSABLE` if this is not the text of a token, and those of the database.
     pub async fn ensure_admin_token(&self, text: &str) -> Result<TokenInfo, Problem> {
         let (id, hash) = parse(text).ok_or_else(|| {
-            Problem::new(code::DATA_UNUSABLE, "the file admin.token holds no token")
+            Problem::new(&code::DATA_UNUSABLE, "the file admin.token holds no token")
                 .hint("remove the file: the server makes a new token at its next start")
         })?;
         let created = self.0.clock.now();
-        let wanted = TokenInfo { id, label: ADMIN_LABEL.into(), scope: Scope::Admin, reach: Reach::All, created, expires: None };
+        let wanted = TokenInfo {
+            id,
+            label: ADMIN_LABEL.into(),
+            scope: Scope::Admin,
+            reach: Reach::All,
+            created,
+            expires: None,
+        };
         self.in_turn(|state| {
             let mut draft = Draft::default();
-            for token in state.tokens.values().filter(|token| token.info.label == ADMIN_LABEL && token.info.id != wanted.id) {
+            for token in state
+                .tokens
+                .values()
+                .filter(|token| token.info.label == ADMIN_LABEL && token.info.id != wanted.id)
+            {
                 draft.delete(&Place::Token(token.info.id.clone()));
             }
             match state.tokens.get(&wanted.id) {
-                Some(known) if known.hash == hash && known.info.label == ADMIN_LABEL => Ok((draft, known.info.clone())),
+                Some(known) if known.hash == hash && known.info.label == ADMIN_LABEL => {
+                    Ok((draft, known.info.clone()))
+                }
                 _ => {
                     draft.put(&Place::Token(wanted.id.clone()), &wanted.record(hash));
                     Ok((draft, wanted.clone()))
@@ -219,12 +234,12 @@ fn check(label: &str, now: Timestamp, expires: Option<Timestamp>) -> Result<(), 
     } else {
         return Ok(());
     };
-    Err(Problem::new(code::INVALID_SETTINGS, reason))
+    Err(Problem::new(&code::INVALID_SETTINGS, reason))
 }
 
 fn check_room(state: &State, reach: &Reach) -> Result<(), Problem> {
     let full = |most, of: String| {
-        Err(Problem::new(code::LIMIT_REACHED, format!("there are {most} tokens {of} already"))
+        Err(Problem::new(&code::LIMIT_REACHED, format!("there are {most} tokens {of} already"))
             .hint("revoke those that have expired: coracle token list"))
     };
     if let Some(namespace) = namespace_of(reach) {

@@ -50,8 +50,11 @@ impl Draft {
         let mut batch = Batch::new();
         for (key, value) in &self.0 {
             if let Some(reason) = state.unreadable(key) {
-                return Err(Problem::new(code::DATA_UNUSABLE, format!("the record `{key}` cannot be read: {reason}"))
-                    .hint("a newer Coracle may have written it: use that one, or restore a backup"));
+                return Err(Problem::new(
+                    &code::DATA_UNUSABLE,
+                    format!("the record `{key}` cannot be read: {reason}"),
+                )
+                .hint("a newer Coracle may have written it: use that one, or restore a backup"));
             }
             let held = key.as_str().starts_with(PREFIX);
             batch = match value {
@@ -112,9 +115,12 @@ impl Catalog {
                     if let Err(problem) = self.0.reload(&mut writer).await {
                         tracing::warn!(%problem, "could not look whether a write has happened");
                     }
-                    return Err(Problem::new(code::STORE_UNAVAILABLE, "the database did not answer the write")
-                        .hint("it may have happened nevertheless: look before you try again")
-                        .retry_after(1));
+                    return Err(Problem::new(
+                        &code::STORE_UNAVAILABLE,
+                        "the database did not answer the write",
+                    )
+                    .hint("it may have happened nevertheless: look before you try again")
+                    .retry_after(1));
                 }
                 Err(error) => {
                     writer.in_doubt = false; // These say that nothing was changed.
@@ -122,8 +128,11 @@ impl Catalog {
                 }
             }
         }
-        Err(Problem::new(code::CONFLICT, format!("others changed the catalog {ATTEMPTS_MAX} times in the meantime"))
-            .hint("try again"))
+        Err(Problem::new(
+            &code::CONFLICT,
+            format!("others changed the catalog {ATTEMPTS_MAX} times in the meantime"),
+        )
+        .hint("try again"))
     }
 }
 
@@ -226,18 +235,19 @@ pub(crate) async fn follow(inner: Weak<Inner>, mut watch: Watch) {
 
 /// The problem of a read that has no answer.
 pub(crate) fn unread(error: ReadError) -> Problem {
-    Problem::new(code::STORE_UNAVAILABLE, format!("read the catalog: {}", with_source(&error))).retry_after(1)
+    Problem::new(&code::STORE_UNAVAILABLE, format!("read the catalog: {}", with_source(&error)))
+        .retry_after(1)
 }
 
 fn refused(error: &CommitError) -> Problem {
     match error {
-        CommitError::Full => Problem::new(code::DISK_FULL, format!("write the catalog: {error}"))
+        CommitError::Full => Problem::new(&code::DISK_FULL, format!("write the catalog: {error}"))
             .hint("make room on the disk of the data directory"),
         CommitError::Invalid { reason } => {
-            Problem::new(code::LIMIT_REACHED, format!("this is too much for one write: {reason}"))
+            Problem::new(&code::LIMIT_REACHED, format!("this is too much for one write: {reason}"))
                 .hint("deploy or remove fewer functions at once")
         }
-        _ => Problem::new(code::STORE_UNAVAILABLE, format!("write the catalog: {}", with_source(error))),
+        _ => Problem::new(&code::STORE_UNAVAILABLE, format!("write the catalog: {}", with_source(error))),
     }
 }
 

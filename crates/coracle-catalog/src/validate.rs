@@ -38,7 +38,7 @@ pub(crate) fn check_settings(function: &FunctionName, settings: &Settings) -> Re
         .and_then(|()| check_labels("annotation", &settings.annotations, ANNOTATIONS_BYTES_MAX))
         .and_then(|()| check_content_type(settings.content_type.as_deref()))
         .map_err(|Wrong { what, hint }| {
-            Problem::new(code::INVALID_SETTINGS, format!("function `{function}`: {what}")).hint(hint)
+            Problem::new(&code::INVALID_SETTINGS, format!("function `{function}`: {what}")).hint(hint)
         })
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn check_secrets(
         None => Ok(()),
         Some(secret) => {
             let message = format!("function `{function}` names secret `{secret}`, which does not exist");
-            Err(Problem::new(code::MISSING_SECRET, message).hint(format!("coracle secret set {secret}")))
+            Err(Problem::new(&code::MISSING_SECRET, message).hint(format!("coracle secret set {secret}")))
         }
     }
 }
@@ -77,11 +77,12 @@ pub(crate) fn check_routes<'a, 'b>(
 fn clash(function: &FunctionRef, route: &Route, with: &Target) -> Problem {
     let other = &with.route;
     if with.function == *function {
-        let message = format!("function `{}`: its routes `{other}` and `{route}` answer the same paths", function.name);
-        return Problem::new(code::INVALID_SETTINGS, message).hint("remove one of them");
+        let message =
+            format!("function `{}`: its routes `{other}` and `{route}` answer the same paths", function.name);
+        return Problem::new(&code::INVALID_SETTINGS, message).hint("remove one of them");
     }
     let message = format!("function `{}`: route `{route}` is taken by `{}`", function.name, with.function);
-    Problem::new(code::ROUTE_TAKEN, message)
+    Problem::new(&code::ROUTE_TAKEN, message)
         .hint(format!("choose another route, or deploy `{}` without `{other}`", with.function))
 }
 
@@ -104,12 +105,14 @@ fn check_limits(settings: &Settings) -> Result<(), Wrong> {
     }
     for (name, span) in [("timeout", limits.timeout), ("stream_timeout", limits.stream_timeout)] {
         if span == Duration::ZERO || span > Limits::TIMEOUT_MAX {
-            let what = format!("{name} of {span:?} is not above zero and at most {}", Span(Limits::TIMEOUT_MAX));
+            let what =
+                format!("{name} of {span:?} is not above zero and at most {}", Span(Limits::TIMEOUT_MAX));
             return wrong(what, format!("set for example `{name} = \"30s\"`"));
         }
     }
     if !(1..=Limits::CALLS_MAX).contains(&limits.concurrency) {
-        let what = format!("concurrency of {} is not between 1 and {}", limits.concurrency, Limits::CALLS_MAX);
+        let what =
+            format!("concurrency of {} is not between 1 and {}", limits.concurrency, Limits::CALLS_MAX);
         return wrong(what, "set for example `concurrency = 100`");
     }
     if limits.waiting > Limits::CALLS_MAX {
@@ -130,7 +133,10 @@ fn check_env(settings: &Settings) -> Result<(), Wrong> {
             return wrong(what, "use letters, digits and `_`, and begin with no digit");
         }
         if value.contains('\0') {
-            return wrong(format!("the value of {name} has a NUL character"), "environment variables cannot hold one");
+            return wrong(
+                format!("the value of {name} has a NUL character"),
+                "environment variables cannot hold one",
+            );
         }
     }
     let bytes = bytes_of(&settings.env);
@@ -142,7 +148,8 @@ fn check_env(settings: &Settings) -> Result<(), Wrong> {
     for secret in &settings.secrets {
         let variable = Settings::variable_of(secret);
         if !is_variable(&variable) {
-            let what = format!("secret `{secret}` would be the variable {variable}, which is not a name of one");
+            let what =
+                format!("secret `{secret}` would be the variable {variable}, which is not a name of one");
             return wrong(what, "give the secret a name that begins with no digit");
         }
         if settings.env.contains_key(&variable) {
@@ -175,7 +182,9 @@ fn check_counts(settings: &Settings) -> Result<(), Wrong> {
 
 fn check_labels(noun: &str, labels: &BTreeMap<String, String>, bytes_max: usize) -> Result<(), Wrong> {
     for (name, value) in labels {
-        if name.is_empty() || name.chars().chain(value.chars()).any(|c| c.is_control() && c != '\n' && c != '\t') {
+        if name.is_empty()
+            || name.chars().chain(value.chars()).any(|c| c.is_control() && c != '\n' && c != '\t')
+        {
             return wrong(
                 format!("the {noun} `{}` has no name or holds control characters", shown(name)),
                 "use text that can be shown",
@@ -198,9 +207,10 @@ fn check_content_type(content_type: Option<&str>) -> Result<(), Wrong> {
             && text.trim() == text
     };
     match content_type {
-        Some(text) if !ok(text) => {
-            wrong(format!("`{}` is not a content type", shown(text)), "set for example `content_type = \"text/plain\"`")
-        }
+        Some(text) if !ok(text) => wrong(
+            format!("`{}` is not a content type", shown(text)),
+            "set for example `content_type = \"text/plain\"`",
+        ),
         _ => Ok(()),
     }
 }
@@ -219,4 +229,122 @@ fn bytes_of(map: &BTreeMap<String, String>) -> usize {
 /// The start of a text that may be anything, fit for a message.
 fn shown(text: &str) -> String {
     text.chars().take(40).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(settings: &Settings) -> Result<(), Problem> {
+        check_settings(&FunctionName::parse("f").unwrap(), settings)
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Settings {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        settings
+    }
+
+    fn secrets(names: &[&str]) -> Settings {
+        with(|settings| {
+            settings.secrets = names.iter().map(|name| SecretName::parse(name).unwrap()).collect()
+        })
+    }
+
+    fn env(name: &str, value: &str) -> Settings {
+        with(|settings| drop(settings.env.insert(name.into(), value.into())))
+    }
+
+    #[test]
+    fn the_defaults_and_the_edges_are_allowed() {
+        for right in [
+            Settings::default(),
+            with(|s| s.limits.memory_bytes = Limits::MEMORY_BYTES_MIN),
+            with(|s| s.limits.memory_bytes = Limits::MEMORY_BYTES_MAX),
+            with(|s| s.limits.timeout = Limits::TIMEOUT_MAX),
+            with(|s| s.limits.timeout = Duration::from_nanos(1)),
+            with(|s| (s.limits.concurrency, s.limits.waiting) = (1, 0)),
+            with(|s| s.content_type = Some("text/html; charset=utf-8".into())),
+            env("_a1", &"x".repeat(ENV_BYTES_MAX - 3)),
+            env("LINES", "a\nb\tc"),
+            secrets(&["api-key", "api-key-2"]),
+        ] {
+            check(&right).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_named_with_the_line_that_would_be() {
+        let labels = |count: usize| (0..count).map(|i| (i.to_string(), String::new())).collect();
+        let routes = || (0..=ROUTES_MAX).map(|i| format!("/{i}").parse().unwrap()).collect();
+        let mut collides = secrets(&["api-key"]);
+        collides.env.insert("API_KEY".into(), "x".into());
+        let table = [
+            (
+                with(|s| s.limits.memory_bytes -= s.limits.memory_bytes),
+                "memory of 0B is not between 64KiB and 4GiB",
+            ),
+            (with(|s| s.limits.memory_bytes = (4 << 30) + 1), "memory of 4294967297B is not between"),
+            (with(|s| s.limits.timeout = Duration::ZERO), "timeout of 0ns is not above zero"),
+            (with(|s| s.limits.stream_timeout = Duration::MAX), "stream_timeout of"),
+            (with(|s| s.limits.concurrency = 0), "concurrency of 0 is not between 1 and 100000"),
+            (with(|s| s.limits.concurrency = 100_001), "concurrency of 100001"),
+            (with(|s| s.limits.waiting = 100_001), "waiting of 100001 is more than 100000"),
+            (with(|s| s.reuse = u32::MAX), "reuse of 4294967295"),
+            (env("A B", "x"), "`A B` is not a name of an environment variable"),
+            (env("1A", "x"), "`1A` is not a name"),
+            (env("A\u{1b}[31m", "x"), "`A?[31m` is not a name"),
+            (env("", "x"), "`` is not a name"),
+            (env("A", "hush\0"), "the value of A has a NUL character"),
+            (env("A", &"x".repeat(ENV_BYTES_MAX)), "its environment has 65537 bytes, more than 64KiB"),
+            (secrets(&["1key"]), "secret `1key` would be the variable 1KEY"),
+            (collides, "secret `api-key` is the variable API_KEY, which `env` sets too"),
+            (
+                secrets(&["api-key", "api.key"]),
+                "secrets `api-key` and `api.key` are both the variable API_KEY",
+            ),
+            (secrets(&["key", "key"]), "secrets `key` and `key` are both the variable KEY"),
+            (with(|s| s.labels = labels(65)), "`labels` has 65 entries, more than 64"),
+            (with(|s| s.annotations = labels(65)), "`annotations` has 65 entries"),
+            (
+                with(|s| s.labels = [("a".into(), "x".repeat(16 << 10))].into()),
+                "its labels have 16385 bytes, more than 16KiB",
+            ),
+            (
+                with(|s| s.labels = [("a".into(), "\u{7}".into())].into()),
+                "the label `a` has no name or holds control",
+            ),
+            (with(|s| s.routes = routes()), "`route` has 33 entries"),
+            (
+                with(|s| s.content_type = Some("text/html\r\nx: y".into())),
+                "`text/html??x: y` is not a content type",
+            ),
+            (with(|s| s.content_type = Some("html".into())), "`html` is not a content type"),
+        ];
+        for (wrong, said) in table {
+            let problem = check(&wrong).unwrap_err();
+            assert_eq!(problem.code, &code::INVALID_SETTINGS);
+            assert!(problem.message.starts_with(&format!("function `f`: {said}")), "{problem}");
+            assert!(!problem.message.contains("hush"), "{problem}");
+            assert!(problem.hint.is_some(), "{problem}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_allowed_makes_an_environment_without_doubles(
+            names in prop::collection::btree_set("[a-c1_=]{0,3}", 0..4), keys in prop::collection::vec("[a-c1][-._a]{0,2}", 0..4)
+        ) {
+            let mut settings = Settings::default();
+            settings.env = names.into_iter().map(|name| (name.to_uppercase(), String::new())).collect();
+            settings.secrets = keys.iter().map(|key| SecretName::parse(key).unwrap()).collect();
+            let mut all: Vec<String> = settings.env.keys().cloned().collect();
+            all.extend(settings.secrets.iter().map(Settings::variable_of));
+            let wrong = |name: &String| name.is_empty() || name.starts_with('1') || name.contains('=');
+            let distinct = all.iter().collect::<std::collections::BTreeSet<_>>().len();
+            prop_assert_eq!(check(&settings).is_ok(), !all.iter().any(wrong) && distinct == all.len());
+        }
+    }
 }
