@@ -59,9 +59,17 @@ enum Recipe {
 const GUESTS: [Guest; 9] = [
     Guest { name: "tiny", file: "guests/built/tiny.wasm", recipe: Recipe::Bare { workspace: "guests" } },
     Guest { name: "acid", file: "guests/built/acid.wasm", recipe: Recipe::Handler { workspace: "guests" } },
-    Guest { name: "hello", file: "examples/hello/hello.wasm", recipe: Recipe::Handler { workspace: "examples" } },
+    Guest {
+        name: "hello",
+        file: "examples/hello/hello.wasm",
+        recipe: Recipe::Handler { workspace: "examples" },
+    },
     Guest { name: "sse", file: "examples/sse/sse.wasm", recipe: Recipe::Handler { workspace: "examples" } },
-    Guest { name: "resize", file: "examples/resize/resize.wasm", recipe: Recipe::Handler { workspace: "examples" } },
+    Guest {
+        name: "resize",
+        file: "examples/resize/resize.wasm",
+        recipe: Recipe::Handler { workspace: "examples" },
+    },
     Guest { name: "upper", file: "guests/built/upper.wasm", recipe: Recipe::Command { workspace: "guests" } },
     Guest {
         name: "upper.core",
@@ -119,7 +127,8 @@ fn compare_sources() -> Result<(), String> {
     if committed == sources_digest()? {
         return Ok(());
     }
-    Err("the sources of the guests changed since the committed files were built\nhint: cargo xtask guests".to_owned())
+    Err("the sources of the guests changed since the committed files were built\nhint: cargo xtask guests"
+        .to_owned())
 }
 
 fn write_flat(built: &Built, dir: &Path) -> Result<(), String> {
@@ -146,7 +155,12 @@ fn build_all() -> Result<Built, String> {
             }
             let start = now();
             let wasm = workshop.build(guest).map_err(|error| format!("build {}: {error}", guest.name))?;
-            say(&format!("built {}: {} bytes in {:.1} s", guest.name, wasm.len(), start.elapsed().as_secs_f32()));
+            say(&format!(
+                "built {}: {} bytes in {:.1} s",
+                guest.name,
+                wasm.len(),
+                start.elapsed().as_secs_f32()
+            ));
             write(&kept, &wasm)?;
             Ok((guest, wasm))
         })
@@ -176,7 +190,9 @@ impl Workshop {
             Recipe::CoreCommand { workspace, package } => {
                 self.cargo(workspace, package, &Route::WASI, &["crt1-command.o"])
             }
-            Recipe::Text { source } => wat::parse_file(root().join(source)).map_err(|error| error.to_string()),
+            Recipe::Text { source } => {
+                wat::parse_file(root().join(source)).map_err(|error| error.to_string())
+            }
         }
     }
 
@@ -185,7 +201,9 @@ impl Workshop {
         let mut command = Command::new("/usr/bin/cargo");
         command.current_dir(root().join(workspace)).env("PATH", debian_first()?);
         // What the cargo that runs us, or the person who runs it, set for another toolchain.
-        for name in ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "LD_LIBRARY_PATH"] {
+        for name in
+            ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "LD_LIBRARY_PATH"]
+        {
             command.env_remove(name);
         }
         command
@@ -196,7 +214,16 @@ impl Workshop {
             .env("CARGO_TARGET_WASM32_WASIP1_LINKER", "wasm-ld-19")
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-19")
             .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?.join("\u{1f}"))
-            .args(["rustc", "--locked", "--quiet", "--release", "--package", package, "--target", route.target])
+            .args([
+                "rustc",
+                "--locked",
+                "--quiet",
+                "--release",
+                "--package",
+                package,
+                "--target",
+                route.target,
+            ])
             .args(route.std)
             .arg("--")
             .args(route.link)
@@ -298,7 +325,9 @@ fn collect_sources(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
                 collect_sources(&path, files)?;
             }
         } else if path.file_name().is_some_and(|name| name != "coracle.toml")
-            && path.extension().is_some_and(|kind| ["rs", "toml", "lock", "wat"].iter().any(|&known| kind == known))
+            && path
+                .extension()
+                .is_some_and(|kind| ["rs", "toml", "lock", "wat"].iter().any(|&known| kind == known))
         {
             files.push(path);
         }
@@ -385,7 +414,10 @@ fn debian_first() -> Result<OsString, String> {
     std::env::join_paths(paths).map_err(|error| error.to_string())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a chore is a program of its own, and reads its environment here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a chore is a program of its own, and reads its environment here"
+)]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
