@@ -337,9 +337,11 @@ mod tests {
         fn what_is_allowed_makes_an_environment_without_doubles(
             names in prop::collection::btree_set("[a-c1_=]{0,3}", 0..4), keys in prop::collection::vec("[a-c1][-._a]{0,2}", 0..4)
         ) {
-            let mut settings = Settings::default();
-            settings.env = names.into_iter().map(|name| (name.to_uppercase(), String::new())).collect();
-            settings.secrets = keys.iter().map(|key| SecretName::parse(key).unwrap()).collect();
+            let settings = Settings {
+                env: names.into_iter().map(|name| (name.to_uppercase(), String::new())).collect(),
+                secrets: keys.iter().map(|key| SecretName::parse(key).unwrap()).collect(),
+                ..Settings::default()
+            };
             let mut all: Vec<String> = settings.env.keys().cloned().collect();
             all.extend(settings.secrets.iter().map(Settings::variable_of));
             let wrong = |name: &String| name.is_empty() || name.starts_with('1') || name.contains('=');
