@@ -61,9 +61,17 @@ async fn a_secret_is_not_removed_on_one_node_while_another_deploys_its_reader() 
     for round in 0..10 {
         let name = format!("key-{round}");
         here.set_secret(&ns("default"), &secret(&name), b"x").await.unwrap();
+        // Else the other node would refuse what it has not heard of, and nothing would be contended.
+        while !there.secrets(&ns("default")).unwrap().iter().any(|info| info.name == secret(&name)) {
+            tokio::task::yield_now().await;
+        }
         let reader = deploy(None, vec![deployment(&format!("f{round}"), 1, reading(&[&name]))]);
         let (key, room) = (secret(&name), ns("default"));
         let (deployed, removed) = tokio::join!(here.deploy(reader), there.remove_secret(&room, &key));
-        assert!(deployed.is_ok() != removed.is_ok(), "{deployed:?} {removed:?}");
+        match (deployed, removed) {
+            (Ok(_), Err(problem)) => assert_eq!(problem.code, &code::CONFLICT),
+            (Err(problem), Ok(())) => assert_eq!(problem.code, &code::MISSING_SECRET),
+            both => panic!("exactly one may win: {both:?}"),
+        }
     }
 }
