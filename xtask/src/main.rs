@@ -1,3 +1,47 @@
-//! Chores of the project: `cargo xtask help`.
+//! Chores of the project, one file each: `cargo xtask test`, `bench`, `generate`, `guests`, `deny`.
+//! People call them, and `.ci/run` calls the first.
 
-fn main() {}
+mod bench;
+mod deny;
+mod generate;
+mod guests;
+mod surroundings;
+mod tally;
+mod test;
+
+use std::process::ExitCode;
+
+use crate::surroundings::say;
+
+const USAGE: &str = "\
+usage: cargo xtask CHORE
+
+  test [--only STEP]       formatting, lints, guests, generated files, all tests
+  generate                 write again what is made from the code: openapi.json, tables under docs/
+  guests                   build the WebAssembly guests and write the committed files
+  bench wasm [--rounds N] [--functions N] [--only PART]
+                           measure beside a floor; all parts together write bench/RESULTS.md
+  deny                     licences, advisories and sources of all dependencies";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.split_first() {
+        Some((chore, rest)) => match chore.as_str() {
+            "test" => test::run(rest),
+            "generate" => generate::run(rest),
+            "guests" => guests::run(rest),
+            "bench" => bench::run(rest),
+
+            "deny" => deny::run(rest),
+            _ => Err(USAGE.to_owned()),
+        },
+        None => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A figure: what was measured, what it stands beside, what it must be, and what we aim at.
+//! The parts of the benchmark make them; the table of the results shows them.
+
+use std::fmt::Write as _;
+
+/// What was measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Figure {
+    what: String,
+    unit: Unit,
+    ours: f64,
+    /// The same of the floor; then the bound is on the ratio.
+    floor: Option<f64>,
+    bound: Bound,
+}
+
+/// What a number counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unit {
+    Microseconds,
+    Milliseconds,
+    CallsPerSecond,
+    MiB,
+}
+
+/// On which side of which number a figure must be, and where we aim.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bound {
+    AtMost { must: f64, aim: f64 },
+    AtLeast { must: f64, aim: f64 },
+}
+
+impl Figure {
+    /// A figure by itself.
+    pub(crate) fn alone(what: impl Into<String>, unit: Unit, ours: f64, bound: Bound) -> Self {
+        Self { what: what.into(), unit, ours, floor: None, bound }
+    }
+
+    /// A figure beside the floor's.
+    pub(crate) fn beside(what: impl Into<String>, unit: Unit, ours: f64, floor: f64, bound: Bound) -> Self {
+        Self { what: what.into(), unit, ours, floor: Some(floor), bound }
+    }
+
+    /// What was measured, in words.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether it is what it must be.
+    pub(crate) fn is_met(&self) -> bool {
+        match self.bound {
+            Bound::AtMost { must, .. } => self.judged() <= must,
+            Bound::AtLeast { must, .. } => self.judged() >= must,
+        }
+    }
+
+    fn is_aim_met(&self) -> bool {
+        match self.bound {
+            Bound::AtMost { aim, .. } => self.judged() <= aim,
+            Bound::AtLeast { aim, .. } => self.judged() >= aim,
+        }
+    }
+
+    /// The number that the bound is about.
+    fn judged(&self) -> f64 {
+        self.floor.map_or(self.ours, |floor| self.ours / floor)
+    }
+
+    fn row(&self) -> String {
+        let (sign, must, aim) = match self.bound {
+            Bound::AtMost { must, aim } => ('≤', must, aim),
+            Bound::AtLeast { must, aim } => ('≥', must, aim),
+        };
+        let limit = |number: f64| match self.floor {
+            Some(_) => format!("{sign} {number} ×"),
+            None => format!("{sign} {}", self.unit.show(number)),
+        };
+        let floor = self.floor.map_or_else(String::new, |floor| self.unit.show(floor));
+        let ratio = self.floor.map_or_else(String::new, |_| format!("{:.2} ×", self.judged()));
+        let met = match (self.is_met(), self.is_aim_met()) {
+            (true, true) => "yes, and the aim",
+            (true, false) => "yes",
+            (false, _) => "**no**",
+        };
+        let ours = self.unit.show(self.ours);
+        format!("| {} | {ours} | {floor} | {ratio} | {} | {} | {met} |", self.what, limit(must), limit(aim))
+    }
+}
+
+impl Unit {
+    fn show(self, number: f64) -> String {
+        match self {
+            Self::Microseconds if number >= 10_000.0 => format!("{:.1} ms", number / 1_000.0),
+            Self::Microseconds => format!("{number:.0} µs"),
+            Self::Milliseconds => format!("{number:.0} ms"),
+            Self::CallsPerSecond => format!("{number:.0} /s"),
+            Self::MiB => format!("{number:.1} MiB"),
+        }
+    }
+}
+
+/// All figures, as Markdown.
+pub(crate) fn table(figures: &[Figure]) -> String {
+    let mut table =
+        "| figure | ours | floor | ratio | must | aim | met? |\n|---|---|---|---|---|---|---|\n".to_owned();
+    for figure in figures {
+        // Writing to a string cannot fail.
+        let _ = writeln!(table, "{}", figure.row());
+    }
+    table
+}
+
+/// The middle of what was measured.
+///
+/// # Panics
+/// When nothing was measured.
+pub(crate) fn median(numbers: &[f64]) -> f64 {
+    assert!(!numbers.is_empty(), "a median of nothing");
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_beside_a_floor_is_judged_by_its_ratio() {
+        let bound = Bound::AtMost { must: 2.2, aim: 1.5 };
+        let figure = |ours| Figure::beside("p50", Unit::Microseconds, ours, 20.0, bound);
+        assert_eq!(figure(40.0).row(), "| p50 | 40 µs | 20 µs | 2.00 × | ≤ 2.2 × | ≤ 1.5 × | yes |");
+        assert_eq!(
+            figure(30.0).row(),
+            "| p50 | 30 µs | 20 µs | 1.50 × | ≤ 2.2 × | ≤ 1.5 × | yes, and the aim |"
+        );
+        assert!(!figure(45.0).is_met());
+    }
+
+    #[test]
+    fn a_figure_alone_is_judged_by_itself() {
+        let bound = Bound::AtMost { must: 500.0, aim: 100.0 };
+        let figure = Figure::alone("start", Unit::Milliseconds, 700.0, bound);
+        assert_eq!(figure.row(), "| start | 700 ms |  |  | ≤ 500 ms | ≤ 100 ms | **no** |");
+    }
+
+    #[test]
+    fn throughput_has_to_be_high() {
+        let bound = Bound::AtLeast { must: 0.25, aim: 0.45 };
+        let figure = Figure::beside("16", Unit::CallsPerSecond, 20_000.0, 50_000.0, bound);
+        assert_eq!(
+            table(&[figure]).lines().nth(2),
+            Some("| 16 | 20000 /s | 50000 /s | 0.40 × | ≥ 0.25 × | ≥ 0.45 × | yes |")
+        );
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+    }
+}
