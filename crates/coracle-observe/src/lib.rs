@@ -1,1 +1,12 @@
-//! What happened: logs, the last calls, metrics.
+//! What happened: logs, the last calls, metrics; and the clocks that say when.
+//! Every crate above writes here; the gateway reads for the API, and nothing here ever calls back.
+
+mod bounded;
+pub mod calls;
+pub mod clock;
+pub mod log_rate;
+pub mod logs;
+pub mod metrics;
+mod observe;
+
+pub use observe::Observe;

@@ -1,0 +1,236 @@
+//! The table and the numbers, written as Prometheus' text format 0.0.4.
+//! `Metrics::render` calls it once per scrape.
+
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use coracle_model::FunctionRef;
+
+use super::function::{Class, FunctionMetrics};
+use super::histogram::BOUNDS;
+use super::server::ServerMetrics;
+use super::table::{Row, Source, table};
+
+type Functions = [(FunctionRef, Arc<FunctionMetrics>)];
+
+pub(super) fn render(server: &ServerMetrics, functions: &Functions, out: &mut String) {
+    for row in table() {
+        // Writing to a String cannot fail.
+        let _ = write_row(row, server, functions, out);
+    }
+}
+
+fn write_row(row: &Row, server: &ServerMetrics, functions: &Functions, out: &mut String) -> fmt::Result {
+    let name = row.name;
+    writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", row.help, row.kind.as_str())?;
+    match row.source {
+        Source::Server(read) => writeln!(out, "{name} {}", read(server)),
+        Source::ServerSeconds(read) => writeln!(out, "{name} {}", Seconds(u128::from(read(server)) * 1_000)),
+        Source::Function(read) => functions.iter().try_for_each(|(function, metrics)| {
+            writeln!(out, "{name}{{{}}} {}", Labels(function), read(metrics))
+        }),
+        Source::Outcomes => functions.iter().try_for_each(|(function, metrics)| {
+            Class::ALL.into_iter().try_for_each(|class| {
+                writeln!(
+                    out,
+                    "{name}{{{},outcome=\"{}\"}} {}",
+                    Labels(function),
+                    class.as_str(),
+                    metrics.calls(class)
+                )
+            })
+        }),
+        Source::Latency => {
+            functions.iter().try_for_each(|(function, metrics)| write_histogram(name, function, metrics, out))
+        }
+    }
+}
+
+/// A function that was never called has no histogram: with thousands of them, empty buckets would be most of the text.
+fn write_histogram(
+    name: &str,
+    function: &FunctionRef,
+    metrics: &FunctionMetrics,
+    out: &mut String,
+) -> fmt::Result {
+    let counts = metrics.latency.counts();
+    if counts.count() == 0 {
+        return Ok(());
+    }
+    let labels = Labels(function);
+    let mut within = 0;
+    for (in_bucket, bound) in
+        counts.buckets.iter().zip(BOUNDS.iter().map(|(_, seconds)| *seconds).chain(["+Inf"]))
+    {
+        within += in_bucket;
+        writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {within}")?;
+    }
+    writeln!(out, "{name}_sum{{{labels}}} {}", Seconds(u128::from(counts.sum_ns)))?;
+    // The count is the last bucket, and not an atomic of its own: the two must never disagree.
+    writeln!(out, "{name}_count{{{labels}}} {within}")
+}
+
+struct Labels<'a>(&'a FunctionRef);
+
+impl fmt::Display for Labels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (namespace, name) = (Escaped(self.0.namespace.as_str()), Escaped(self.0.name.as_str()));
+        write!(f, "namespace=\"{namespace}\",function=\"{name}\"")
+    }
+}
+
+/// A label's value. Names hold nothing to escape today; a face that widens them must not break the text.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Nanoseconds, shown as seconds without rounding.
+struct Seconds(u128);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::*;
+    use expect_test::{Expect, expect};
+    use std::time::Duration;
+
+    /// The text of a server, without the resident memory, which no test can know.
+    fn check(metrics: &Metrics, expected: Expect) {
+        let mut text = String::new();
+        metrics.render(&mut text);
+        let known: Vec<_> = text.lines().filter(|line| !line.starts_with("process_resident")).collect();
+        expected.assert_eq(&(known.join("\n") + "\n"));
+    }
+
+    #[test]
+    fn the_text_is_what_prometheus_reads() {
+        let metrics = Metrics::default();
+        let shop = metrics.function(&FunctionRef::parse("resize.shop").expect("a name"));
+        let hello = metrics.function(&FunctionRef::parse("hello").expect("a name"));
+        hello.ended(Class::Ok, Duration::from_micros(70));
+        hello.ended(Class::Guest, Duration::from_secs(90));
+        shop.ended(Class::Refused, Duration::ZERO);
+        shop.waiting.set(3);
+        metrics.server().compiled(Duration::from_millis(1_250));
+        metrics.server().code_bytes.set(4096);
+        check(
+            &metrics,
+            expect![[r##"
+            # HELP coracle_calls_total Calls that ended, by how they ended.
+            # TYPE coracle_calls_total counter
+            coracle_calls_total{namespace="default",function="hello",outcome="ok"} 1
+            coracle_calls_total{namespace="default",function="hello",outcome="guest"} 1
+            coracle_calls_total{namespace="default",function="hello",outcome="host"} 0
+            coracle_calls_total{namespace="default",function="hello",outcome="refused"} 0
+            coracle_calls_total{namespace="default",function="hello",outcome="client_gone"} 0
+            coracle_calls_total{namespace="shop",function="resize",outcome="ok"} 0
+            coracle_calls_total{namespace="shop",function="resize",outcome="guest"} 0
+            coracle_calls_total{namespace="shop",function="resize",outcome="host"} 0
+            coracle_calls_total{namespace="shop",function="resize",outcome="refused"} 1
+            coracle_calls_total{namespace="shop",function="resize",outcome="client_gone"} 0
+            # HELP coracle_call_seconds How long calls took, from admission to the end of the body; refused calls are left out.
+            # TYPE coracle_call_seconds histogram
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.00005"} 0
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.0001"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.00025"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.0005"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.001"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.0025"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.005"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.01"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.025"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.05"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.1"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.25"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.5"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="1"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="2.5"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="5"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="10"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="30"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="60"} 1
+            coracle_call_seconds_bucket{namespace="default",function="hello",le="+Inf"} 2
+            coracle_call_seconds_sum{namespace="default",function="hello"} 90.000070000
+            coracle_call_seconds_count{namespace="default",function="hello"} 2
+            # HELP coracle_calls_in_flight Calls that are running.
+            # TYPE coracle_calls_in_flight gauge
+            coracle_calls_in_flight{namespace="default",function="hello"} 0
+            coracle_calls_in_flight{namespace="shop",function="resize"} 0
+            # HELP coracle_calls_waiting Calls that wait to run.
+            # TYPE coracle_calls_waiting gauge
+            coracle_calls_waiting{namespace="default",function="hello"} 0
+            coracle_calls_waiting{namespace="shop",function="resize"} 3
+            # HELP coracle_cold_starts_total Calls that waited for code to be mapped or an instance to start.
+            # TYPE coracle_cold_starts_total counter
+            coracle_cold_starts_total{namespace="default",function="hello"} 0
+            coracle_cold_starts_total{namespace="shop",function="resize"} 0
+            # HELP coracle_outbound_denied_total Requests of a guest that its outbound list did not allow.
+            # TYPE coracle_outbound_denied_total counter
+            coracle_outbound_denied_total{namespace="default",function="hello"} 0
+            coracle_outbound_denied_total{namespace="shop",function="resize"} 0
+            # HELP coracle_log_lines_dropped_total Lines of output that were not kept: over the rate, the queue full, or the disk.
+            # TYPE coracle_log_lines_dropped_total counter
+            coracle_log_lines_dropped_total{namespace="default",function="hello"} 0
+            coracle_log_lines_dropped_total{namespace="shop",function="resize"} 0
+            # HELP coracle_instances Instances that exist.
+            # TYPE coracle_instances gauge
+            coracle_instances 0
+            # HELP coracle_instances_waiting Calls of all functions that wait for an instance.
+            # TYPE coracle_instances_waiting gauge
+            coracle_instances_waiting 0
+            # HELP coracle_connections Connections of clients that are open.
+            # TYPE coracle_connections gauge
+            coracle_connections 0
+            # HELP coracle_compilations_total Components that were compiled.
+            # TYPE coracle_compilations_total counter
+            coracle_compilations_total 1
+            # HELP coracle_compile_seconds_total Time spent on compiling components.
+            # TYPE coracle_compile_seconds_total counter
+            coracle_compile_seconds_total 1.250000000
+            # HELP coracle_code_bytes Compiled code that is mapped, in bytes.
+            # TYPE coracle_code_bytes gauge
+            coracle_code_bytes 4096
+            # HELP coracle_code_hits_total Calls that found their code mapped.
+            # TYPE coracle_code_hits_total counter
+            coracle_code_hits_total 0
+            # HELP coracle_code_misses_total Calls that had to map their code first.
+            # TYPE coracle_code_misses_total counter
+            coracle_code_misses_total 0
+            # HELP coracle_code_evictions_total Compiled code that was let go to make room.
+            # TYPE coracle_code_evictions_total counter
+            coracle_code_evictions_total 0
+            # HELP process_resident_memory_bytes Memory of this process in RAM, in bytes.
+            # TYPE process_resident_memory_bytes gauge
+        "##]],
+        );
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        assert_eq!(Escaped("a\\b\"c\nd").to_string(), r#"a\\b\"c\nd"#);
+    }
+
+    #[test]
+    fn seconds_are_not_rounded() {
+        assert_eq!(Seconds(1).to_string(), "0.000000001");
+        assert_eq!(Seconds(61_000_000_005).to_string(), "61.000000005");
+    }
+}

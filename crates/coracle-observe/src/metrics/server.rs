@@ -1,0 +1,60 @@
+//! The numbers of the server as a whole.
+//! The gateway counts connections; the runtime counts instances, compilations and the compiled code it keeps.
+
+use std::time::Duration;
+
+use super::{Counter, Gauge};
+
+/// Atomics, like a function's.
+#[derive(Debug, Default)]
+pub struct ServerMetrics {
+    /// Instances that exist now.
+    pub instances: Gauge,
+    /// Calls of all functions that wait for an instance.
+    pub instances_waiting: Gauge,
+    /// Connections of clients that are open.
+    pub connections: Gauge,
+    /// Bytes of compiled code that are mapped.
+    pub code_bytes: Gauge,
+    /// Calls that found their code mapped.
+    pub code_hits: Counter,
+    /// Calls that did not.
+    pub code_misses: Counter,
+    /// Compiled code that was let go to make room.
+    pub code_evictions: Counter,
+    pub(super) compilations: Counter,
+    pub(super) compile_us: Counter,
+}
+
+impl ServerMetrics {
+    /// Counts a compilation and the time it took.
+    pub fn compiled(&self, took: Duration) {
+        self.compilations.increment();
+        self.compile_us.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+/// The memory of this process that is in RAM, in bytes; zero where `/proc` is not there.
+///
+/// From `status` and not from `statm`: that one counts in pages, whose size would have to be asked for.
+pub(super) fn resident_bytes() -> u64 {
+    std::fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_in(&status)).unwrap_or(0)
+}
+
+fn resident_in(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_from_the_status_of_the_process() {
+        assert_eq!(resident_in("Name:\tx\nVmRSS:\t    1234 kB\nRssAnon:\t 1 kB\n"), Some(1234 * 1024));
+        assert_eq!(resident_in("Name:\tx\n"), None);
+        assert!(resident_bytes() > 0);
+    }
+}

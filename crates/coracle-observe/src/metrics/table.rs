@@ -1,0 +1,157 @@
+//! Every metric, declared once: its name, what kind it is, what it means, and where its number comes from.
+//! `/metrics` and the table in the reference are both made from this one. A new metric is a field and a row.
+
+use super::function::FunctionMetrics;
+use super::server::{ServerMetrics, resident_bytes};
+
+/// A metric, without its numbers.
+#[derive(Debug)]
+pub struct Row {
+    /// As Prometheus knows it.
+    pub name: &'static str,
+    /// What may be done with it.
+    pub kind: Kind,
+    /// What it counts, for people.
+    pub help: &'static str,
+    pub(super) source: Source,
+}
+
+/// What may be done with a metric, in Prometheus' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows: look at its rate.
+    Counter,
+    /// It goes up and down: look at it as it is.
+    Gauge,
+    /// Durations by size: look at its quantiles.
+    Histogram,
+}
+
+impl Kind {
+    /// As it stands after `# TYPE`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Where the number comes from, and so which labels it has.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// By namespace, function and outcome.
+    Outcomes,
+    /// By namespace and function, in buckets.
+    Latency,
+    /// By namespace and function.
+    Function(fn(&FunctionMetrics) -> u64),
+    /// One number.
+    Server(fn(&ServerMetrics) -> u64),
+    /// One number, kept in microseconds and shown in seconds.
+    ServerSeconds(fn(&ServerMetrics) -> u64),
+}
+
+/// Every metric there is, in the order in which they are shown.
+pub fn table() -> &'static [Row] {
+    &TABLE
+}
+
+static TABLE: [Row; 17] = [
+    counter("coracle_calls_total", "Calls that ended, by how they ended.", Source::Outcomes),
+    Row {
+        name: "coracle_call_seconds",
+        kind: Kind::Histogram,
+        help: "How long calls took, from admission to the end of the body; refused calls are left out.",
+        source: Source::Latency,
+    },
+    gauge("coracle_calls_in_flight", "Calls that are running.", Source::Function(|f| f.in_flight.get())),
+    gauge("coracle_calls_waiting", "Calls that wait to run.", Source::Function(|f| f.waiting.get())),
+    counter(
+        "coracle_cold_starts_total",
+        "Calls that waited for code to be mapped or an instance to start.",
+        Source::Function(|f| f.cold_starts.get()),
+    ),
+    counter(
+        "coracle_outbound_denied_total",
+        "Requests of a guest that its outbound list did not allow.",
+        Source::Function(|f| f.outbound_denied.get()),
+    ),
+    counter(
+        "coracle_log_lines_dropped_total",
+        "Lines of output that were not kept: over the rate, the queue full, or the disk.",
+        Source::Function(|f| f.log_lines_dropped.get()),
+    ),
+    gauge("coracle_instances", "Instances that exist.", Source::Server(|s| s.instances.get())),
+    gauge(
+        "coracle_instances_waiting",
+        "Calls of all functions that wait for an instance.",
+        Source::Server(|s| s.instances_waiting.get()),
+    ),
+    gauge(
+        "coracle_connections",
+        "Connections of clients that are open.",
+        Source::Server(|s| s.connections.get()),
+    ),
+    counter(
+        "coracle_compilations_total",
+        "Components that were compiled.",
+        Source::Server(|s| s.compilations.get()),
+    ),
+    counter(
+        "coracle_compile_seconds_total",
+        "Time spent on compiling components.",
+        Source::ServerSeconds(|s| s.compile_us.get()),
+    ),
+    gauge(
+        "coracle_code_bytes",
+        "Compiled code that is mapped, in bytes.",
+        Source::Server(|s| s.code_bytes.get()),
+    ),
+    counter(
+        "coracle_code_hits_total",
+        "Calls that found their code mapped.",
+        Source::Server(|s| s.code_hits.get()),
+    ),
+    counter(
+        "coracle_code_misses_total",
+        "Calls that had to map their code first.",
+        Source::Server(|s| s.code_misses.get()),
+    ),
+    counter(
+        "coracle_code_evictions_total",
+        "Compiled code that was let go to make room.",
+        Source::Server(|s| s.code_evictions.get()),
+    ),
+    // Prometheus' own name for it, which every dashboard knows.
+    gauge(
+        "process_resident_memory_bytes",
+        "Memory of this process in RAM, in bytes.",
+        Source::Server(|_| resident_bytes()),
+    ),
+];
+
+const fn counter(name: &'static str, help: &'static str, source: Source) -> Row {
+    Row { name, kind: Kind::Counter, help, source }
+}
+
+const fn gauge(name: &'static str, help: &'static str, source: Source) -> Row {
+    Row { name, kind: Kind::Gauge, help, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_follow_the_conventions_of_prometheus() {
+        let mut names: Vec<_> = table().iter().map(|row| row.name).collect();
+        names.sort_unstable();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+        for row in table() {
+            assert_eq!(row.name.ends_with("_total"), row.kind == Kind::Counter, "{}", row.name);
+            assert!(row.help.ends_with('.') && !row.help.contains(['\n', '\\']), "{}", row.name);
+        }
+    }
+}
