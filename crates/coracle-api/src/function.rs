@@ -210,7 +210,7 @@ pub struct FunctionQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub app: Option<AppName>,
-    /// Those with this label, `KEY` or `KEY=VALUE`.
+    /// Those with this label, as `KEY=VALUE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Those that follow this one, which is the `next` of a page before.

@@ -32,5 +32,5 @@ pub use problem::ProblemView;
 pub use query::{decode_query, encode_query, encode_segment};
 pub use secret::{SecretValue, SecretView};
 pub use spec::{AppSpec, FunctionSpec};
-pub use status::{CodeCacheView, ProtectionView, StatusDetails, StatusView};
+pub use status::{CodeCacheView, StatusDetails, StatusView};
 pub use token::{TokenCreated, TokenRequest, TokenView};

@@ -26,45 +26,45 @@ pub struct StatusView {
 }
 
 /// The inside of the server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusDetails {
+    /// Calls that are running.
+    pub in_flight: u64,
     /// Instances that exist now.
     pub instances: u64,
+    /// Those of them that wait for a call.
+    pub instances_idle: usize,
     /// The most there may be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instances_max: Option<u64>,
+    pub instances_max: u32,
     /// Calls of all functions that wait for an instance.
     pub instances_waiting: u64,
     /// Connections of clients that are open.
     pub connections: u64,
     /// Compiled code in memory.
     pub code_cache: CodeCacheView,
-    /// What stands between guests and this machine, and whether it does.
-    pub protections: Vec<ProtectionView>,
+    /// Whether the kernel tells which pages an instance wrote, which makes a fresh instance twice as fast.
+    pub pagemap_scan: bool,
 }
 
-/// Compiled code in memory.
+/// Compiled code in memory, and what it took to get it there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CodeCacheView {
+    /// Artifacts whose code is mapped.
+    pub entries: usize,
     /// Bytes that are mapped.
     pub bytes: u64,
+    /// The bound on them.
+    pub bytes_max: u64,
     /// Calls that found their code mapped.
     pub hits: u64,
     /// Calls that did not.
     pub misses: u64,
     /// Compiled code that was let go to make room.
     pub evictions: u64,
-}
-
-/// One wall between guests and this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ProtectionView {
-    /// Which.
-    #[schema(example = "memory-protection-keys")]
-    pub name: String,
-    /// Whether it stands.
-    pub active: bool,
-    /// Why not, or how strong.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+    /// Artifacts that were compiled since the server started.
+    pub compiles: u64,
+    /// The time that took, in milliseconds.
+    pub compile_ms: u64,
+    /// Damaged files of compiled code that were made anew.
+    pub rebuilt: u64,
 }

@@ -1,0 +1,208 @@
+//! Functions: list, show, deploy, remove, revisions, rollback.
+//! `coracle deploy`, `list`, `show`, `remove` and `rollback` ask here.
+
+use axum::Json;
+use axum::extract::State;
+use coracle_api::{
+    FunctionQuery, FunctionSpec, FunctionStats, FunctionView, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, Page,
+    RevisionView, RollbackRequest,
+};
+use coracle_catalog::{Deploy, Deployment, Filter, Function};
+use coracle_model::{Code, FunctionName, FunctionRef, Principal, Problem, Reach, Scope, code};
+use http::StatusCode;
+
+use super::rim::{Answer, Asked, Named, Sent, Who};
+use super::{Admin, Shared, artifacts};
+
+pub(super) async fn list(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Asked(query): Asked<FunctionQuery>,
+) -> Answer<Json<Page<FunctionView>>> {
+    let who = admin.authenticator.require_somewhere(who, Scope::Deploy)?;
+    let limit = limit_of(query.limit)?;
+    let mut filter = Filter { namespace: query.namespace, app: query.app, label: None };
+    if let Some(label) = &query.label {
+        filter.label = Some(label_of(label)?);
+    }
+    // A token sees what it reaches, and nothing beside.
+    let only = match who {
+        Principal::Token { reach: Reach::Namespace(own), .. } if filter.namespace.is_none() => {
+            filter.namespace = Some(own);
+            None
+        }
+        Principal::Token { reach: Reach::Function(own), .. } => Some(own),
+        who => {
+            if let Some(namespace) = &filter.namespace {
+                admin.authenticator.require_in(who, Scope::Deploy, namespace)?;
+            }
+            None
+        }
+    };
+    if let Some(only) = only {
+        let own = admin
+            .catalog
+            .function(&only)
+            .filter(|_| filter.namespace.is_none_or(|named| named == only.namespace));
+        return Ok(Json(own.iter().map(|function| view(&admin, function, None)).collect()));
+    }
+    let after = query.after.as_deref().map(after_of).transpose()?;
+    // One more than asked for tells whether there is a next page.
+    let mut found = admin.catalog.list(&filter, after.as_ref(), limit + 1);
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|last| last.function.to_string());
+    Ok(Json(Page { items: found.iter().map(|function| view(&admin, function, None)).collect(), next }))
+}
+
+pub(super) async fn show(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Named(namespace, name): Named<FunctionName>,
+) -> Answer<Json<FunctionView>> {
+    let function = FunctionRef { namespace, name };
+    admin.authenticator.require_on(who, Scope::Deploy, &function)?;
+    Ok(Json(view_of(&admin, &function).await?))
+}
+
+pub(super) async fn deploy(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Named(namespace, name): Named<FunctionName>,
+    Sent(spec): Sent<FunctionSpec>,
+) -> Answer<(StatusCode, Json<FunctionView>)> {
+    let function = FunctionRef { namespace, name };
+    admin.authenticator.require_on(who, Scope::Deploy, &function)?;
+    let is_new = admin.catalog.function(&function).is_none();
+    let functions = vec![deployment(&admin, function.name.clone(), spec).await?];
+    admin.catalog.deploy(Deploy { namespace: function.namespace.clone(), app: None, functions }).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(view_of(&admin, &function).await?)))
+}
+
+pub(super) async fn remove(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Named(namespace, name): Named<FunctionName>,
+) -> Answer<StatusCode> {
+    let function = FunctionRef { namespace, name };
+    admin.authenticator.require_on(who, Scope::Deploy, &function)?;
+    admin.catalog.remove(&function).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn revisions(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Named(namespace, name): Named<FunctionName>,
+) -> Answer<Json<Page<RevisionView>>> {
+    let function = FunctionRef { namespace, name };
+    admin.authenticator.require_on(who, Scope::Deploy, &function)?;
+    let revisions = admin.catalog.revisions(&function).await?;
+    let current = admin.catalog.resolve(&function).map_or(0, |current| current.number);
+    Ok(Json(revisions.iter().map(|revision| RevisionView::new(revision, current)).collect()))
+}
+
+pub(super) async fn rollback(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Named(namespace, name): Named<FunctionName>,
+    Sent(to): Sent<RollbackRequest>,
+) -> Answer<Json<FunctionView>> {
+    let function = FunctionRef { namespace, name };
+    admin.authenticator.require_on(who, Scope::Deploy, &function)?;
+    admin.catalog.rollback(&function, to.revision).await?;
+    Ok(Json(view_of(&admin, &function).await?))
+}
+
+/// What is to be deployed, looked at and compiled.
+pub(super) async fn deployment(
+    admin: &Admin,
+    name: FunctionName,
+    spec: FunctionSpec,
+) -> Result<Deployment, Problem> {
+    let artifact = spec.artifact;
+    let cannot = |problem: Problem| Problem {
+        message: format!("cannot deploy `{name}`: {}", problem.message),
+        ..problem
+    };
+    artifacts::size(admin, artifact).await.map_err(cannot)?;
+    // On the heap: compiling holds more than a handler's future should.
+    let prepared = Box::pin(admin.runtime.prepare(artifact)).await.map_err(cannot)?;
+    Ok(Deployment { code: Code::Wasm(artifact), contract: prepared.contract, settings: spec.into(), name })
+}
+
+/// A function with the numbers of this moment; its size, where the caller looked.
+pub(super) fn view(admin: &Admin, function: &Function, size: Option<u64>) -> FunctionView {
+    let snapshot = admin.observe.metrics.snapshot(&function.function);
+    let ms = |took: std::time::Duration| took.as_secs_f64() * 1e3;
+    let current = &function.current;
+    FunctionView {
+        name: function.function.name.clone(),
+        namespace: function.function.namespace.clone(),
+        app: function.app.clone(),
+        revision: current.number,
+        latest: function.latest,
+        digest: current.code.artifact(),
+        contract: current.contract,
+        size,
+        path: FunctionView::path_of(&function.function),
+        settings: (&current.settings).into(),
+        created: function.created,
+        updated: function.updated,
+        stats: FunctionStats {
+            calls: snapshot.calls,
+            errors: snapshot.errors,
+            in_flight: snapshot.in_flight,
+            p50_ms: snapshot.p50.map(ms),
+            p99_ms: snapshot.p99.map(ms),
+        },
+    }
+}
+
+async fn view_of(admin: &Admin, function: &FunctionRef) -> Result<FunctionView, Problem> {
+    let found = admin.catalog.function(function).ok_or_else(|| {
+        let FunctionRef { name, namespace } = function;
+        let problem = Problem::new(
+            &code::FUNCTION_NOT_FOUND,
+            format!("there is no function `{name}` in the namespace `{namespace}`"),
+        );
+        let filter = Filter { namespace: Some(namespace.clone()), ..Filter::default() };
+        let beside = admin.catalog.list(&filter, None, PAGE_ITEMS_MAX);
+        match coracle_api::nearest(name.as_str(), beside.iter().map(|beside| beside.function.name.as_str())) {
+            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None => problem.hint("`coracle list` shows those that are deployed"),
+        }
+    })?;
+    // Its file may be damaged; the function is shown nevertheless.
+    let size = artifacts::size(admin, found.current.code.artifact()).await.ok();
+    Ok(view(admin, &found, size))
+}
+
+/// How many items a page has.
+pub(super) fn limit_of(limit: Option<usize>) -> Result<usize, Problem> {
+    match limit {
+        None => Ok(PAGE_ITEMS_DEFAULT),
+        Some(limit) if (1..=PAGE_ITEMS_MAX).contains(&limit) => Ok(limit),
+        Some(limit) => Err(Problem::new(
+            &code::BAD_REQUEST,
+            format!("`limit` is {limit}; it may be 1 to {PAGE_ITEMS_MAX}"),
+        )
+        .hint("go on with `after`, which is the `next` of the page before")),
+    }
+}
+
+fn label_of(label: &str) -> Result<(String, String), Problem> {
+    let pair = label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| {
+        Problem::new(&code::BAD_REQUEST, format!("the label `{label}` has no value"))
+            .hint("write it as `KEY=VALUE`")
+    })
+}
+
+fn after_of(after: &str) -> Result<FunctionRef, Problem> {
+    FunctionRef::parse(after).map_err(|error| {
+        Problem::new(&code::BAD_REQUEST, format!("`after` is not a function: {error}"))
+            .hint("it is the `next` of the page before")
+    })
+}

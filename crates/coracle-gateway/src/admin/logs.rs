@@ -1,0 +1,175 @@
+//! Logs as a stream of lines: the last ones, those since a time, and those that are written from now on.
+//! `coracle logs` reads them.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use coracle_api::{LogLine, LogQuery, LogStream, PAGE_ITEMS_DEFAULT};
+use coracle_model::{BodyError, CallId, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, code};
+use coracle_observe::logs::{Error, Filter, Followed, Follower, Line, Logs, READ_LINES_MAX, Stream};
+use futures_util::stream;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use jiff::{Timestamp, ToSpan};
+
+use super::Shared;
+use super::rim::{Answer, Asked, Who};
+
+const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+pub(super) async fn read(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Asked(query): Asked<LogQuery>,
+) -> Answer<Response> {
+    let namespace = query.namespace.clone().unwrap_or_else(|| own_namespace(&who));
+    match query.function.clone() {
+        Some(name) => {
+            let function = FunctionRef { namespace: namespace.clone(), name };
+            admin.authenticator.require_on(who, Scope::Deploy, &function)?
+        }
+        None => admin.authenticator.require_in(who, Scope::Deploy, &namespace)?,
+    };
+    let filter = filter_of(&query, namespace)?;
+    let since = query.since.map(|since| since.at(admin.observe.clock.now()));
+    let reading = Reading::begin(&admin.observe.logs, filter, &query, since).await.map_err(problem_of)?;
+    let lines = stream::unfold(Some(reading), async |reading| {
+        let mut reading = reading?;
+        match reading.next().await {
+            Ok(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(reading))),
+            Ok(None) => None,
+            // The client sees that the stream broke off; it has no other place for an error.
+            Err(error) => Some((Err(BodyError::from(problem_of(error))), None)),
+        }
+    });
+    let mut response = Response::new(Body::new(StreamBody::new(lines)));
+    response.headers_mut().insert(CONTENT_TYPE, NDJSON);
+    Ok(response)
+}
+
+/// A client's place in the logs: first what is there, then what comes.
+struct Reading {
+    logs: Logs,
+    filter: Filter,
+    found: Vec<Line>,
+    /// From where older lines go on, if not all of them were found yet.
+    more_from: Option<Timestamp>,
+    follower: Option<Follower>,
+    /// The newest line that was found on disk: a follower may see it once more.
+    seen: Option<Timestamp>,
+}
+
+impl Reading {
+    async fn begin(
+        logs: &Logs,
+        filter: Filter,
+        query: &LogQuery,
+        since: Option<Timestamp>,
+    ) -> Result<Self, Error> {
+        let tail =
+            query.tail.or(since.is_none().then_some(PAGE_ITEMS_DEFAULT)).map(|n| n.min(READ_LINES_MAX));
+        // The follower first, so that no line falls between the two.
+        let follower = if query.follow { Some(logs.follow(&filter)?) } else { None };
+        let mut reading =
+            Self { logs: logs.clone(), filter, found: Vec::new(), more_from: None, follower, seen: None };
+        match tail {
+            Some(n) => {
+                let lines = reading.logs.tail(&reading.filter, n).await?.lines;
+                reading.take(
+                    lines.into_iter().filter(|line| since.is_none_or(|since| line.at >= since)).collect(),
+                );
+            }
+            None => reading.more_from = since,
+        }
+        Ok(reading)
+    }
+
+    /// The next lines, as they go to the client; `None` when there are no more.
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if let Some(from) = self.more_from.take() {
+                let page = self.logs.since(&self.filter, from).await?;
+                self.more_from = page.lines.last().filter(|_| page.cut).map(behind);
+                self.take(page.lines);
+            }
+            if !self.found.is_empty() {
+                return Ok(Some(std::mem::take(&mut self.found).iter().flat_map(encoded).collect()));
+            }
+            let Some(follower) = &mut self.follower else { return Ok(None) };
+            match follower.next().await {
+                None => return Ok(None),
+                Some(Followed::Line(line)) if self.seen.is_some_and(|seen| line.at <= seen) => {}
+                Some(Followed::Line(line)) => self.take(vec![line]),
+                // A slow client lost its place, but the lines are on disk: go on from there.
+                Some(Followed::Missed(_)) => self.more_from = self.seen.map(after),
+            }
+        }
+    }
+
+    fn take(&mut self, lines: Vec<Line>) {
+        self.seen = lines.last().map(|line| line.at).or(self.seen);
+        self.found = lines;
+    }
+}
+
+/// The moment after a line's: no other line has it.
+fn behind(line: &Line) -> Timestamp {
+    after(line.at)
+}
+
+fn after(at: Timestamp) -> Timestamp {
+    at.checked_add(1.nanosecond()).unwrap_or(Timestamp::MAX)
+}
+
+fn encoded(line: &Line) -> Vec<u8> {
+    let view = LogLine {
+        time: line.at,
+        function: line.function.clone(),
+        revision: line.revision,
+        instance: line.instance,
+        call: line.call.as_ref().map(CallId::to_string),
+        stream: match line.stream {
+            Stream::Stdout => LogStream::Stdout,
+            Stream::Stderr => LogStream::Stderr,
+            Stream::Platform => LogStream::Platform,
+        },
+        text: line.text.clone(),
+    };
+    // Texts and numbers always have a JSON.
+    let mut json = serde_json::to_vec(&view).unwrap_or_default();
+    json.push(b'\n');
+    json
+}
+
+fn filter_of(query: &LogQuery, namespace: NamespaceName) -> Result<Filter, Problem> {
+    let call = query.call.as_deref().map(|call| {
+        CallId::parse(call)
+            .ok_or_else(|| Problem::new(&code::BAD_REQUEST, "`call` is not the identity of a call"))
+    });
+    let stream = query.stream.map(|stream| match stream {
+        LogStream::Stdout => Stream::Stdout,
+        LogStream::Stderr => Stream::Stderr,
+        LogStream::Platform => Stream::Platform,
+    });
+    Ok(Filter { namespace, function: query.function.clone(), call: call.transpose()?, stream })
+}
+
+fn own_namespace(who: &Principal) -> NamespaceName {
+    match who {
+        Principal::Token { reach: Reach::Namespace(own), .. } => own.clone(),
+        Principal::Token { reach: Reach::Function(own), .. } => own.namespace.clone(),
+        _ => NamespaceName::default(),
+    }
+}
+
+fn problem_of(error: Error) -> Problem {
+    match error {
+        Error::FollowersFull => Problem::new(&code::SERVER_BUSY, error.to_string()).retry_after(5),
+        Error::Open { ref source, .. } | Error::Read { ref source, .. } => {
+            Problem::new(&code::INTERNAL, format!("{error}: {source}"))
+        }
+    }
+}

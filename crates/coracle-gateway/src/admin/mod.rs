@@ -1,0 +1,115 @@
+//! Our own API: `/v1`, `/healthz` and `/metrics`. One file per noun; each handler unpacks, makes one call, converts.
+//! `serve.rs` of the binary fills in [`Admin`]; `data` hands every request here that is not for a function.
+
+mod apps;
+mod artifacts;
+mod calls;
+mod functions;
+mod logs;
+mod namespaces;
+mod rim;
+mod secrets;
+mod server;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{MethodRouter, delete, get, post, put};
+use coracle_catalog::Catalog;
+use coracle_invoke::Invoke;
+use coracle_observe::Observe;
+use coracle_runtime::Runtime;
+use coracle_store::{Artifacts, DataDir, Embedded};
+use http::Method;
+
+use crate::Authenticator;
+
+/// What the API speaks for.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// What is deployed.
+    pub catalog: Catalog,
+    /// What runs code, and says whether an upload can run.
+    pub runtime: Runtime,
+    /// What makes calls.
+    pub invoke: Invoke,
+    /// What happened.
+    pub observe: Observe,
+    /// Uploaded code.
+    pub artifacts: Artifacts,
+    /// The database, for backups.
+    pub database: Arc<Embedded>,
+    /// The data directory, for backups.
+    pub data: Arc<DataDir>,
+    /// Who asks.
+    pub authenticator: Authenticator,
+    /// The largest upload, in bytes.
+    pub upload_bytes_max: u64,
+}
+
+type Shared = Arc<Admin>;
+
+impl Admin {
+    /// The routes, ready to be asked; the server counts as started now.
+    pub fn router(self) -> Router {
+        let status = server::Started::now(&*self.observe.clock);
+        let mut router = Router::new();
+        for (_, path, handler) in routes(status) {
+            router = router.route(path, handler);
+        }
+        rim::rendered(router.fallback(rim::unknown_path).method_not_allowed_fallback(rim::unknown_method))
+            .with_state(Arc::new(self))
+    }
+
+    /// `/metrics` and `/healthz` alone, both without a token: for an address that only the scraper reaches.
+    pub fn metrics_router(self) -> Router {
+        let router =
+            Router::new().route("/metrics", get(server::metrics)).route("/healthz", get(server::healthz));
+        rim::rendered(router.fallback(rim::unknown_path).method_not_allowed_fallback(rim::unknown_method))
+            .with_state(Arc::new(self))
+    }
+}
+
+/// Every route; those under `/v1` are the operations of the OpenAPI document, which a test compares.
+fn routes(started: server::Started) -> Vec<(Method, &'static str, MethodRouter<Shared>)> {
+    const FUNCTION: &str = "/v1/namespaces/{ns}/functions/{name}";
+    const APP: &str = "/v1/namespaces/{ns}/apps/{name}";
+    const SECRET: &str = "/v1/namespaces/{ns}/secrets/{name}";
+    let status = move |shared, who| server::status(shared, who, started);
+    vec![
+        (Method::POST, "/v1/artifacts", post(artifacts::upload)),
+        (Method::GET, "/v1/artifacts/{digest}", get(artifacts::show)),
+        (Method::GET, "/v1/functions", get(functions::list)),
+        (Method::GET, FUNCTION, get(functions::show)),
+        (Method::PUT, FUNCTION, put(functions::deploy)),
+        (Method::DELETE, FUNCTION, delete(functions::remove)),
+        (Method::GET, "/v1/namespaces/{ns}/functions/{name}/revisions", get(functions::revisions)),
+        (Method::POST, "/v1/namespaces/{ns}/functions/{name}/rollback", post(functions::rollback)),
+        (Method::GET, "/v1/namespaces/{ns}/apps", get(apps::list)),
+        (Method::GET, APP, get(apps::show)),
+        (Method::PUT, APP, put(apps::deploy)),
+        (Method::DELETE, APP, delete(apps::remove)),
+        (Method::GET, "/v1/calls", get(calls::list)),
+        (Method::GET, "/v1/calls/{id}", get(calls::show)),
+        (Method::GET, "/v1/logs", get(logs::read)),
+        (Method::GET, "/v1/namespaces/{ns}/secrets", get(secrets::list)),
+        (Method::PUT, SECRET, put(secrets::set)),
+        (Method::DELETE, SECRET, delete(secrets::remove)),
+        (Method::GET, "/v1/namespaces", get(namespaces::list)),
+        (Method::PUT, "/v1/namespaces/{ns}", put(namespaces::create)),
+        (Method::DELETE, "/v1/namespaces/{ns}", delete(namespaces::remove)),
+        (Method::GET, "/v1/tokens", get(tokens::list)),
+        (Method::POST, "/v1/tokens", post(tokens::create)),
+        (Method::DELETE, "/v1/tokens/{id}", delete(tokens::revoke)),
+        (Method::GET, "/v1/status", get(status)),
+        (Method::GET, "/v1/whoami", get(server::whoami)),
+        (Method::POST, "/v1/backup", post(server::backup)),
+        (Method::GET, "/v1/openapi.json", get(server::openapi)),
+        (Method::GET, "/healthz", get(server::healthz)),
+        (Method::GET, "/metrics", get(server::metrics_with_token)),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

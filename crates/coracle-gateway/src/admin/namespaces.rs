@@ -1,0 +1,65 @@
+//! Namespaces: made and removed by an admin, listed as far as a token reaches.
+//! `coracle namespace` asks here.
+
+use axum::Json;
+use axum::extract::State;
+use coracle_api::{NamespaceView, Page};
+use coracle_catalog::{Filter, NamespaceInfo};
+use coracle_model::{NamespaceName, Principal, Reach, Scope, code};
+use http::StatusCode;
+
+use super::rim::{Answer, InNamespace, Who};
+use super::{Admin, Shared};
+
+pub(super) async fn list(State(admin): State<Shared>, Who(who): Who) -> Answer<Json<Page<NamespaceView>>> {
+    let who = admin.authenticator.require_somewhere(who, Scope::Deploy)?;
+    Ok(Json(reached(&admin, &who).map(|namespace| view(&admin, namespace)).collect()))
+}
+
+pub(super) async fn create(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    InNamespace(name): InNamespace,
+) -> Answer<(StatusCode, Json<NamespaceView>)> {
+    admin.authenticator.require(who, Scope::Admin)?;
+    match admin.catalog.create_namespace(&name).await {
+        Ok(created) => Ok((StatusCode::CREATED, Json(view(&admin, created)))),
+        // Put twice is put once.
+        Err(problem) if problem.code == &code::ALREADY_EXISTS => {
+            let known = admin.catalog.namespaces().into_iter().find(|known| known.name == name);
+            Ok((StatusCode::OK, Json(view(&admin, known.ok_or(problem)?))))
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+pub(super) async fn remove(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    InNamespace(name): InNamespace,
+) -> Answer<StatusCode> {
+    admin.authenticator.require(who, Scope::Admin)?;
+    admin.catalog.remove_namespace(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The namespaces that a token reaches, in part or whole.
+pub(super) fn reached(admin: &Admin, who: &Principal) -> impl Iterator<Item = NamespaceInfo> {
+    admin.catalog.namespaces().into_iter().filter(move |namespace| match who {
+        Principal::Anonymous => false,
+        Principal::Token { reach: Reach::All, .. } => true,
+        Principal::Token { reach: Reach::Namespace(own), .. } => *own == namespace.name,
+        Principal::Token { reach: Reach::Function(own), .. } => own.namespace == namespace.name,
+    })
+}
+
+/// How many functions live in a namespace.
+pub(super) fn functions_in(admin: &Admin, name: &NamespaceName) -> usize {
+    let filter = Filter { namespace: Some(name.clone()), ..Filter::default() };
+    admin.catalog.list(&filter, None, usize::MAX).len()
+}
+
+fn view(admin: &Admin, namespace: NamespaceInfo) -> NamespaceView {
+    let functions = functions_in(admin, &namespace.name);
+    NamespaceView { name: namespace.name, functions, created: namespace.created }
+}

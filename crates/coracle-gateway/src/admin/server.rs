@@ -1,0 +1,165 @@
+//! The server itself: how it does, who asks, a backup, its metrics, and its API as a document.
+//! `coracle status` and `backup`, load balancers and scrapers ask here.
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::BytesMut;
+use coracle_api::{CodeCacheView, IdentityView, StatusDetails, StatusView};
+use coracle_model::{BodyError, Clock, Principal, Problem, Reach, Scope, code};
+use coracle_store::BackupError;
+use futures_util::stream;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use jiff::Timestamp;
+use tokio::io::AsyncReadExt;
+use tokio::sync::Mutex;
+
+use super::namespaces::{functions_in, reached};
+use super::rim::{Answer, Who};
+use super::{Admin, Shared};
+
+/// Read at once of a backup on its way out.
+const BACKUP_PIECE_BYTES: usize = 64 << 10;
+/// The name of a backup in the data directory, from when it is complete until it is opened for its client.
+const BACKUP_FILE: &str = "backup.outgoing";
+/// One backup at a time: each needs room for another copy of all there is.
+static BACKUP_TURN: Mutex<()> = Mutex::const_new(());
+
+/// When the server started, on both faces of its clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Started {
+    at: Timestamp,
+    instant: Instant,
+}
+
+impl Started {
+    pub(super) fn now(clock: &dyn Clock) -> Self {
+        Self { at: clock.now(), instant: clock.instant() }
+    }
+}
+
+pub(super) async fn status(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    started: Started,
+) -> Answer<Json<StatusView>> {
+    let who = admin.authenticator.require_somewhere(who, Scope::Call)?;
+    let functions = match &who {
+        Principal::Token { reach: Reach::Namespace(own), .. } => functions_in(&admin, own),
+        Principal::Token { reach: Reach::Function(own), .. } => {
+            usize::from(admin.catalog.resolve(own).is_some())
+        }
+        _ => admin.catalog.count(),
+    };
+    Ok(Json(StatusView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: started.at,
+        uptime_s: admin.observe.clock.instant().saturating_duration_since(started.instant).as_secs(),
+        namespaces: reached(&admin, &who).count(),
+        functions,
+        details: who.may(Scope::Admin).then(|| details(&admin)),
+    }))
+}
+
+pub(super) async fn whoami(State(admin): State<Shared>, Who(who): Who) -> Answer<Json<IdentityView>> {
+    let who = admin.authenticator.require_somewhere(who, Scope::Call)?;
+    Ok(Json(IdentityView::from(&who)))
+}
+
+pub(super) async fn openapi() -> ([(HeaderName, &'static str); 1], &'static str) {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(coracle_api::openapi);
+    ([(CONTENT_TYPE, "application/json")], &DOCUMENT)
+}
+
+pub(super) async fn healthz() -> ([(HeaderName, &'static str); 1], &'static str) {
+    ([(CACHE_CONTROL, "no-store")], "ok\n")
+}
+
+pub(super) async fn metrics(State(admin): State<Shared>) -> ([(HeaderName, &'static str); 1], String) {
+    let mut text = String::new();
+    admin.observe.metrics.render(&mut text);
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// They name every function: whoever may call all of them may read it, so that a scraper needs no stronger token.
+pub(super) async fn metrics_with_token(
+    State(admin): State<Shared>,
+    Who(who): Who,
+) -> Answer<([(HeaderName, &'static str); 1], String)> {
+    admin.authenticator.require(who, Scope::Call)?;
+    Ok(metrics(State(admin)).await)
+}
+
+pub(super) async fn backup(State(admin): State<Shared>, Who(who): Who) -> Answer<Response> {
+    admin.authenticator.require(who, Scope::Admin)?;
+    let turn = BACKUP_TURN.lock().await;
+    let writing = tokio::task::spawn_blocking(move || {
+        let path = admin.data.root().join(BACKUP_FILE);
+        admin.data.backup(&admin.database, &admin.artifacts, &path).map_err(|error| problem_of(&error))?;
+        // Without its name the file is gone as soon as the client has it, or went away.
+        let opened = std::fs::File::open(&path).and_then(|file| std::fs::remove_file(&path).map(|()| file));
+        let opened = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
+        opened.map_err(|error| {
+            Problem::new(&code::INTERNAL, format!("open the backup {}: {error}", path.display()))
+        })
+    });
+    let (length, file) = writing
+        .await
+        .map_err(|error| Problem::new(&code::INTERNAL, format!("write the backup: {error}")))??;
+    drop(turn);
+    let pieces = stream::try_unfold(tokio::fs::File::from_std(file), async |mut file| {
+        let mut piece = BytesMut::with_capacity(BACKUP_PIECE_BYTES);
+        let read = file.read_buf(&mut piece).await.map_err(BodyError::broken)?;
+        Ok::<_, BodyError>((read > 0).then(|| (Frame::data(piece.freeze()), file)))
+    });
+    let mut response = Response::new(Body::new(StreamBody::new(pieces)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, length.into());
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn details(admin: &Admin) -> StatusDetails {
+    let (metrics, runtime) = (admin.observe.metrics.server(), admin.runtime.status());
+    StatusDetails {
+        in_flight: admin.invoke.in_flight(),
+        instances: metrics.instances.get(),
+        instances_idle: admin.invoke.idle_instances(),
+        instances_max: runtime.instances_max,
+        instances_waiting: metrics.instances_waiting.get(),
+        connections: metrics.connections.get(),
+        code_cache: CodeCacheView {
+            entries: runtime.mapped,
+            bytes: runtime.mapped_bytes,
+            bytes_max: runtime.mapped_bytes_max,
+            hits: runtime.hits,
+            misses: runtime.misses,
+            evictions: runtime.evictions,
+            compiles: runtime.compiles,
+            compile_ms: u64::try_from(runtime.compile_time.as_millis()).unwrap_or(u64::MAX),
+            rebuilt: runtime.rebuilt,
+        },
+        pagemap_scan: runtime.pagemap_scan,
+    }
+}
+
+fn problem_of(error: &BackupError) -> Problem {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    let message = format!("{error}{source}");
+    match error {
+        BackupError::Full => Problem::new(&code::DISK_FULL, message)
+            .hint("a backup is made in the data directory, and needs room there for another copy of it"),
+        BackupError::Busy => Problem::new(&code::STORE_UNAVAILABLE, message).retry_after(5),
+        BackupError::Artifact(_) => Problem::new(&code::ARTIFACT_DAMAGED, message)
+            .hint("deploy the function again whose code it is, then back up"),
+        BackupError::Sqlite(_) | BackupError::File(_) => Problem::new(&code::INTERNAL, message),
+    }
+}

@@ -1,0 +1,169 @@
+//! Who asks, and whether they may: the token of a request, and the rights that come with it.
+//! `data` asks for private functions, `admin` in every handler.
+
+use std::str;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use coracle_catalog::{AuthFailure, Catalog};
+use coracle_model::{FunctionRef, NamespaceName, Principal, Problem, Scope, code};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+/// Makes a principal of a request. A clone is a handle to the same.
+#[derive(Debug, Clone)]
+pub struct Authenticator {
+    catalog: Catalog,
+}
+
+impl Authenticator {
+    /// One that knows the tokens of this catalog.
+    pub fn new(catalog: Catalog) -> Self {
+        Self { catalog }
+    }
+
+    /// Who sends a request with these headers; without a token it is anonymous.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for a token that is wrong, expired, or not one at all.
+    pub fn principal(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
+        let Some(header) = headers.get(AUTHORIZATION) else { return Ok(Principal::Anonymous) };
+        let token = header.to_str().ok().and_then(token_of).ok_or_else(|| {
+            unauthenticated("the `Authorization` header holds no token")
+                .hint("send `Authorization: Bearer TOKEN`, or Basic with the token as the password")
+        })?;
+        self.catalog.authenticate(&token).map_err(|failure| match failure {
+            AuthFailure::Unknown => unauthenticated("the token is not known here")
+                .hint("it may be of another server or revoked; the admin's is in the file `admin.token` of the data directory"),
+            AuthFailure::Expired => unauthenticated("the token has expired").hint("make a new one: coracle token create"),
+        })
+    }
+
+    /// That they may act on the whole server.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody, `FORBIDDEN` for somebody who may not.
+    pub fn require(&self, principal: Principal, needed: Scope) -> Result<Principal, Problem> {
+        let may = principal.may(needed);
+        decide(principal, may, needed, || "for the whole server".to_owned())
+    }
+
+    /// That they may act so somewhere, wherever that is.
+    ///
+    /// # Errors
+    /// As for [`require`](Self::require).
+    pub fn require_somewhere(&self, principal: Principal, needed: Scope) -> Result<Principal, Problem> {
+        let may = matches!(principal, Principal::Token { scope, .. } if scope >= needed);
+        decide(principal, may, needed, || "for anything".to_owned())
+    }
+
+    /// That they may act in this namespace.
+    ///
+    /// # Errors
+    /// As for [`require`](Self::require).
+    pub fn require_in(
+        &self,
+        principal: Principal,
+        needed: Scope,
+        namespace: &NamespaceName,
+    ) -> Result<Principal, Problem> {
+        let may = principal.may_in(needed, namespace);
+        decide(principal, may, needed, || format!("for the namespace `{namespace}`"))
+    }
+
+    /// That they may act on this function.
+    ///
+    /// # Errors
+    /// As for [`require`](Self::require).
+    pub fn require_on(
+        &self,
+        principal: Principal,
+        needed: Scope,
+        function: &FunctionRef,
+    ) -> Result<Principal, Problem> {
+        let may = principal.may_on(needed, function);
+        decide(principal, may, needed, || format!("for the function `{function}`"))
+    }
+}
+
+fn decide(
+    principal: Principal,
+    may: bool,
+    needed: Scope,
+    place: impl FnOnce() -> String,
+) -> Result<Principal, Problem> {
+    match principal {
+        _ if may => Ok(principal),
+        Principal::Anonymous => Err(unauthenticated("a token is needed, and none came")
+            .hint("send `Authorization: Bearer TOKEN`; the admin's is in the file `admin.token` of the data directory")),
+        Principal::Token { id, scope, .. } => {
+            let place = place();
+            Err(Problem::new(
+                &code::FORBIDDEN,
+                format!("the token `{id}` has the scope `{scope}` within its reach, and this takes `{needed}` {place}"),
+            )
+            .hint(format!("use a token with the scope `{needed}` {place}: coracle token create --scope {needed}")))
+        }
+    }
+}
+
+fn unauthenticated(message: &str) -> Problem {
+    Problem::new(&code::UNAUTHENTICATED, message)
+}
+
+/// The token of an `Authorization` header: of `Bearer TOKEN`, or the password of `Basic`, whoever the user is.
+fn token_of(header: &str) -> Option<String> {
+    let (scheme, value) = header.trim().split_once(' ')?;
+    let value = value.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return (!value.is_empty()).then(|| value.to_owned());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = BASE64.decode(value).ok()?;
+    let (_user, password) = str::from_utf8(&pair).ok()?.split_once(':')?;
+    (!password.is_empty()).then(|| password.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_model::{Reach, TokenId};
+
+    #[test]
+    fn a_token_comes_as_bearer_or_as_the_password_of_basic() {
+        let basic = |pair: &str| format!("Basic {}", BASE64.encode(pair));
+        let table = [
+            ("Bearer cor_1", Some("cor_1")),
+            ("bearer  cor_1 ", Some("cor_1")),
+            (&basic("admin:cor_1"), Some("cor_1")),
+            (&basic("whoever:cor_1").replace("Basic", "BASIC"), Some("cor_1")),
+            (&basic(":a:b"), Some("a:b")),
+            (&basic("admin:"), None),
+            (&basic("no colon"), None),
+            ("Basic !!", None),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("Digest x", None),
+            ("", None),
+        ];
+        for (header, token) in table {
+            assert_eq!(token_of(header).as_deref(), token, "{header}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_for_a_token_and_somebody_is_told_what_lacks() {
+        let refused =
+            |principal| decide(principal, false, Scope::Admin, || "for the whole server".into()).unwrap_err();
+        assert_eq!(refused(Principal::Anonymous).code.name, "unauthenticated");
+        let token = Principal::Token { id: TokenId("1f".into()), scope: Scope::Deploy, reach: Reach::All };
+        let problem = refused(token);
+        assert_eq!(problem.code.name, "forbidden");
+        assert!(
+            problem.message.contains("`deploy`") && problem.message.contains("`admin` for the whole server"),
+            "{problem}"
+        );
+    }
+}
