@@ -80,14 +80,7 @@ impl Front {
             Err(problem) => return problem::render(&problem, None, request.headers().get(header::ACCEPT)),
         };
         match target {
-            Target::Admin => {
-                // The router is always ready: it has no bound of its own.
-                let answer = self.0.admin.clone().call(request.map(axum::body::Body::new)).await;
-                match answer {
-                    Ok(response) => response.map(|body| Body::stream(Passing(body))),
-                    Err(never) => match never {},
-                }
-            }
+            Target::Admin => ask(self.0.admin.clone(), request).await,
             Target::Named { function, path, announces } => {
                 self.call(request, peer.ip(), function, path, None, announces).await
             }
@@ -165,6 +158,15 @@ impl Front {
             }
             Err(problem) => refuse(&problem),
         }
+    }
+}
+
+/// Asks a router of ours.
+pub(crate) async fn ask(mut router: Router, request: Request<Incoming>) -> Response<Body> {
+    // It is always ready: it has no bound of its own.
+    match router.call(request.map(axum::body::Body::new)).await {
+        Ok(response) => response.map(|body| Body::stream(Passing(body))),
+        Err(never) => match never {},
     }
 }
 

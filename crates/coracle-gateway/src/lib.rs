@@ -10,4 +10,4 @@ mod problem;
 pub use admin::Admin;
 pub use auth::Authenticator;
 pub use data::Front;
-pub use listen::{CONNECTIONS_MAX, serve};
+pub use listen::{CONNECTIONS_MAX, serve, serve_metrics};

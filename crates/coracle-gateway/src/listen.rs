@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_model::Body;
 use coracle_observe::metrics::Metrics;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -14,7 +16,8 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::data::Front;
+use crate::Admin;
+use crate::data::{Front, ask};
 
 /// Connections at once; beyond that new ones wait in the kernel.
 pub const CONNECTIONS_MAX: usize = 20_000;
@@ -35,7 +38,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves a socket until `stop` says so, then lets each connection finish what it began.
 ///
 /// It returns when all connections are closed; the caller bounds how long it waits.
-pub async fn serve(listener: TcpListener, front: Front, metrics: Metrics, mut stop: watch::Receiver<bool>) {
+pub async fn serve(listener: TcpListener, front: Front, metrics: Metrics, stop: watch::Receiver<bool>) {
+    let answer = move |request, peer| {
+        let front = front.clone();
+        async move { front.answer(request, peer).await }
+    };
+    accept_all(listener, answer, metrics, stop).await;
+}
+
+/// Serves `/metrics` and `/healthz` alone, without a token, until `stop` says so.
+pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Receiver<bool>) {
+    let metrics = admin.observe.metrics.clone();
+    let router = admin.metrics_router();
+    let answer = move |request, _| ask(router.clone(), request);
+    accept_all(listener, answer, metrics, stop).await;
+}
+
+async fn accept_all<A, F>(listener: TcpListener, answer: A, metrics: Metrics, mut stop: watch::Receiver<bool>)
+where
+    A: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     let builder = Arc::new(builder());
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let draining = stop.clone();
@@ -46,10 +69,11 @@ pub async fn serve(listener: TcpListener, front: Front, metrics: Metrics, mut st
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, peer, place)) = accepted else { continue };
-        let (front, builder, metrics, draining) = (front.clone(), Arc::clone(&builder), metrics.clone(), draining.clone());
+        let (answer, builder) = (answer.clone(), Arc::clone(&builder));
+        let (metrics, draining) = (metrics.clone(), draining.clone());
         tokio::spawn(async move {
             metrics.server().connections.add(1);
-            connection(stream, peer, front, &builder, draining).await;
+            connection(stream, peer, answer, &builder, draining).await;
             metrics.server().connections.add(-1);
             drop(place);
         });
@@ -99,18 +123,21 @@ async fn accept(
     }
 }
 
-async fn connection(
+async fn connection<A, F>(
     stream: TcpStream,
     peer: SocketAddr,
-    front: Front,
+    answer: A,
     builder: &auto::Builder<TokioExecutor>,
     mut draining: watch::Receiver<bool>,
-) {
+) where
+    A: Fn(Request<Incoming>, SocketAddr) -> F + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     // Without it small responses wait; its only failure is a connection that is gone already.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let front = front.clone();
-        async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
+    let service = service_fn(move |request| {
+        let answering = answer(request, peer);
+        async move { Ok::<_, Infallible>(answering.await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);

@@ -13,7 +13,7 @@ use coracle_gateway::{Admin, Authenticator, CONNECTIONS_MAX, Front};
 use coracle_invoke::Invoke;
 use coracle_model::{FunctionRef, NamespaceName, Problem, SecretName, code};
 use coracle_observe::Observe;
-use coracle_observe::logs::{Line, Stream};
+use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_runtime::{Bounds, Host, Printed, Runtime, Secret};
 use coracle_store::{Artifacts, DataDir, Database, Embedded};
 use tokio::net::TcpListener;
@@ -75,7 +75,7 @@ pub(crate) async fn serve(
     let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
     let database = Arc::new(Embedded::open(&data.database()).map_err(|error| unusable(&data, &error))?);
     let clock = Arc::new(coracle_observe::clock::System);
-    let observe = Observe::open(&data.logs(), clock.clone()).map_err(|error| unusable(&data, &error))?;
+    let observe = Observe::open(&data.logs(), Limits::default(), clock.clone()).map_err(|error| unusable(&data, &error))?;
     let key = SecretKey::load_or_create(&options.key_file.clone().unwrap_or_else(|| data.key()))?;
     let catalog = Catalog::open(Arc::clone(&database) as Arc<dyn Database>, key, clock.clone()).await?;
     let admin_token = admin_token(&data.admin_token())?;
@@ -138,7 +138,7 @@ pub(crate) async fn serve(
     // The next server writes its own.
     let _ = fs::remove_file(server_file(data.root()));
     observe.logs.flush();
-    database.close().map_err(|error| unusable(&data, &error))?;
+    database.close();
     match left {
         0 => Ok(()),
         left => Err(Problem::new(&code::SERVER_STOPPING, format!("{left} calls were cut off after {}", coracle_model::Span(options.drain)))
@@ -177,7 +177,7 @@ fn admin_token(path: &Path) -> Result<String, Problem> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(unusable(error)),
     }
-    let token = coracle_catalog::new_token_text();
+    let token = coracle_catalog::new_token_text()?;
     let draft = path.with_extension("tmp");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(unusable)?;
     writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(unusable)?;
@@ -270,6 +270,7 @@ impl Host for Platform {
 
     fn secret(&self, namespace: &NamespaceName, name: &SecretName) -> Option<Secret> {
         let secret = self.catalog.reveal(namespace, name)?;
-        Some(Secret::new(secret.expose_text()?))
+        // A variable holds text; what is not text cannot be given to a guest this way.
+        Some(Secret::new(std::str::from_utf8(secret.expose()).ok()?.to_owned()))
     }
 }
