@@ -1,3 +1,57 @@
 //! Coracle: serverless functions made simple, in one binary.
+//! Reads what was typed, runs the verb, and makes an exit code of how it ended: 0 done, 1 failed, 2 wrong usage.
 
-fn main() {}
+mod cli;
+mod find;
+mod manifest;
+mod options;
+mod print;
+mod serve;
+mod stop;
+mod table;
+mod talk;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use coracle_model::{Problem, code};
+
+use crate::cli::Verb;
+use crate::options::Options;
+use crate::stop::{Done, Stop};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    // Before anything else is set up: it bounds its own process.
+    if let Verb::CompileWorker { job } = &options.verb {
+        return coracle_runtime::compile_worker(job);
+    }
+    let json = options.common.json;
+    match run(options) {
+        Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,
+        Err(Stop::Shown) => ExitCode::FAILURE,
+        Err(Stop::Problem(problem)) => {
+            talk::problem(&problem, json);
+            ExitCode::FAILURE
+        }
+        Err(Stop::Usage(error)) => {
+            let _ = error.print(); // Nobody is left to tell that nobody can be told.
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: Options) -> Done {
+    let mut runtime = match options.verb {
+        Verb::Up(_) => tokio::runtime::Builder::new_multi_thread(),
+        // The other verbs ask one thing after the other.
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime.enable_all().build().map_err(|error| {
+        Stop::from(Problem::new(&code::INTERNAL, format!("cannot start the async runtime: {error}")))
+    })?;
+    let done = runtime.block_on(Box::pin(cli::run(options.verb, &options.common)));
+    // A thread that still waits for standard input must not keep the process.
+    runtime.shutdown_background();
+    done
+}

@@ -1,0 +1,95 @@
+//! The verbs of the command line, one file each: `Args`, `run`, and how the result looks.
+//! `main.rs` runs the one that was typed.
+
+mod ago;
+mod backup;
+mod call;
+mod calls;
+mod completions;
+mod demo;
+mod deploy;
+mod explain;
+mod list;
+mod logs;
+mod namespace;
+mod remove;
+mod rollback;
+mod secret;
+mod show;
+mod status;
+mod token;
+mod up;
+
+use clap::Subcommand;
+
+use crate::options::Common;
+use crate::stop::Done;
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start a server
+    Up(up::Args),
+    /// Deploy a folder with a coracle.toml, or a .wasm file
+    Deploy(deploy::Args),
+    /// Call a function
+    Call(call::Args),
+    /// List functions
+    #[command(visible_alias = "ls")]
+    List(list::Args),
+    /// Show all about a function
+    Show(show::Args),
+    /// Read what functions printed
+    Logs(logs::Args),
+    /// List the last calls, and how they ended
+    Calls(calls::Args),
+    /// Remove a function, or a whole app
+    #[command(visible_alias = "rm")]
+    Remove(remove::Args),
+    /// Go back to an earlier revision
+    Rollback(rollback::Args),
+    /// Set, list and remove secrets
+    Secret(secret::Args),
+    /// Create, list and revoke tokens
+    Token(token::Args),
+    /// Create, list and remove namespaces
+    Namespace(namespace::Args),
+    /// Show how the server does
+    Status(status::Args),
+    /// Explain an error code
+    Explain(explain::Args),
+    /// Take a copy of everything, while the server runs
+    Backup(backup::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+    /// Compile one artifact; the server starts this as a process of its own.
+    #[command(hide = true)]
+    CompileWorker {
+        /// The job, as the runtime writes it.
+        job: String,
+    },
+}
+
+/// Runs a verb.
+pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
+    match verb {
+        Verb::Up(args) => up::run(args, common).await,
+        Verb::Deploy(args) => deploy::run(args, common).await,
+        Verb::Call(args) => call::run(args, common).await,
+        Verb::List(args) => list::run(args, common).await,
+        Verb::Show(args) => show::run(args, common).await,
+        Verb::Logs(args) => logs::run(args, common).await,
+        Verb::Calls(args) => calls::run(args, common).await,
+        Verb::Remove(args) => remove::run(args, common).await,
+        Verb::Rollback(args) => rollback::run(args, common).await,
+        Verb::Secret(args) => secret::run(args, common).await,
+        Verb::Token(args) => token::run(args, common).await,
+        Verb::Namespace(args) => namespace::run(args, common).await,
+        Verb::Status(args) => status::run(args, common).await,
+        Verb::Explain(args) => explain::run(&args, common),
+        Verb::Backup(args) => backup::run(args, common).await,
+        Verb::Completions(args) => completions::run(&args),
+        // `main` did this before there was a runtime.
+        Verb::CompileWorker { .. } => Ok(()),
+    }
+}

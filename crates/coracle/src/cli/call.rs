@@ -1,0 +1,209 @@
+//! `coracle call`: one call, as any HTTP client would make it; the answer's body on standard output, as it comes.
+//! An answer that says it failed ends with exit code 1.
+
+use std::io::Read as _;
+use std::str::FromStr;
+
+use coracle_api::ProblemView;
+use coracle_api::client::{FunctionCall, FunctionReply};
+use coracle_model::{Body, FunctionRef, NamespaceName, Owner, Problem, code};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use super::ago::micros;
+use crate::options::{Common, Named};
+use crate::stop::{Done, Stop};
+use crate::talk::{BAD, DIM, GOOD, styled};
+use crate::{print, talk};
+
+const EXAMPLES: &str = "\
+Examples:
+  coracle call hello -d Ada
+  coracle call resize -d @cat.jpg --path '/?width=200' > small.jpg
+  coracle call shop -X PUT -H 'content-type: application/json' -d @- -i < order.json";
+
+/// The largest answer that `--json` holds in memory, in bytes.
+const JSON_BODY_BYTES_MAX: usize = 64 << 20;
+/// The largest error that is read, in bytes.
+const PROBLEM_BYTES_MAX: usize = 1 << 20;
+
+/// Call a function: its answer goes to standard output, and it fails when the status is 400 or more.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The function, as NAME or NAME.NS
+    name: Named,
+    /// The body: a text, @FILE, or @- for standard input
+    #[arg(short, long, value_name = "BODY|@FILE")]
+    data: Option<String>,
+    /// Its own path and query, as in `/thumb?width=64`
+    #[arg(long, default_value = "", value_name = "PATH", hide_default_value = true)]
+    path: String,
+    /// The method [default: GET, or POST with a body]
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    method: Option<Method>,
+    /// A header; may be repeated
+    #[arg(short = 'H', long, value_name = "NAME: VALUE")]
+    header: Vec<Header>,
+    /// Also show the status, the headers and the time it took, on standard error
+    #[arg(short, long, visible_short_alias = 'v')]
+    include: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Header(HeaderName, HeaderValue);
+
+impl FromStr for Header {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once(':').ok_or("write it as `NAME: VALUE`")?;
+        let name = name.trim().parse().map_err(|_| format!("`{name}` is not a name of a header"))?;
+        let value =
+            value.trim().parse().map_err(|_| "its value has a character that no header has".to_owned())?;
+        Ok(Self(name, value))
+    }
+}
+
+pub(crate) async fn run(args: Args, common: &Common) -> Done {
+    let client = common.client()?;
+    let function = common.function(&args.name);
+    let body = args.data.as_deref().map(read).transpose()?;
+    let method = args.method.unwrap_or(if body.is_some() { Method::POST } else { Method::GET });
+    let mut headers = HeaderMap::new();
+    for Header(name, value) in args.header {
+        headers.append(name, value);
+    }
+    let body = body.map_or_else(Body::empty, Body::once);
+    let call = FunctionCall { function: function.clone(), method, path: args.path, headers, body };
+    let reply = client.call(call).await?;
+    if common.json {
+        return render_json(reply).await;
+    }
+    let status = reply.head.status;
+    if args.include {
+        render_head(&reply);
+    }
+    if reply.head.headers.contains_key("x-coracle-error") {
+        return render_problem(reply, &function).await;
+    }
+    render_body(reply, args.include).await?;
+    if status.as_u16() < 400 {
+        return Ok(());
+    }
+    talk::say(format_args!("{} {function} answered {status}", styled(BAD, "failed:")));
+    Err(Stop::Shown)
+}
+
+fn read(data: &str) -> Result<Vec<u8>, Problem> {
+    let Some(file) = data.strip_prefix('@') else { return Ok(data.as_bytes().to_vec()) };
+    let mut bytes = Vec::new();
+    let read = match file {
+        "-" => std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes),
+        file => std::fs::read(file),
+    };
+    read.map_err(|error| {
+        Problem::new(&code::BAD_REQUEST, format!("cannot read the body from {file}: {error}"))
+    })
+}
+
+fn render_head(reply: &FunctionReply) {
+    let status = reply.head.status;
+    let style = if status.as_u16() < 400 { GOOD } else { BAD };
+    talk::say(styled(style, status));
+    for (name, value) in &reply.head.headers {
+        talk::say(format_args!("{DIM}{name}:{DIM:#} {}", String::from_utf8_lossy(value.as_bytes())));
+    }
+    talk::say("");
+}
+
+async fn render_body(mut reply: FunctionReply, timed: bool) -> Done {
+    let (mut last, mut length) = (None, 0);
+    while let Some(chunk) = reply.body.next().await? {
+        print::bytes(&chunk)?;
+        last = chunk.last().copied().or(last);
+        length += chunk.len();
+    }
+    let seen = print::columns().is_some();
+    if seen && last.is_some_and(|last| last != b'\n') {
+        // So that the prompt stands on a line of its own.
+        print::line("")?;
+    }
+    if timed {
+        let us = |span: std::time::Duration| micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
+        let timings = reply.timings;
+        let (connect, head, total) = (us(timings.connect), us(timings.first_byte), us(reply.total()));
+        talk::say(styled(
+            DIM,
+            format_args!("{length} bytes, connected in {connect}, head in {head}, all in {total}"),
+        ));
+    }
+    Ok(())
+}
+
+/// An error of the platform, as a person wants to read it.
+async fn render_problem(mut reply: FunctionReply, function: &FunctionRef) -> Done {
+    let body = reply.body.collect(PROBLEM_BYTES_MAX).await?;
+    let Ok(problem) = serde_json::from_slice::<ProblemView>(&body) else {
+        // In another shape, because the call asked for it.
+        print::bytes(&body)?;
+        return Err(Stop::Shown);
+    };
+    talk::problem(&problem, false);
+    let owner = Problem::code_named(&problem.code).map(|code| code.owner);
+    if let Some(id) = problem.call_id.filter(|_| owner == Some(Owner::Guest)) {
+        talk::say(styled(DIM, format_args!("its logs: coracle logs {} --call {id}", shown(function))));
+    }
+    Err(Stop::Shown)
+}
+
+/// A function as one would type it.
+fn shown(function: &FunctionRef) -> String {
+    match function.namespace.as_str() {
+        NamespaceName::DEFAULT => function.name.to_string(),
+        _ => function.to_string(),
+    }
+}
+
+async fn render_json(mut reply: FunctionReply) -> Done {
+    let body = reply.body.collect(JSON_BODY_BYTES_MAX).await?;
+    let headers: Vec<_> = reply
+        .head
+        .headers
+        .iter()
+        .map(|(name, value)| [name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()])
+        .collect();
+    let status = reply.head.status;
+    print::json(&json!({
+        "status": status.as_u16(),
+        "headers": headers,
+        "body": String::from_utf8_lossy(&body),
+        "first_byte_us": reply.timings.first_byte.as_micros(),
+        "total_us": reply.total().as_micros(),
+    }))?;
+    if status < StatusCode::BAD_REQUEST { Ok(()) } else { Err(Stop::Shown) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_a_name_and_a_value() {
+        let header: Header = "X-A: b: c".parse().unwrap();
+        assert_eq!((header.0.as_str(), header.1.as_bytes()), ("x-a", &b"b: c"[..]));
+        assert!("no colon".parse::<Header>().is_err());
+        assert!("a b: c".parse::<Header>().is_err());
+        assert!("a: b\r\nc: d".parse::<Header>().is_err());
+    }
+
+    #[test]
+    fn a_body_is_a_text_or_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [0, 159]).unwrap();
+        assert_eq!(read("Ada").unwrap(), b"Ada");
+        assert_eq!(read(&format!("@{}", file.path().display())).unwrap(), [0, 159]);
+        assert!(read("@/no/such/file").unwrap_err().message.contains("/no/such/file"));
+    }
+}

@@ -1,0 +1,55 @@
+//! `coracle up --demo`: three functions, deployed through the API as anybody would, and a line to call each.
+//! They are part of the binary, so that the first command needs no guest toolchain.
+
+use std::io::Write as _;
+
+use coracle_api::{Client, FunctionSpec, FunctionView};
+use coracle_model::{FunctionName, FunctionRef, NamespaceName, Problem, code};
+
+use crate::stop::Done;
+use crate::talk::{self, BOLD, styled};
+
+/// A function that comes with the binary.
+struct Example {
+    name: &'static str,
+    wasm: &'static [u8],
+    /// How to call it; `URL` stands for where it answers.
+    line: &'static str,
+}
+
+const EXAMPLES: [Example; 3] = [
+    Example {
+        name: "hello",
+        wasm: include_bytes!("../../../../examples/hello/hello.wasm"),
+        line: "curl 'URL?name=Ada'",
+    },
+    Example {
+        name: "resize",
+        wasm: include_bytes!("../../../../examples/resize/resize.wasm"),
+        line: "curl 'URL?width=200' --data-binary @PICTURE.jpg -o small.jpg",
+    },
+    Example { name: "sse", wasm: include_bytes!("../../../../examples/sse/sse.wasm"), line: "curl -N 'URL'" },
+];
+
+/// Deploys them, and says how to call them.
+pub(super) async fn deploy(url: &str, token: &str) -> Done {
+    let client = Client::new(url, Some(token))?;
+    for Example { name, wasm, line } in EXAMPLES {
+        let function = deploy_one(&client, name, wasm).await?;
+        let line = line.replace("URL", &format!("{url}{}", function.path));
+        talk::say(format_args!("  {}{line}", styled(BOLD, format_args!("{name:<8}"))));
+    }
+    Ok(())
+}
+
+async fn deploy_one(client: &Client, name: &str, wasm: &[u8]) -> Done<FunctionView> {
+    let name = FunctionName::parse(name)
+        .map_err(|error| Problem::new(&code::INTERNAL, format!("deploy the demo: {error}")))?;
+    let unwritable =
+        |error: std::io::Error| Problem::new(&code::DATA_UNUSABLE, format!("unpack the demo: {error}"));
+    let mut file = tempfile::NamedTempFile::new().map_err(unwritable)?;
+    file.write_all(wasm).map_err(unwritable)?;
+    let artifact = super::deploy::upload(client, &name, file.path()).await?;
+    let function = FunctionRef { namespace: NamespaceName::default(), name };
+    Ok(client.deploy(&function, &FunctionSpec::new(artifact)).await?)
+}

@@ -1,0 +1,70 @@
+//! `coracle list`: the functions there are, one a line.
+//! Programs read `--json`: an array of objects with `name`.
+
+use coracle_api::{FunctionQuery, FunctionView};
+use coracle_model::AppName;
+
+use super::ago::{ago, millis};
+use crate::options::Common;
+use crate::stop::Done;
+use crate::table::{Column, Table};
+use crate::{print, talk};
+
+/// List functions, in all namespaces unless one is named with `-n`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  coracle list\n  coracle list --label team=media --json | jq -r '.[].name'"
+)]
+pub(crate) struct Args {
+    /// Only those of this app
+    #[arg(long)]
+    app: Option<AppName>,
+    /// Only those with this label
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    label: Option<String>,
+}
+
+pub(crate) async fn run(args: Args, common: &Common) -> Done {
+    let query = FunctionQuery {
+        namespace: common.namespace.clone(),
+        app: args.app,
+        label: args.label,
+        ..FunctionQuery::default()
+    };
+    let functions = common.client()?.functions_all(&query).await?;
+    if common.json {
+        return print::json(&functions);
+    }
+    if functions.is_empty() {
+        talk::say("no functions yet");
+        talk::hint("deploy one: coracle deploy FILE.wasm --name NAME");
+    }
+    render(&functions).print()
+}
+
+fn render(functions: &[FunctionView]) -> Table<8> {
+    let mut table = Table::new([
+        Column::Left("NAME"),
+        Column::Left("NAMESPACE"),
+        Column::Left("APP"),
+        Column::Right("REVISION"),
+        Column::Right("CALLS"),
+        Column::Right("ERRORS"),
+        Column::Right("P50"),
+        Column::Left("DEPLOYED"),
+    ]);
+    for function in functions {
+        let FunctionView { stats, .. } = function;
+        table.row([
+            function.name.to_string(),
+            function.namespace.to_string(),
+            function.app.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            function.revision.to_string(),
+            stats.calls.to_string(),
+            stats.errors.to_string(),
+            stats.p50_ms.map_or_else(|| "-".to_owned(), millis),
+            ago(function.updated),
+        ]);
+    }
+    table
+}

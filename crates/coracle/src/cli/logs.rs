@@ -1,0 +1,111 @@
+//! `coracle logs`: what functions printed, oldest first, and what they print from now on.
+//! With `--json` one object a line, so that a program can follow too.
+
+use anstyle::{AnsiColor, Style};
+use coracle_api::{LogLine, LogQuery, LogStream, Since};
+
+use crate::options::{Common, Named};
+use crate::print;
+use crate::stop::Done;
+use crate::talk::{DIM, NEXT, styled};
+
+const EXAMPLES: &str = "\
+Examples:
+  coracle logs hello -f
+  coracle logs --since 5m
+  coracle logs hello --call 0f3a…      what one call printed";
+
+/// Read what functions printed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The function, as NAME or NAME.NS [default: all of the namespace]
+    name: Option<Named>,
+    /// Go on as lines are written
+    #[arg(short, long)]
+    follow: bool,
+    /// Only the last so many lines [default: 100, without --since]
+    #[arg(long, value_name = "N")]
+    tail: Option<usize>,
+    /// Only since a time, or a span before now: 2026-01-31T12:00:00Z, 5m
+    #[arg(long, value_name = "TIME|SPAN")]
+    since: Option<Since>,
+    /// Only those of one call
+    #[arg(long, value_name = "ID")]
+    call: Option<String>,
+}
+
+pub(crate) async fn run(args: Args, common: &Common) -> Done {
+    let function = args.name.as_ref().map(|name| common.function(name));
+    let is_one = function.is_some();
+    let (namespace, function) = match function {
+        Some(function) => (Some(function.namespace), Some(function.name)),
+        None => (common.namespace.clone(), None),
+    };
+    let query = LogQuery {
+        namespace,
+        function,
+        call: args.call,
+        stream: None,
+        tail: args.tail,
+        since: args.since,
+        follow: args.follow,
+    };
+    let mut lines = common.client()?.logs(&query).await?;
+    while let Some(line) = lines.next().await? {
+        if common.json {
+            print::json_line(&line)?;
+        } else {
+            print::line(render(&line, is_one))?;
+        }
+    }
+    Ok(())
+}
+
+fn render(line: &LogLine, is_one: bool) -> String {
+    let LogLine { time, function, revision, instance, stream, text, .. } = line;
+    // In UTC, as the server keeps it: two people who look at one line see one time.
+    let time = time.strftime("%Y-%m-%d %H:%M:%S%.3f");
+    let who = if is_one {
+        format!("{revision}/{instance}")
+    } else {
+        format!("{} {revision}/{instance}", function.name)
+    };
+    let style = match stream {
+        LogStream::Stdout => Style::new(),
+        LogStream::Stderr => AnsiColor::Yellow.on_default(),
+        LogStream::Platform => NEXT,
+    };
+    format!("{} {} {}", styled(DIM, time), styled(DIM, who), styled(style, visible(text)))
+}
+
+/// What a guest prints must not steer the terminal of whoever reads it.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_cannot_steer_the_terminal() {
+        assert_eq!(visible("a\tb\u{1b}]0;title\u{7}c"), "a\tb\u{fffd}]0;title\u{fffd}c");
+    }
+
+    #[test]
+    fn a_line_names_its_function_where_several_speak() {
+        let line = LogLine {
+            time: "2026-01-31T12:00:00.25Z".parse().unwrap(),
+            function: coracle_model::FunctionRef::parse("hello").unwrap(),
+            revision: 3,
+            instance: 7,
+            call: None,
+            stream: LogStream::Stdout,
+            text: "greeting Ada".into(),
+        };
+        let plain = |text: String| anstream::adapter::strip_str(&text).to_string();
+        assert_eq!(plain(render(&line, true)), "2026-01-31 12:00:00.250 3/7 greeting Ada");
+        assert_eq!(plain(render(&line, false)), "2026-01-31 12:00:00.250 hello 3/7 greeting Ada");
+    }
+}

@@ -1,0 +1,146 @@
+//! `coracle show NAME`: all about a function on one screen, its last failures and what to do about them included.
+//! Programs read `--json`: one object with `function`, `revisions` and `failures`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use coracle_api::{CallQuery, CallView, Client, FunctionView, RevisionView};
+use coracle_model::Limits;
+use serde_json::json;
+
+use super::ago::{ago, bytes, millis};
+use crate::options::{Common, Named};
+use crate::print;
+use crate::stop::Done;
+use crate::table::{Column, Table};
+use crate::talk::{BAD, BOLD, DIM, NEXT, styled};
+
+/// How many of the last failures are shown.
+const FAILURES_MAX: usize = 5;
+/// How many of the last revisions are shown.
+const REVISIONS_MAX: usize = 5;
+
+/// Show all about a function.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  coracle show hello")]
+pub(crate) struct Args {
+    /// The function, as NAME or NAME.NS
+    name: Named,
+}
+
+pub(crate) async fn run(args: Args, common: &Common) -> Done {
+    let client = common.client()?;
+    let name = common.function(&args.name);
+    let function = client.function(&name).await?;
+    let revisions = client.revisions(&name).await?;
+    let failures = CallQuery {
+        namespace: Some(name.namespace),
+        function: Some(name.name),
+        limit: Some(FAILURES_MAX),
+        failed: true,
+    };
+    let failures = client.calls(&failures).await?;
+    if common.json {
+        return print::json(&json!({ "function": function, "revisions": revisions, "failures": failures }));
+    }
+    render_head(&client, &function)?;
+    render_settings(&function)?;
+    render_revisions(&revisions)?;
+    render_failures(&failures)
+}
+
+fn render_head(client: &Client, function: &FunctionView) -> Done {
+    let FunctionView { name, namespace, stats, .. } = function;
+    print::line(styled(BOLD, format_args!("{name}.{namespace}")))?;
+    field("url", format_args!("{}{}", client.url(), function.path))?;
+    for route in &function.settings.route {
+        field("route", format_args!("{}{route}", client.url()))?;
+    }
+    let size = function.size.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
+    field("code", format_args!("{}, {}{size}", function.contract, function.digest.short()))?;
+    let behind =
+        if function.latest > function.revision { format!(", of {}", function.latest) } else { String::new() };
+    field("revision", format_args!("{}{behind}, {}", function.revision, ago(function.updated)))?;
+    if let Some(app) = &function.app {
+        field("app", app)?;
+    }
+    let half = stats.p50_ms.map(|ms| format!(", half within {}", millis(ms))).unwrap_or_default();
+    let most = stats.p99_ms.map(|ms| format!(", 99 of 100 within {}", millis(ms))).unwrap_or_default();
+    let (calls, errors, running) = (stats.calls, stats.errors, stats.in_flight);
+    field("calls", format_args!("{calls}, {errors} failed, {running} running{half}{most}"))
+}
+
+fn render_settings(function: &FunctionView) -> Done {
+    let settings = &function.settings;
+    field("memory", settings.memory)?;
+    field("timeout", format_args!("{}, {} between chunks", settings.timeout, settings.stream_timeout))?;
+    field("at once", format_args!("{}, {} may wait", settings.concurrency, settings.waiting))?;
+    let default = Limits::default();
+    let bodies = (settings.request_body.0, settings.response_body.0);
+    if bodies != (default.request_body_bytes, default.response_body_bytes) {
+        field("bodies", format_args!("{} in, {} out", settings.request_body, settings.response_body))?;
+    }
+    if settings.reuse > 0 {
+        field("reuse", settings.reuse)?;
+    }
+    if settings.private {
+        field("private", "only a token may call it")?;
+    }
+    list("secrets", &settings.secrets)?;
+    list("outbound", &settings.outbound)?;
+    pairs("env", &settings.env)?;
+    pairs("labels", &settings.labels)?;
+    pairs("notes", &settings.annotations)
+}
+
+fn render_revisions(revisions: &[RevisionView]) -> Done {
+    let mut table = Table::new([
+        Column::Right("REVISION"),
+        Column::Left(""),
+        Column::Left("CODE"),
+        Column::Left("MEMORY"),
+        Column::Left("DEPLOYED"),
+    ]);
+    for revision in revisions.iter().take(REVISIONS_MAX) {
+        table.row([
+            revision.number.to_string(),
+            if revision.current { "current" } else { "" }.to_owned(),
+            revision.digest.short(),
+            revision.settings.memory.to_string(),
+            ago(revision.created),
+        ]);
+    }
+    print::line("")?;
+    table.print()
+}
+
+fn render_failures(failures: &[CallView]) -> Done {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    print::line("")?;
+    print::line(styled(BOLD, "LAST FAILURES"))?;
+    for call in failures {
+        let CallView { id, status, outcome, .. } = call;
+        let message = call.message.as_deref().unwrap_or("the function says it failed");
+        let when = styled(DIM, ago(call.started));
+        print::line(format_args!("{} {status} {message}  {when}", styled(BAD, outcome)))?;
+        if let Some(hint) = &call.hint {
+            print::line(format_args!("  {NEXT}hint:{NEXT:#} {hint}"))?;
+        }
+        print::line(styled(DIM, format_args!("  coracle logs {} --call {id}", call.function)))?;
+    }
+    Ok(())
+}
+
+fn field(name: &str, value: impl Display) -> Done {
+    print::line(format_args!("  {} {value}", styled(DIM, format_args!("{name:<9}"))))
+}
+
+fn list(name: &str, values: &[impl Display]) -> Done {
+    values.iter().try_for_each(|value| field(name, value))
+}
+
+fn pairs(name: &str, values: &BTreeMap<String, String>) -> Done {
+    values.iter().try_for_each(|(key, value)| field(name, format_args!("{key}={value}")))
+}

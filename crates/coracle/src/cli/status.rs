@@ -1,0 +1,64 @@
+//! `coracle status`: whether a server is there, how it does, and who it thinks is asking.
+//! People ask it first when something is odd.
+
+use coracle_api::{IdentityView, StatusDetails, StatusView};
+use serde_json::json;
+
+use super::ago::{bytes, span};
+use crate::options::Common;
+use crate::print;
+use crate::stop::Done;
+use crate::talk::{BAD, BOLD, DIM, styled};
+
+/// Show how the server does, and who you are to it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  coracle status --url http://10.0.0.7:8080")]
+pub(crate) struct Args {}
+
+pub(crate) async fn run(_: Args, common: &Common) -> Done {
+    let client = common.client()?;
+    let status = client.status().await?;
+    let identity = client.whoami().await?;
+    if common.json {
+        return print::json(&json!({ "url": client.url(), "status": status, "identity": identity }));
+    }
+    let StatusView { version, uptime_s, namespaces, functions, .. } = &status;
+    print::line(format_args!("{} Coracle {version}, up {}", styled(BOLD, client.url()), span(*uptime_s)))?;
+    field("functions", format_args!("{functions}, in {namespaces} namespaces"))?;
+    field("you are", who(&identity))?;
+    status.details.as_ref().map_or(Ok(()), render_details)
+}
+
+fn render_details(details: &StatusDetails) -> Done {
+    let StatusDetails { in_flight, instances, instances_max, instances_idle, instances_waiting, .. } =
+        details;
+    field("calls", format_args!("{in_flight} running, {instances_waiting} waiting"))?;
+    field("instances", format_args!("{instances} of {instances_max}, {instances_idle} idle"))?;
+    field("clients", format_args!("{} connections", details.connections))?;
+    let cache = details.code_cache;
+    let (mapped, most) = (bytes(cache.bytes), bytes(cache.bytes_max));
+    field("code", format_args!("{mapped} of {most} mapped, {} artifacts", cache.entries))?;
+    if cache.rebuilt > 0 {
+        field("", styled(BAD, format_args!("{} damaged files of it were made anew", cache.rebuilt)))?;
+    }
+    if !details.pagemap_scan {
+        field("kernel", "without pagemap_scan: a fresh instance takes about twice as long")?;
+    }
+    Ok(())
+}
+
+fn field(name: &str, value: impl std::fmt::Display) -> Done {
+    print::line(format_args!("  {} {value}", styled(DIM, format_args!("{name:<9}"))))
+}
+
+fn who(identity: &IdentityView) -> String {
+    let (Some(token), Some(scope)) = (&identity.token, identity.scope) else {
+        return "nobody: no token was sent".to_owned();
+    };
+    let reach = match (&identity.function, &identity.namespace) {
+        (Some(function), _) => format!(" for the function {function}"),
+        (None, Some(namespace)) => format!(" in the namespace {namespace}"),
+        (None, None) => String::new(),
+    };
+    format!("token {token}: {scope}{reach}")
+}

@@ -1,0 +1,169 @@
+//! `coracle up`: the server, until Ctrl-C or SIGTERM.
+//! Says where it listens, how to stop it and what to do next; with `--demo` there is something to call at once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use coracle_model::{ByteSize, Problem, Span, code};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+
+use super::demo;
+use crate::options::Common;
+use crate::serve::{self, Ready};
+use crate::stop::{Done, Stop};
+use crate::talk::{BOLD, DIM, styled};
+use crate::{print, talk};
+
+const EXAMPLES: &str = "\
+Examples:
+  coracle up --demo
+  coracle up --data /srv/coracle --listen 0.0.0.0:8080 --metrics-listen 127.0.0.1:9090
+  coracle up --data NEW --restore shop.backup";
+
+/// Start a server. It keeps everything in the data directory, and serves until Ctrl-C or SIGTERM.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Where to listen; port 0 picks one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
+    listen: SocketAddr,
+    /// Where /metrics answers without a token
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    metrics_listen: Option<SocketAddr>,
+    /// Deploy three functions to play with
+    #[arg(long)]
+    demo: bool,
+    /// Begin from a backup; the data directory must be empty
+    #[arg(long, value_name = "FILE")]
+    restore: Option<PathBuf>,
+    /// How long calls may take to finish when the server is stopped
+    #[arg(long, value_name = "SPAN", default_value = "30s")]
+    drain: Span,
+    /// Instances of all functions that may run at once
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    instances: u32,
+    /// Compiled code that is kept in memory
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    code_cache: ByteSize,
+    /// The largest file that may be deployed
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize(coracle_api::ARTIFACT_BYTES_MAX))]
+    upload_max: ByteSize,
+    /// The key that secrets are sealed with [default: in the data directory]
+    #[arg(long, value_name = "FILE", env = "CORACLE_KEY_FILE", hide_env = true)]
+    key_file: Option<PathBuf>,
+    /// The folder of compiled code [default: in the data directory]
+    #[arg(long, value_name = "DIR", env = "CORACLE_CACHE", hide_env = true)]
+    cache: Option<PathBuf>,
+    /// What the server writes to its own log, as in `debug` or `coracle_gateway=debug`
+    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    log: String,
+}
+
+pub(crate) async fn run(args: Args, common: &Common) -> Done {
+    log(&args.log)?;
+    // Heard from now on: a signal during the start must not be lost.
+    let stop = Stopped::listen()?;
+    let data = common.data_dir()?;
+    let (ready, is_ready) = oneshot::channel();
+    let options = serve::Options {
+        data: data.clone(),
+        listen: args.listen,
+        metrics_listen: args.metrics_listen,
+        drain: args.drain.0,
+        instances: args.instances,
+        code_bytes: args.code_cache.0,
+        upload_bytes: args.upload_max.0,
+        key_file: args.key_file,
+        cache: args.cache,
+        restore: args.restore,
+    };
+    let mut server = std::pin::pin!(serve::serve(options, ready, stop.heard(args.drain)));
+    let announced = async {
+        // The server gave up before it was ready: it says itself why.
+        let Ok(ready) = is_ready.await else { return std::future::pending().await };
+        announce(&ready, &data, args.demo, common.json).await
+    };
+    tokio::select! {
+        ended = &mut server => return Ok(ended?),
+        announced = announced => {
+            // The demo failed, or nobody reads our output any more: the server is no worse for it.
+            if let Err(Stop::Problem(problem)) = announced {
+                talk::problem(&problem, common.json);
+            }
+        }
+    }
+    Ok(server.await?)
+}
+
+async fn announce(ready: &Ready, data: &Path, demo: bool, json: bool) -> Done {
+    let url = serve::url_of(ready.address);
+    let metrics = ready.metrics.map(|address| format!("{}/metrics", serve::url_of(address)));
+    // Pinned: scripts wait for this line, and for the JSON object below.
+    talk::say(format_args!("listening on {}", styled(BOLD, &url)));
+    if json {
+        print::json_line(
+            &json!({ "url": url, "metrics_url": metrics, "data": data, "pid": std::process::id() }),
+        )?;
+    }
+    if let Some(metrics) = metrics {
+        talk::say(format_args!("metrics on {metrics}"));
+    }
+    talk::say(styled(DIM, format_args!("data in {}", data.display())));
+    if demo {
+        demo::deploy(&url, &ready.admin_token).await?;
+    }
+    talk::say("deploy your own: coracle deploy FILE.wasm --name NAME");
+    talk::say(styled(DIM, "stop with Ctrl-C"));
+    Ok(())
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an address and a port, as in `127.0.0.1:8080` or `0.0.0.0:80`")
+}
+
+/// The server's own log goes to standard error, as talk does.
+fn log(filter: &str) -> Result<(), Problem> {
+    let filter = filter.parse::<EnvFilter>().map_err(|error| {
+        Problem::new(&code::BAD_REQUEST, format!("`{filter}` is not a filter of logs: {error}"))
+    })?;
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| anstream::AutoStream::auto(std::io::stderr()))
+        .try_init(); // In this process nobody else could have begun one.
+    Ok(())
+}
+
+/// The two signals that stop a server.
+struct Stopped {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stopped {
+    fn listen() -> Result<Self, Problem> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Problem::new(&code::INTERNAL, format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn heard(mut self, drain: Span) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        talk::say(format_args!("stopping: calls that run have {drain} to finish; once more stops at once"));
+        // Whoever asks twice does not want to wait.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+            std::process::exit(1);
+        });
+    }
+}

@@ -1,0 +1,188 @@
+//! A TOML text whose every key and value knows where it stands.
+//! The readers of `coracle.toml` ask it for typed values, and get errors that point.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::str::FromStr;
+
+use coracle_api::nearest;
+use coracle_model::{Problem, code};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A text and its name in errors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Document<'a> {
+    pub(super) file: &'a str,
+    pub(super) text: &'a str,
+}
+
+/// One `key = value`.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) key: &'a str,
+    document: Document<'a>,
+    key_span: Range<usize>,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+/// A place in a document, as an error shows it.
+#[derive(Debug, Clone)]
+pub(super) struct Position {
+    /// `FILE:LINE:COLUMN`.
+    place: String,
+    /// The line itself, and a caret below what is meant.
+    excerpt: String,
+}
+
+impl<'a> Document<'a> {
+    pub(super) fn parse(self) -> Result<Spanned<DeTable<'a>>, Problem> {
+        DeTable::parse(self.text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            // The parser may say more than one thing, a line each.
+            self.position(span).problem(&error.message().replace('\n', ", "))
+        })
+    }
+
+    /// The entries of a table, in the order of the text: the first mistake is the first one shown.
+    pub(super) fn entries(self, table: &'a Spanned<DeTable<'a>>) -> Vec<Entry<'a>> {
+        self.entries_of(table.get_ref())
+    }
+
+    fn entries_of(self, table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
+        let mut entries: Vec<_> = table
+            .iter()
+            .map(|(key, value)| Entry { key: key.get_ref(), document: self, key_span: key.span(), value })
+            .collect();
+        entries.sort_by_key(|entry| entry.key_span.start);
+        entries
+    }
+
+    fn position(self, span: Range<usize>) -> Position {
+        let start = self.text.floor_char_boundary(span.start);
+        let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
+        let number = self.text[..line_start].matches('\n').count() + 1;
+        let before = &self.text[line_start..start];
+        let end = self.text.floor_char_boundary(span.end).clamp(start, line_end);
+        let caret = "^".repeat(self.text[start..end].chars().count().max(1));
+        // Tabs stay tabs, so that the caret stands below what it means.
+        let indent: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let line = self.text[line_start..line_end].trim_end();
+        let gutter = " ".repeat(number.to_string().len());
+        Position {
+            place: format!("{}:{number}:{}", self.file, before.chars().count() + 1),
+            excerpt: format!("{gutter} |\n{number} | {line}\n{gutter} | {indent}{caret}"),
+        }
+    }
+}
+
+impl Position {
+    pub(super) fn problem(&self, what: &str) -> Problem {
+        Problem::new(&code::INVALID_MANIFEST, format!("{}: {what}\n{}", self.place, self.excerpt))
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// Where its value stands.
+    pub(super) fn position(&self) -> Position {
+        self.document.position(self.value.span())
+    }
+
+    pub(super) fn key_problem(&self, what: &str) -> Problem {
+        self.document.position(self.key_span.clone()).problem(what)
+    }
+
+    pub(super) fn unknown_key(&self, known: &[&str]) -> Problem {
+        let problem = self.key_problem(&format!("unknown key `{}`", self.key));
+        match nearest(self.key, known.iter().copied()) {
+            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+            None => problem.hint(format!("known here: {}", known.join(", "))),
+        }
+    }
+
+    pub(super) fn text(&self) -> Result<&'a str, Problem> {
+        self.text_of(self.value, "a text, in quotes")
+    }
+
+    /// A text that must be understood as a `T`.
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&self) -> Result<T, Problem> {
+        self.parse(self.value, self.text()?)
+    }
+
+    /// One text, or several in an array.
+    pub(super) fn one_or_several<T: FromStr<Err: Display>>(&self) -> Result<Vec<T>, Problem> {
+        let Some(array) = self.value.get_ref().as_array() else {
+            let text = self.text_of(self.value, "a text in quotes, or several: [\"…\", \"…\"]")?;
+            return Ok(vec![self.parse(self.value, text)?]);
+        };
+        array.iter().map(|item| self.parse(item, self.text_of(item, "a text, in quotes")?)).collect()
+    }
+
+    pub(super) fn flag(&self) -> Result<bool, Problem> {
+        self.value.get_ref().as_bool().ok_or_else(|| self.wrong_type(self.value, "true or false"))
+    }
+
+    pub(super) fn number(&self, range: RangeInclusive<u32>) -> Result<u32, Problem> {
+        let wanted = format!("a number from {} to {}", range.start(), range.end());
+        let integer =
+            self.value.get_ref().as_integer().ok_or_else(|| self.wrong_type(self.value, &wanted))?;
+        u32::from_str_radix(integer.as_str(), integer.radix())
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| self.problem(&format!("`{}` must be {wanted}", self.key)))
+    }
+
+    /// A quantity within bounds, both of which are shown as they would be written.
+    pub(super) fn quantity<T>(&self, range: RangeInclusive<T>) -> Result<T, Problem>
+    where
+        T: FromStr<Err: Display> + PartialOrd + Display,
+    {
+        let quantity: T = self.parsed()?;
+        if range.contains(&quantity) {
+            return Ok(quantity);
+        }
+        Err(self.problem(&format!("`{}` must be from {} to {}", self.key, range.start(), range.end())))
+    }
+
+    /// A table of names of the writer's own, with texts.
+    pub(super) fn texts(&self) -> Result<BTreeMap<String, String>, Problem> {
+        self.table()?.iter().map(|entry| Ok((entry.key.to_owned(), entry.text()?.to_owned()))).collect()
+    }
+
+    pub(super) fn table(&self) -> Result<Vec<Entry<'a>>, Problem> {
+        let table = self.value.get_ref().as_table();
+        let table = table.ok_or_else(|| self.wrong_type(self.value, "a table"))?;
+        Ok(self.document.entries_of(table))
+    }
+
+    pub(super) fn problem(&self, what: &str) -> Problem {
+        self.position().problem(what)
+    }
+
+    fn text_of(&self, value: &'a Spanned<DeValue<'a>>, wanted: &str) -> Result<&'a str, Problem> {
+        value.get_ref().as_str().ok_or_else(|| self.wrong_type(value, wanted))
+    }
+
+    fn parse<T: FromStr<Err: Display>>(
+        &self,
+        value: &Spanned<DeValue<'a>>,
+        text: &str,
+    ) -> Result<T, Problem> {
+        text.parse().map_err(|error: T::Err| self.document.position(value.span()).problem(&error.to_string()))
+    }
+
+    fn wrong_type(&self, value: &Spanned<DeValue<'a>>, wanted: &str) -> Problem {
+        let found = match value.get_ref() {
+            DeValue::String(_) => "a text",
+            DeValue::Integer(_) | DeValue::Float(_) => "a number",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        let what = format!("`{}` must be {wanted}, and is {found}", self.key);
+        self.document.position(value.span()).problem(&what)
+    }
+}
