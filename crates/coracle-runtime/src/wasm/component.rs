@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use coracle_model::{Body, Limits, Problem, Reply, code};
-use http::{Method, Response, header};
+use http::{Method, Response};
 use http_body::Body as _;
 use wasmtime::Store;
 use wasmtime_wasi_http::WasiHttpView;
@@ -19,8 +19,8 @@ use crate::wasm::guest::{Guest, Plan};
 use crate::wasm::instance::{Answer, Ended, Instance, Kind, Running, Work, before};
 use crate::wasm::pump::{Exit, Guesting, Remains, pump};
 use crate::wasm::request_body::{RequestBody, Seen};
-use crate::wasm::response_body::{Progress, Streamed, Written, broken, take_written, too_large};
-use crate::wasm::trap::{self, Circumstances};
+use crate::wasm::response_body::{Progress, Streamed, Written, broken, promised_by, take_written, too_large};
+use crate::wasm::trap::{self, Circumstances, Served};
 
 /// An instantiated component.
 pub(super) struct Component {
@@ -79,6 +79,7 @@ type Slot = Arc<Mutex<Option<Result<Response<HyperOutgoingBody>, ErrorCode>>>>;
 pub(super) async fn serve(mut instance: Instance, work: Work, ticking: Ticking) -> Answer {
     let plan = Arc::clone(&instance.plan);
     let limits = &plan.revision.settings.limits;
+    let served = Served { instance: instance.id, call: work.id.clone() };
     let method = work.request.method().clone();
     let slot = Slot::default();
     let seen = match hand_over(&mut instance, work.id, work.request, limits, &slot) {
@@ -111,16 +112,16 @@ pub(super) async fn serve(mut instance: Instance, work: Work, ticking: Ticking) 
         None => {
             drop(guest);
             let problem = trap::late(&plan, seen.as_deref());
-            trap::note(&plan, &problem);
+            trap::note(&plan, &served, &problem);
             refused(problem, read(seen.as_deref()), 0)
         }
-        Some(Step::Over(exit)) => over(&plan, exit, taken(), seen.as_deref(), &method),
+        Some(Step::Over(exit)) => over(&plan, &served, exit, taken(), seen.as_deref(), &method),
         Some(Step::Head(Err(error))) => {
             drop(guest);
             let problem = trap::invalid_response(&plan.revision.function, &error.to_string());
             refused(problem, read(seen.as_deref()), 0)
         }
-        Some(Step::Head(Ok(response))) => stream(&plan, guest, response, seen, ticking),
+        Some(Step::Head(Ok(response))) => stream(&plan, served, guest, response, seen, ticking),
     }
 }
 
@@ -171,6 +172,7 @@ fn hand_over(
 /// A call whose guest is done already.
 fn over(
     plan: &Plan,
+    served: &Served,
     exit: Exit,
     response: Option<Result<Response<HyperOutgoingBody>, ErrorCode>>,
     seen: Option<&Seen>,
@@ -213,7 +215,7 @@ fn over(
             Answer { reply: Ok(reply), running: Running::Over(ended) }
         }
         Err(problem) => {
-            trap::note(plan, &problem);
+            trap::note(plan, served, &problem);
             refused(problem, read(seen), memory_bytes)
         }
     }
@@ -233,8 +235,7 @@ fn whole(
     if length > bytes_max {
         return Err(too_large(bytes_max));
     }
-    let promised =
-        head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let promised = promised_by(&head.headers);
     let may_be_bare = *method == Method::HEAD || head.status == http::StatusCode::NOT_MODIFIED;
     if promised.is_some_and(|promised| promised != length) && !(may_be_bare && length == 0) {
         return Err(trap::invalid_response(function, "its body is not as long as its content-length says"));
@@ -258,7 +259,8 @@ fn trailing(
     memory_bytes: u64,
 ) -> Answer {
     let bytes_max = plan.revision.settings.limits.response_body_bytes;
-    let reply = response.map(|body| Streamed::body(body, Arc::default(), bytes_max));
+    let promised = promised_by(response.headers());
+    let reply = response.map(|body| Streamed::body(body, Arc::default(), bytes_max, promised));
     let ended = Ended { problem: None, instance: None, memory_bytes, bytes_in: read(seen), bytes_out: 0 };
     Answer { reply: Ok(reply), running: Running::Over(ended) }
 }
@@ -266,6 +268,7 @@ fn trailing(
 /// Hands the guest to a task of its own, and its body to the reader.
 fn stream(
     plan: &Arc<Plan>,
+    served: Served,
     guest: Guesting,
     response: Response<HyperOutgoingBody>,
     seen: Option<Arc<Seen>>,
@@ -277,8 +280,9 @@ fn stream(
     }
     let limits = &plan.revision.settings.limits;
     let progress = Arc::<Progress>::default();
-    let body = Streamed::body(body, Arc::clone(&progress), limits.response_body_bytes);
-    let pump = pump(Arc::clone(plan), guest, progress, seen, ticking);
+    let promised = promised_by(&head.headers);
+    let body = Streamed::body(body, Arc::clone(&progress), limits.response_body_bytes, promised);
+    let pump = pump(Arc::clone(plan), served, guest, progress, seen, ticking);
     Answer { reply: Ok(Response::from_parts(head, body)), running: Running::Still(tokio::spawn(pump)) }
 }
 

@@ -64,9 +64,11 @@ impl Output {
     }
 
     /// Says something about the guest, beside what it prints itself.
-    pub(crate) fn note(&self, text: impl Into<String>) {
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
         let call = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).call.clone();
-        self.0.log(Stream::Platform, call, text.into());
+        for line in text.as_ref().lines().filter(|line| !line.trim().is_empty()) {
+            self.0.log(Stream::Platform, call.clone(), line.to_owned());
+        }
     }
 
     /// Counts a connection that was refused.

@@ -15,7 +15,7 @@ use crate::wasm::guest::{Guest, Plan};
 use crate::wasm::instance::{Ended, Instance};
 use crate::wasm::request_body::Seen;
 use crate::wasm::response_body::{Done, Progress, too_large};
-use crate::wasm::trap;
+use crate::wasm::trap::{self, Served};
 
 /// A guest that runs, to its end.
 pub(super) type Guesting = Pin<Box<dyn Future<Output = Exit> + Send>>;
@@ -51,6 +51,7 @@ impl Remains {
 /// Runs a guest to its end while its body is read.
 pub(super) async fn pump(
     plan: Arc<Plan>,
+    served: Served,
     mut guest: Guesting,
     progress: Arc<Progress>,
     seen: Option<Arc<Seen>>,
@@ -71,7 +72,7 @@ pub(super) async fn pump(
     };
     let problem = read_out(&progress, limits).await;
     if let Some(problem) = &problem {
-        trap::note(&plan, problem);
+        trap::note(&plan, &served, problem);
     }
     Ended {
         problem: problem.map(Box::new),

@@ -128,14 +128,16 @@ pub(super) struct Streamed<B> {
     body: B,
     progress: Arc<Progress>,
     bytes_max: u64,
+    /// What the head promised: a reader that has as much does not ask for the end.
+    promised: Option<u64>,
 }
 
 impl<B> Streamed<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
-    pub(super) fn body(body: B, progress: Arc<Progress>, bytes_max: u64) -> Body {
-        Body::stream(Self { body, progress, bytes_max })
+    pub(super) fn body(body: B, progress: Arc<Progress>, bytes_max: u64, promised: Option<u64>) -> Body {
+        Body::stream(Self { body, progress, bytes_max, promised })
     }
 }
 
@@ -151,10 +153,14 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Streamed<B> {
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                if self.progress.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
+                let bytes = self.progress.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                if bytes > self.bytes_max {
                     self.progress.set_done(Done::TooLarge);
                     Some(Err(too_large(self.bytes_max).into()))
                 } else {
+                    if frame.is_trailers() || self.promised.is_some_and(|promised| bytes >= promised) {
+                        self.progress.set_done(Done::Read);
+                    }
                     Some(Ok(frame))
                 }
             }
@@ -177,6 +183,11 @@ impl<B> Drop for Streamed<B> {
     fn drop(&mut self) {
         self.progress.set_done(Done::Gone);
     }
+}
+
+/// The length that a head promises for its body.
+pub(super) fn promised_by(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 pub(super) fn too_large(bytes_max: u64) -> Problem {

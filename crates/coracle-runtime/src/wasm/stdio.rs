@@ -26,7 +26,7 @@ use crate::wasm::loaded::{Entry, Program};
 use crate::wasm::pump::{Exit, Guesting, Remains, pump};
 use crate::wasm::request_body::{RequestBody, Seen};
 use crate::wasm::response_body::{Progress, Streamed};
-use crate::wasm::trap::{self, Circumstances};
+use crate::wasm::trap::{self, Circumstances, Served};
 
 /// Output that is held back until the program ends, in bytes: below it, an exit code that says it failed becomes an error.
 const HELD_BACK_BYTES_MAX: usize = 64 << 10;
@@ -46,6 +46,7 @@ pub(super) async fn serve(
     ticking: Ticking,
 ) -> Answer {
     let limits = &plan.revision.settings.limits;
+    let served = Served { instance: id, call: work.id.clone() };
     let output = plan.output(id);
     output.serve(work.id);
     let (head, body) = work.request.into_parts();
@@ -77,11 +78,11 @@ pub(super) async fn serve(
         None => {
             drop(running);
             let problem = trap::late(plan, Some(&seen));
-            trap::note(plan, &problem);
+            trap::note(plan, &served, &problem);
             refused(problem, seen.bytes(), 0)
         }
-        Some(Some(exit)) => over(plan, exit, held, &seen),
-        Some(None) => stream(plan, running, held, chunks, seen, ticking),
+        Some(Some(exit)) => over(plan, &served, exit, held, &seen),
+        Some(None) => stream(plan, served, running, held, chunks, seen, ticking),
     }
 }
 
@@ -121,11 +122,11 @@ async fn run(plan: Arc<Plan>, program: Arc<Program>, guest: Guest) -> Exit {
     Exit { problem, memory_bytes, remains: Remains::Program { store: Box::new(store) } }
 }
 
-fn over(plan: &Plan, exit: Exit, held: Held, seen: &Seen) -> Answer {
+fn over(plan: &Plan, served: &Served, exit: Exit, held: Held, seen: &Seen) -> Answer {
     let limits = &plan.revision.settings.limits;
     if let Some(problem) = exit.problem {
         let problem = trap::blame(problem, plan, Some(seen));
-        trap::note(plan, &problem);
+        trap::note(plan, served, &problem);
         return refused(problem, seen.bytes(), exit.memory_bytes);
     }
     let bytes_out = held.bytes.len() as u64;
@@ -154,6 +155,7 @@ fn reply(plan: &Plan, body: Body) -> Response<Body> {
 
 fn stream(
     plan: &Arc<Plan>,
+    served: Served,
     running: Guesting,
     held: Held,
     chunks: mpsc::Receiver<Bytes>,
@@ -163,8 +165,8 @@ fn stream(
     let limits = &plan.revision.settings.limits;
     let progress = Arc::<Progress>::default();
     let printed = Printed { held: Some(held.bytes.freeze()), chunks };
-    let body = Streamed::body(printed, Arc::clone(&progress), limits.response_body_bytes);
-    let rest = pump(Arc::clone(plan), running, progress, Some(seen), ticking);
+    let body = Streamed::body(printed, Arc::clone(&progress), limits.response_body_bytes, None);
+    let rest = pump(Arc::clone(plan), served, running, progress, Some(seen), ticking);
     Answer { reply: Ok(reply(plan, body)), running: Running::Still(tokio::spawn(rest)) }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use coracle_model::{FunctionRef, Owner, Problem, code};
+use coracle_model::{CallId, FunctionRef, Owner, Problem, code};
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
@@ -105,10 +105,18 @@ pub(super) fn late(plan: &Plan, seen: Option<&Seen>) -> Problem {
     timed_out(&plan.revision.function, plan.revision.settings.limits.timeout)
 }
 
+/// Which instance served which call.
+pub(super) struct Served {
+    pub(super) instance: u64,
+    pub(super) call: CallId,
+}
+
 /// Writes a fault of the guest into its log.
-pub(super) fn note(plan: &Plan, problem: &Problem) {
+pub(super) fn note(plan: &Plan, served: &Served, problem: &Problem) {
     if problem.code.owner == Owner::Guest {
-        plan.output(0).note(format!("{}: {problem}", problem.code.name));
+        let output = plan.output(served.instance);
+        output.serve(served.call.clone());
+        output.note(format!("{}: {problem}", problem.code.name));
     }
 }
 
