@@ -155,6 +155,21 @@ mod tests {
     }
 
     #[test]
+    fn no_verb_has_a_flag_that_every_verb_has() {
+        // clap does not mind, and gives the verb's value to both.
+        fn walk(verb: &clap::Command, common: &[&str]) {
+            for flag in verb.get_arguments() {
+                assert!(!common.contains(&flag.get_id().as_str()), "{} {}", verb.get_name(), flag.get_id());
+            }
+            verb.get_subcommands().for_each(|verb| walk(verb, common));
+        }
+        let options = Options::command();
+        let common: Vec<_> = options.get_arguments().map(|flag| flag.get_id().as_str()).collect();
+        assert!(common.contains(&"data"));
+        options.get_subcommands().for_each(|verb| walk(verb, &common));
+    }
+
+    #[test]
     fn a_token_stands_in_no_debug_output() {
         let options = Options::parse_from(["coracle", "--token", "hunter2", "list"]);
         assert!(!format!("{options:?}").contains("hunter2"));

@@ -119,28 +119,37 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_what_stands_in_them() {
-        check(None, expect![[r#"
+        check(
+            None,
+            expect![[r#"
             NAME    CALLS  URL
             hello       7  http://127.0.0.1:8080/function/hello
             größer   1234  -
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn the_widest_column_gives_way_to_a_narrow_terminal() {
-        check(Some(40), expect![[r#"
+        check(
+            Some(40),
+            expect![[r#"
             NAME    CALLS  URL
             hello       7  http://127.0.0.1:8080/fu…
             größer   1234  -
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn no_column_is_cut_to_nothing() {
-        check(Some(5), expect![[r#"
+        check(
+            Some(5),
+            expect![[r#"
             NAME    CALLS  URL
             hello       7  http://127.…
             größer   1234  -
-        "#]]);
+        "#]],
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! What the command line does without a server: help, wrong usage, explanations, manifests, and the news that no server is there.
 
+#[expect(dead_code, reason = "these tests use a part of the harness")]
 mod harness;
 
 use std::process::Stdio;
@@ -7,9 +8,15 @@ use std::process::Stdio;
 use expect_test::{Expect, expect};
 use harness::{Ended, coracle};
 
+#[expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
 fn run(args: &[&str]) -> Ended {
     let home = tempfile::tempdir().unwrap();
-    let output = coracle().args(args).env("HOME", home.path()).env_remove("XDG_DATA_HOME").stdin(Stdio::null()).output();
+    let output = coracle()
+        .args(args)
+        .env("HOME", home.path())
+        .env_remove("XDG_DATA_HOME")
+        .stdin(Stdio::null())
+        .output();
     let ended = Ended::of(output.unwrap());
     Ended { stderr: ended.stderr.replace(home.path().to_str().unwrap(), "HOME"), ..ended }
 }
@@ -22,7 +29,9 @@ fn check(args: &[&str], expected: Expect) {
 fn help_fits_a_screen() {
     let help = run(&["--help"]);
     assert!(help.stdout.lines().count() <= 42, "{}", help.stdout);
-    check(&["--help"], expect![[r#"
+    check(
+        &["--help"],
+        expect![[r#"
         exit code 0
         --- stdout
         Serverless functions made simple, in one binary
@@ -63,13 +72,15 @@ fn help_fits_a_screen() {
           coracle deploy hello.wasm --name hello
           coracle call hello -d Ada
           coracle logs hello -f
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn every_verb_has_an_example_that_it_understands() {
     let help = run(&["--help"]).stdout;
-    let verbs = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let verbs =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let verbs: Vec<_> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
     assert!(verbs.len() > 10, "{verbs:?}");
     for verb in verbs {
@@ -81,7 +92,9 @@ fn every_verb_has_an_example_that_it_understands() {
 
 #[test]
 fn wrong_usage_ends_with_exit_code_2() {
-    check(&["deplpy"], expect![[r#"
+    check(
+        &["deplpy"],
+        expect![[r#"
         exit code 2
         --- stderr
         error: unrecognized subcommand 'deplpy'
@@ -91,8 +104,11 @@ fn wrong_usage_ends_with_exit_code_2() {
         Usage: coracle [OPTIONS] <COMMAND>
 
         For more information, try '--help'.
-    "#]]);
-    check(&["call"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["call"],
+        expect![[r#"
         exit code 2
         --- stderr
         error: the following required arguments were not provided:
@@ -101,22 +117,31 @@ fn wrong_usage_ends_with_exit_code_2() {
         Usage: coracle call <NAME>
 
         For more information, try '--help'.
-    "#]]);
-    check(&["call", "a/b"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["call", "a/b"],
+        expect![[r#"
         exit code 2
         --- stderr
         error: invalid value 'a/b' for '<NAME>': `a/b` is not a name of a function: a name is 1 to 64 of the characters A-Z a-z 0-9 _ -
 
         For more information, try '--help'.
-    "#]]);
-    check(&["logs", "hello", "--since", "yesterday"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["logs", "hello", "--since", "yesterday"],
+        expect![[r#"
         exit code 2
         --- stderr
         error: invalid value 'yesterday' for '--since <TIME|SPAN>': `yesterday` is neither a time as `2026-01-31T12:00:00Z` nor a span as `5m`
 
         For more information, try '--help'.
-    "#]]);
-    check(&["remove"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["remove"],
+        expect![[r#"
         exit code 2
         --- stderr
         error: the following required arguments were not provided:
@@ -125,20 +150,25 @@ fn wrong_usage_ends_with_exit_code_2() {
         Usage: coracle remove <NAME|--app <APP>>
 
         For more information, try '--help'.
-    "#]]);
-    check(&["up", "--listen", "8080"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["up", "--listen", "8080"],
+        expect![[r#"
         exit code 2
         --- stderr
         error: invalid value '8080' for '--listen <ADDR:PORT>': write an address and a port, as in `127.0.0.1:8080` or `0.0.0.0:80`
 
         For more information, try '--help'.
-    "#]]);
+    "#]],
+    );
     assert_eq!(run(&[]).code, 2);
 }
 
 #[test]
 fn a_file_without_a_name_is_told_one() {
-    let file = tempfile::Builder::new().prefix("re size.v2").suffix(".wasm").rand_bytes(0).tempfile().unwrap();
+    let file =
+        tempfile::Builder::new().prefix("re size.v2").suffix(".wasm").rand_bytes(0).tempfile().unwrap();
     let ended = run(&["deploy", file.path().to_str().unwrap(), "--url", "http://127.0.0.1:1"]);
     assert_eq!(ended.code, 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("--name re-size-v2\n"), "{}", ended.stderr);
@@ -150,51 +180,69 @@ fn every_code_is_explained_and_a_slip_is_understood() {
     assert_eq!((page.code, page.stdout.lines().next()), (0, Some("# function-busy")));
     assert_eq!(run(&["explain", "error[function-busy]:"]).stdout, page.stdout);
     assert_eq!(run(&["explain", "FUNCTION_BUSY"]).stdout, page.stdout);
-    check(&["explain", "function-bussy"], expect![[r#"
+    check(
+        &["explain", "function-bussy"],
+        expect![[r#"
         exit code 1
         --- stderr
         error[bad-request]: there is no error code `function-bussy`
         hint: did you mean `coracle explain function-busy`?
         see: coracle explain bad-request
-    "#]]);
-    check(&["explain", "warp-core-breach"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["explain", "warp-core-breach"],
+        expect![[r#"
         exit code 1
         --- stderr
         error[bad-request]: there is no error code `warp-core-breach`
         hint: see all of them: coracle explain
         see: coracle explain bad-request
-    "#]]);
+    "#]],
+    );
     let all = run(&["explain"]).stdout;
     assert!(all.starts_with("CODE") && all.contains("guest-trapped"), "{all}");
 }
 
 #[test]
 fn where_no_server_is_the_next_command_is_said() {
-    check(&["list"], expect![[r#"
+    check(
+        &["list"],
+        expect![[r#"
         exit code 1
         --- stderr
         error[server-unreachable]: no server runs on the data directory HOME/.local/share/coracle
         hint: start one with `coracle up`, or name another with `--url` or `--data`
         see: coracle explain server-unreachable
-    "#]]);
-    check(&["list", "--json"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["list", "--json"],
+        expect![[r#"
         exit code 1
         --- stderr
         {"code":"server-unreachable","message":"no server runs on the data directory HOME/.local/share/coracle","hint":"start one with `coracle up`, or name another with `--url` or `--data`","docs":"coracle explain server-unreachable"}
-    "#]]);
-    check(&["list", "--url", "http://127.0.0.1:1"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["list", "--url", "http://127.0.0.1:1"],
+        expect![[r#"
         exit code 1
         --- stderr
         error[server-unreachable]: no server answers at http://127.0.0.1:1: Connection refused (os error 111)
         hint: start one with `coracle up`, or name another with `--url`
         see: coracle explain server-unreachable
-    "#]]);
-    check(&["list", "--url", "127.0.0.1:8080"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["list", "--url", "127.0.0.1:8080"],
+        expect![[r#"
         exit code 1
         --- stderr
         error[bad-request]: cannot use `127.0.0.1:8080`: write it with a scheme, as in `http://127.0.0.1:8080`
         see: coracle explain bad-request
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -229,7 +277,8 @@ fn a_manifest_is_read_before_anything_is_sent() {
           | ^^^^^^
         hint: did you mean `memory`?
         see: coracle explain invalid-manifest
-    "#]].assert_eq(&deploy("[function.hello]\ncode = \"hello.wasm\"\nmemroy = \"1MiB\"\n"));
+    "#]]
+    .assert_eq(&deploy("[function.hello]\ncode = \"hello.wasm\"\nmemroy = \"1MiB\"\n"));
     expect![[r#"
         exit code 1
         --- stderr
@@ -248,7 +297,7 @@ fn a_manifest_is_read_before_anything_is_sent() {
         error[build-failed]: cannot build `hello`: `echo building; exit 3` failed with exit code 3
         see: coracle explain build-failed
     "#]]
-        .assert_eq(&deploy("[function.hello]\nbuild = \"echo building; exit 3\"\ncode = \"hello.wasm\"\n"));
+    .assert_eq(&deploy("[function.hello]\nbuild = \"echo building; exit 3\"\ncode = \"hello.wasm\"\n"));
     std::fs::remove_file(folder.path().join("coracle.toml")).unwrap();
     let nothing = run(&["deploy", folder.path().to_str().unwrap(), "--url", "http://127.0.0.1:1"]);
     expect![[r#"
@@ -257,7 +306,8 @@ fn a_manifest_is_read_before_anything_is_sent() {
         error[invalid-manifest]: there is no coracle.toml in FOLDER
         hint: name a file instead: coracle deploy FILE.wasm --name NAME
         see: coracle explain invalid-manifest
-    "#]].assert_eq(&nothing.to_text().replace(folder.path().to_str().unwrap(), "FOLDER"));
+    "#]]
+    .assert_eq(&nothing.to_text().replace(folder.path().to_str().unwrap(), "FOLDER"));
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub(crate) struct Args {
     /// The function, as NAME or NAME.NS
     name: Named,
     /// The body: a text, @FILE, or @- for standard input
-    #[arg(short, long, value_name = "BODY|@FILE")]
-    data: Option<String>,
+    #[arg(short = 'd', long, value_name = "BODY|@FILE")]
+    body: Option<String>,
     /// Its own path and query, as in `/thumb?width=64`
     #[arg(long, default_value = "", value_name = "PATH", hide_default_value = true)]
     path: String,
@@ -69,7 +69,7 @@ impl FromStr for Header {
 pub(crate) async fn run(args: Args, common: &Common) -> Done {
     let client = common.client()?;
     let function = common.function(&args.name);
-    let body = args.data.as_deref().map(read).transpose()?;
+    let body = args.body.as_deref().map(read).transpose()?;
     let method = args.method.unwrap_or(if body.is_some() { Method::POST } else { Method::GET });
     let mut headers = HeaderMap::new();
     for Header(name, value) in args.header {

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// A folder with a coracle.toml, or a .wasm file
     #[arg(default_value = ".", value_name = "FOLDER|FILE")]
     path: PathBuf,
-    /// The name of the function; with a folder, the only one to deploy
+    /// The name of the function; with a folder, the only one of it to deploy
     #[arg(long)]
     name: Option<FunctionName>,
     #[command(flatten)]
@@ -113,11 +113,8 @@ async fn plan_folder(folder: &Path, args: &Args, common: &Common) -> Done<Plan> 
             .into());
     }
     let mut manifest = Manifest::read(folder)?;
-    let mut app = manifest.app.take();
     if let Some(name) = &args.name {
         manifest = only(manifest, name)?;
-        // Alone: deployed as an app, it would be the only function left of it.
-        app = None;
     }
     let mut functions = Vec::new();
     for function in manifest.functions {
@@ -128,10 +125,15 @@ async fn plan_folder(folder: &Path, args: &Args, common: &Common) -> Done<Plan> 
         functions.push(Planned { name: function.name, file, settings: function.settings });
     }
     let namespace = common.namespace.clone().or(manifest.namespace).unwrap_or_default();
-    Ok(Plan { namespace, app, functions })
+    Ok(Plan { namespace, app: manifest.app, functions })
 }
 
 fn only(mut manifest: Manifest, name: &FunctionName) -> Result<Manifest, Problem> {
+    if let Some(app) = &manifest.app {
+        // Deployed alone, it would be the only function that is left of the app.
+        let message = format!("cannot deploy `{name}` alone: the app `{app}` is deployed whole");
+        return Err(Problem::new(&codes::CONFLICT, message).hint("leave out `--name`"));
+    }
     let names: Vec<_> = manifest.functions.iter().map(|function| function.name.to_string()).collect();
     manifest.functions.retain(|function| function.name == *name);
     if !manifest.functions.is_empty() {

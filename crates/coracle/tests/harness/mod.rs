@@ -1,8 +1,8 @@
 //! The real binary, as people and scripts run it: a server on a port of its own in a folder of its own, and verbs that speak to it.
 //! Every end-to-end test starts one; dropped, it is killed.
+//! A test binary that leaves some of it unused says so where it declares the module.
 
-#![allow(dead_code, reason = "each test binary uses another part of the harness")]
-#![allow(unreachable_pub, reason = "a module that several test binaries include has no crate to be public in")]
+#![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,42 +13,42 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Compiled guest code that all tests share, so that each example is compiled once.
-const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled");
+pub(crate) const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled");
 
 /// A server that was started by `coracle up`.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// Where it answers.
-    pub url: String,
+    pub(crate) url: String,
     /// What it printed with `--json` when it was ready.
-    pub ready: Value,
+    pub(crate) ready: Value,
     child: Child,
     data: Data,
 }
 
 /// The data directory: it outlives its server, so that another one can be started on it.
 #[derive(Debug)]
-pub struct Data(TempDir);
+pub(crate) struct Data(TempDir);
 
 /// How a command ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Its exit code; -1 when a signal ended it.
-    pub code: i32,
+    pub(crate) code: i32,
     /// What it printed.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// What it said.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Data {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
     /// Where it is.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         // Not there yet: the server makes it.
         self.0.path().join("data")
     }
@@ -56,12 +56,12 @@ impl Data {
 
 impl Server {
     /// A server on an empty data directory.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(Data::new(), &[])
     }
 
     /// A server on this data directory, with these flags beside those that every test needs.
-    pub fn start_with(data: Data, flags: &[&str]) -> Self {
+    pub(crate) fn start_with(data: Data, flags: &[&str]) -> Self {
         let mut child = coracle()
             .args(["up", "--listen", "127.0.0.1:0", "--json", "--data"])
             .arg(data.path())
@@ -74,24 +74,25 @@ impl Server {
         let mut line = String::new();
         // A server that does not start closes its output, and what it said stands in the test's own.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server did not start: {line:?}"));
+        let ready: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server did not start: {line:?}"));
         Self { url: ready["url"].as_str().unwrap().to_owned(), ready, child, data }
     }
 
     /// A command that finds this server by its data directory.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = coracle();
         command.args(args).arg("--data").arg(self.data.path());
         command
     }
 
     /// Runs a verb to its end.
-    pub fn run(&self, args: &[&str]) -> Ended {
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
         Ended::of(self.command(args).stdin(Stdio::null()).output().unwrap())
     }
 
     /// Runs a verb with something on its standard input.
-    pub fn run_with(&self, args: &[&str], input: &[u8]) -> Ended {
+    pub(crate) fn run_with(&self, args: &[&str], input: &[u8]) -> Ended {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -100,34 +101,34 @@ impl Server {
     }
 
     /// Runs a verb that succeeds, and gives what it printed.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let ended = self.run(args);
         assert_eq!(ended.code, 0, "coracle {args:?}\n{}", ended.stderr);
         ended.stdout
     }
 
     /// Runs a verb with `--json` that succeeds, and gives what it printed.
-    pub fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.ok(&[args, &["--json"]].concat())).unwrap()
     }
 
     /// Deploys one of the examples under its own name.
-    pub fn deploy(&self, example: &str) {
+    pub(crate) fn deploy(&self, example: &str) {
         self.ok(&["deploy", wasm(example).to_str().unwrap(), "--name", example]);
     }
 
     /// The data directory of the running server.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.data.path()
     }
 
     /// The process of the server.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Stops it as a service manager does, and waits until it has drained; gives its exit code.
-    pub fn stop(mut self) -> (i32, Data) {
+    pub(crate) fn stop(mut self) -> (i32, Data) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
@@ -135,7 +136,7 @@ impl Server {
     }
 
     /// Kills it in the middle of whatever it does.
-    pub fn kill(mut self) -> Data {
+    pub(crate) fn kill(mut self) -> Data {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.into_data()
@@ -155,7 +156,7 @@ impl Drop for Server {
 
 impl Ended {
     /// How this output came to be.
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -164,7 +165,7 @@ impl Ended {
     }
 
     /// All of it, as a snapshot shows it.
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = format!("exit code {}\n", self.code);
         for (name, stream) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !stream.is_empty() {
@@ -176,7 +177,7 @@ impl Ended {
 }
 
 /// The binary, without anything of the surroundings that could change what it does.
-pub fn coracle() -> Command {
+pub(crate) fn coracle() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
     for variable in ["CORACLE_URL", "CORACLE_TOKEN", "CORACLE_DATA", "CORACLE_KEY_FILE", "CORACLE_CACHE"] {
         command.env_remove(variable);
@@ -186,6 +187,6 @@ pub fn coracle() -> Command {
 }
 
 /// An example as it is committed.
-pub fn wasm(example: &str) -> PathBuf {
+pub(crate) fn wasm(example: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../examples/{example}/{example}.wasm"))
 }

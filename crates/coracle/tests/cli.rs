@@ -1,0 +1,230 @@
+//! The tour of a person at a terminal: the real binary, from `up` to `backup` and back.
+//! One test a story; what the server does in detail is tested where it is done.
+
+#[expect(dead_code, reason = "these tests use a part of the harness")]
+mod harness;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use harness::{Data, Ended, Server, coracle, wasm};
+
+#[test]
+fn a_function_answers_from_deploy_to_remove() {
+    let server = Server::start();
+    assert_eq!(server.json(&["list"]).as_array().map(Vec::len), Some(0));
+
+    let deployed =
+        server.ok(&["deploy", wasm("hello").to_str().unwrap(), "--name", "hello", "--label", "team=media"]);
+    assert_eq!(deployed, format!("{}/function/hello\n", server.url));
+    assert_eq!(server.ok(&["call", "hello", "-d", "Ada"]), "Hello, Ada!\n");
+    assert_eq!(server.ok(&["call", "hello", "--path", "?name=Grace"]), "Hello, Grace!\n");
+    assert_eq!(server.run_with(&["call", "hello", "-d", "@-"], b"Mary").stdout, "Hello, Mary!\n");
+
+    let included = server.run(&["call", "hello", "-i"]);
+    assert!(included.stderr.starts_with("200 OK\n"), "{}", included.stderr);
+    assert!(included.stderr.contains("content-type: text/plain"), "{}", included.stderr);
+    assert_eq!(server.json(&["call", "hello"])["status"], 200);
+
+    let list = server.json(&["list"]);
+    assert_eq!(list[0]["name"], "hello");
+    assert_eq!(list[0]["settings"]["labels"]["team"], "media");
+    assert!(server.ok(&["list", "--label", "team=media"]).contains("hello"));
+    assert_eq!(server.ok(&["list", "--label", "team=other"]), "");
+
+    let logs = server.ok(&["logs", "hello"]);
+    assert!(logs.contains("greeting Ada\n") && logs.contains("greeting Mary\n"), "{logs}");
+    let calls = server.json(&["calls", "hello"]);
+    assert!(calls.as_array().is_some_and(|calls| calls.len() >= 5), "{calls}");
+    let last = calls[0]["id"].as_str().unwrap();
+    let line = server.json(&["logs", "hello", "--call", last]);
+    assert_eq!((&line["text"], &line["call"]), (&"greeting world".into(), &last.into()));
+    assert!(server.ok(&["show", "hello"]).contains(&format!("{}/function/hello", server.url)));
+
+    server.ok(&["remove", "hello"]);
+    let gone = server.run(&["call", "hello"]);
+    assert_eq!((gone.code, gone.stdout.as_str()), (1, ""));
+    assert!(gone.stderr.starts_with("error[function-not-found]:"), "{}", gone.stderr);
+}
+
+#[test]
+fn a_log_is_followed_while_it_is_written() {
+    let server = Server::start();
+    server.deploy("hello");
+    server.ok(&["call", "hello", "-d", "before"]);
+    let mut follower =
+        server.command(&["logs", "hello", "-f", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    // The first line says that the follower has begun.
+    assert!(next().contains("greeting before"));
+    server.ok(&["call", "hello", "-d", "after"]);
+    assert!(next().contains("greeting after"));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn an_older_revision_answers_again() {
+    let server = Server::start();
+    server.deploy("hello");
+    let hello = wasm("hello");
+    server.ok(&["deploy", hello.to_str().unwrap(), "--name", "hello", "--memory", "64MiB"]);
+    assert_eq!(server.json(&["list"])[0]["revision"], 2);
+    assert_eq!(server.json(&["rollback", "hello"])["revision"], 1);
+    let shown = server.json(&["show", "hello"]);
+    assert_eq!(shown["function"]["settings"]["memory"], "128MiB");
+    assert_eq!(shown["revisions"].as_array().map(Vec::len), Some(2));
+    assert_eq!(server.json(&["rollback", "hello", "--to", "2"])["revision"], 2);
+    let wrong = server.run(&["rollback", "hello", "--to", "9"]);
+    assert!(wrong.stderr.starts_with("error[revision-not-found]:"), "{}", wrong.stderr);
+}
+
+#[test]
+fn a_folder_is_deployed_as_its_manifest_says() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "app = \"shop\"\n\
+        [function.one]\nbuild = \"cp $HELLO built.wasm\"\ncode = \"built.wasm\"\nroute = \"/greet/*\"\n\
+        [function.two]\ncode = \"built.wasm\"\nprivate = true\n";
+    fs::write(folder.path().join("coracle.toml"), manifest).unwrap();
+    let deploy = |extra: &[&str]| {
+        let mut command = server.command(&["deploy", folder.path().to_str().unwrap()]);
+        Ended::of(command.args(extra).env("HELLO", wasm("hello")).output().unwrap())
+    };
+    let first = deploy(&[]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert_eq!(first.stdout.lines().count(), 2, "{}", first.stdout);
+    assert!(first.stderr.contains("building one: cp $HELLO built.wasm"), "{}", first.stderr);
+    assert_eq!(server.json(&["list", "--app", "shop"]).as_array().map(Vec::len), Some(2));
+
+    let alone = deploy(&["--name", "one"]);
+    assert!(alone.stderr.starts_with("error[conflict]: cannot deploy `one` alone"), "{}", alone.stderr);
+
+    server.ok(&["remove", "--app", "shop"]);
+    assert_eq!(server.ok(&["list"]), "");
+
+    fs::write(folder.path().join("coracle.toml"), manifest.replace("app = \"shop\"", "")).unwrap();
+    let one = deploy(&["--name", "one", "--env", "LEVEL=debug"]);
+    assert_eq!(one.stdout, format!("{}/function/one\n", server.url), "{}", one.stderr);
+    assert_eq!(server.json(&["show", "one"])["function"]["settings"]["env"]["LEVEL"], "debug");
+    assert_eq!(server.json(&["list"]).as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_secret_goes_in_and_never_comes_back() {
+    let server = Server::start();
+    let set = server.run_with(&["secret", "set", "api-key"], b"hunter2\n");
+    assert_eq!(set.code, 0, "{}", set.stderr);
+    assert!(set.stderr.contains("API_KEY"), "{}", set.stderr);
+    assert!(server.ok(&["secret", "list"]).contains("api-key"));
+    assert!(!server.ok(&["secret", "list", "--json"]).contains("hunter2"));
+    server.ok(&["secret", "remove", "api-key"]);
+    assert_eq!(server.ok(&["secret", "list"]), "");
+}
+
+#[test]
+fn a_token_opens_what_it_was_made_for() {
+    let server = Server::start();
+    server.deploy("hello");
+    let token = server.ok(&["token", "create", "--scope", "call", "--label", "ci", "--expires", "1d"]);
+    let with_token = |args: &[&str]| {
+        let mut command = coracle();
+        command.args(args).env("CORACLE_URL", &server.url).env("CORACLE_TOKEN", token.trim());
+        Ended::of(command.output().unwrap())
+    };
+    assert_eq!(with_token(&["call", "hello"]).stdout, "Hello, world!\n");
+    let refused = with_token(&["remove", "hello"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.starts_with("error[forbidden]:"), "{}", refused.stderr);
+
+    let tokens = server.json(&["token", "list"]);
+    let made = tokens.as_array().unwrap().iter().find(|token| token["label"] == "ci").unwrap();
+    server.ok(&["token", "revoke", made["id"].as_str().unwrap()]);
+    let revoked = with_token(&["list"]);
+    assert!(revoked.stderr.starts_with("error[unauthenticated]:"), "{}", revoked.stderr);
+    assert!(!revoked.stderr.contains(token.trim()));
+}
+
+#[test]
+fn a_namespace_is_a_room_of_its_own() {
+    let server = Server::start();
+    server.ok(&["namespace", "create", "shop"]);
+    server.ok(&["deploy", wasm("hello").to_str().unwrap(), "--name", "hello", "-n", "shop"]);
+    assert_eq!(server.ok(&["call", "hello.shop", "-d", "Ada"]), "Hello, Ada!\n");
+    assert_eq!(server.ok(&["call", "hello", "-n", "shop", "-d", "Ada"]), "Hello, Ada!\n");
+    assert_eq!(server.run(&["call", "hello"]).code, 1);
+    let full = server.run(&["namespace", "remove", "shop"]);
+    assert!(full.stderr.starts_with("error[namespace-not-empty]:"), "{}", full.stderr);
+    server.ok(&["remove", "hello.shop"]);
+    server.ok(&["namespace", "remove", "shop"]);
+    assert!(!server.ok(&["namespace", "list"]).contains("shop"));
+}
+
+#[test]
+fn a_backup_is_restored_into_another_folder() {
+    let server = Server::start();
+    server.deploy("hello");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("all.backup");
+    let file = file.to_str().unwrap();
+    server.ok(&["backup", file]);
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    let again = server.run(&["backup", file]);
+    assert!(again.stderr.starts_with("error[already-exists]:"), "{}", again.stderr);
+    server.ok(&["backup", file, "--force"]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half-written is left");
+
+    let restored = Server::start_with(Data::new(), &["--restore", file]);
+    assert_eq!(restored.ok(&["call", "hello", "-d", "Ada"]), "Hello, Ada!\n");
+}
+
+#[test]
+fn a_server_that_was_killed_serves_the_same_functions_again() {
+    let server = Server::start();
+    server.deploy("hello");
+    let server = Server::start_with(server.kill(), &[]);
+    assert_eq!(server.ok(&["call", "hello", "-d", "Ada"]), "Hello, Ada!\n");
+    let (code, data) = server.stop();
+    assert_eq!(code, 0);
+    let nobody = coracle().args(["list", "--data"]).arg(data.path()).output().unwrap();
+    assert!(Ended::of(nobody).stderr.starts_with("error[server-unreachable]: no server runs"));
+}
+
+#[test]
+fn the_demo_can_be_called_at_once() {
+    let data = Data::new();
+    let mut server = coracle()
+        .args(["up", "--demo", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data.path())
+        .env("CORACLE_CACHE", harness::CACHE)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(server.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said: Vec<_> = said.take_while(|line| !line.contains("stop with Ctrl-C")).collect();
+    assert!(said[0].starts_with("listening on http://127.0.0.1:"), "{said:?}");
+    let listed = coracle().args(["list", "--json", "--data"]).arg(data.path()).output().unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|function| &function["name"]).collect();
+    assert_eq!(names, ["hello", "resize", "sse"], "{said:?}");
+    for name in names {
+        let url = format!("/function/{}", name.as_str().unwrap());
+        assert!(said.iter().any(|line| line.contains("curl") && line.contains(&url)), "{said:?}");
+    }
+}
+
+#[test]
+fn status_says_who_is_asking() {
+    let server = Server::start();
+    let status = server.json(&["status"]);
+    assert_eq!(
+        (&status["url"], &status["identity"]["scope"]),
+        (&server.url.as_str().into(), &"admin".into())
+    );
+    assert!(server.ok(&["status"]).contains("admin"));
+}
