@@ -24,7 +24,7 @@ pub(crate) async fn run(_: Args, common: &Common) -> Done {
     }
     let StatusView { version, uptime_s, namespaces, functions, .. } = &status;
     print::line(format_args!("{} Coracle {version}, up {}", styled(BOLD, client.url()), span(*uptime_s)))?;
-    field("functions", format_args!("{functions}, in {namespaces} namespaces"))?;
+    field("functions", format_args!("{functions}, namespaces: {namespaces}"))?;
     field("you are", who(&identity))?;
     status.details.as_ref().map_or(Ok(()), render_details)
 }
@@ -34,10 +34,10 @@ fn render_details(details: &StatusDetails) -> Done {
         details;
     field("calls", format_args!("{in_flight} running, {instances_waiting} waiting"))?;
     field("instances", format_args!("{instances} of {instances_max}, {instances_idle} idle"))?;
-    field("clients", format_args!("{} connections", details.connections))?;
+    field("clients", format_args!("connections: {}", details.connections))?;
     let cache = details.code_cache;
     let (mapped, most) = (bytes(cache.bytes), bytes(cache.bytes_max));
-    field("code", format_args!("{mapped} of {most} mapped, {} artifacts", cache.entries))?;
+    field("code", format_args!("{mapped} of {most} mapped, artifacts: {}", cache.entries))?;
     if cache.rebuilt > 0 {
         field("", styled(BAD, format_args!("{} damaged files of it were made anew", cache.rebuilt)))?;
     }
