@@ -99,13 +99,42 @@ mod tests {
     #[tokio::test]
     async fn a_problem_is_whole_for_programs_and_for_people() {
         let busy = || Problem::new(&code::FUNCTION_BUSY, "`resize` has 100 calls in flight").retry_after(1);
-        check(busy(), None, expect![[]]).await;
-        check(busy().hint("raise `concurrency`"), Some("text/plain"), expect![[]]).await;
+        check(busy(), None, expect![[r#"
+            429 Too Many Requests
+            content-type: application/json
+            x-coracle-error: function-busy
+            retry-after: 1
+
+            {"code":"function-busy","message":"`resize` has 100 calls in flight","call_id":"order-17","docs":"coracle explain function-busy"}
+        "#]]).await;
+        check(
+            busy().hint("raise `concurrency`"),
+            Some("text/plain"),
+            expect![[r#"
+            429 Too Many Requests
+            content-type: text/plain; charset=utf-8
+            x-coracle-error: function-busy
+            retry-after: 1
+
+            error: `resize` has 100 calls in flight
+            hint: raise `concurrency`
+            call: order-17
+            code: function-busy (coracle explain function-busy)
+        "#]],
+        )
+        .await;
     }
 
     #[tokio::test]
     async fn who_is_not_known_is_told_how_to_become_known() {
-        check(Problem::new(&code::UNAUTHENTICATED, "a token is needed"), None, expect![[]]).await;
+        check(Problem::new(&code::UNAUTHENTICATED, "a token is needed"), None, expect![[r#"
+            401 Unauthorized
+            content-type: application/json
+            x-coracle-error: unauthenticated
+            www-authenticate: Basic realm="coracle", Bearer
+
+            {"code":"unauthenticated","message":"a token is needed","call_id":"order-17","docs":"coracle explain unauthenticated"}
+        "#]]).await;
     }
 
     #[test]

@@ -58,8 +58,10 @@ struct Reading {
     /// From where older lines go on, if not all of them were found yet.
     more_from: Option<Timestamp>,
     follower: Option<Follower>,
-    /// The newest line that was found on disk: a follower may see it once more.
+    /// The newest line that the client has.
     seen: Option<Timestamp>,
+    /// Whether the follower may still bring lines that were found on disk already.
+    catching_up: bool,
 }
 
 impl Reading {
@@ -69,20 +71,37 @@ impl Reading {
         query: &LogQuery,
         since: Option<Timestamp>,
     ) -> Result<Self, Error> {
+        let mut reading = Self {
+            logs: logs.clone(),
+            filter,
+            found: Vec::new(),
+            more_from: None,
+            follower: None,
+            seen: None,
+            catching_up: false,
+        };
         let tail =
             query.tail.or(since.is_none().then_some(PAGE_ITEMS_DEFAULT)).map(|n| n.min(READ_LINES_MAX));
-        // The follower first, so that no line falls between the two.
-        let follower = if query.follow { Some(logs.follow(&filter)?) } else { None };
-        let mut reading =
-            Self { logs: logs.clone(), filter, found: Vec::new(), more_from: None, follower, seen: None };
         match tail {
             Some(n) => {
-                let lines = reading.logs.tail(&reading.filter, n).await?.lines;
-                reading.take(
-                    lines.into_iter().filter(|line| since.is_none_or(|since| line.at >= since)).collect(),
-                );
+                let lines = if query.follow {
+                    let (lines, follower) = logs.tail_then_follow(&reading.filter, n).await?;
+                    reading.follower = Some(follower);
+                    lines.lines
+                } else {
+                    logs.tail(&reading.filter, n).await?.lines
+                };
+                let wanted = lines.into_iter().filter(|line| since.is_none_or(|since| line.at >= since));
+                reading.take(wanted.collect());
             }
-            None => reading.more_from = since,
+            None => {
+                // The follower first, so that no line falls between the two.
+                if query.follow {
+                    reading.follower = Some(logs.follow(&reading.filter)?);
+                    reading.catching_up = true;
+                }
+                reading.more_from = since;
+            }
         }
         Ok(reading)
     }
@@ -92,7 +111,7 @@ impl Reading {
         loop {
             if let Some(from) = self.more_from.take() {
                 let page = self.logs.since(&self.filter, from).await?;
-                self.more_from = page.lines.last().filter(|_| page.cut).map(behind);
+                self.more_from = page.lines.last().filter(|_| page.cut).map(|line| after(line.at));
                 self.take(page.lines);
             }
             if !self.found.is_empty() {
@@ -101,10 +120,19 @@ impl Reading {
             let Some(follower) = &mut self.follower else { return Ok(None) };
             match follower.next().await {
                 None => return Ok(None),
-                Some(Followed::Line(line)) if self.seen.is_some_and(|seen| line.at <= seen) => {}
-                Some(Followed::Line(line)) => self.take(vec![line]),
+                Some(Followed::Line(line)) => {
+                    // Only while catching up: should the clock jump back, later lines are no less new.
+                    let known = self.catching_up && self.seen.is_some_and(|seen| line.at <= seen);
+                    if !known {
+                        self.catching_up = false;
+                        self.take(vec![line]);
+                    }
+                }
                 // A slow client lost its place, but the lines are on disk: go on from there.
-                Some(Followed::Missed(_)) => self.more_from = self.seen.map(after),
+                Some(Followed::Missed(_)) => {
+                    self.more_from = self.seen.map(after);
+                    self.catching_up = true;
+                }
             }
         }
     }
@@ -115,11 +143,7 @@ impl Reading {
     }
 }
 
-/// The moment after a line's: no other line has it.
-fn behind(line: &Line) -> Timestamp {
-    after(line.at)
-}
-
+/// The moment after a line's: no line before it has it.
 fn after(at: Timestamp) -> Timestamp {
     at.checked_add(1.nanosecond()).unwrap_or(Timestamp::MAX)
 }
