@@ -13,7 +13,7 @@ use coracle_model::{Problem, SecretName, Settings, code};
 
 use super::ago::ago;
 use crate::options::Common;
-use crate::stop::Done;
+use crate::stop::{Done, Stop};
 use crate::table::{Column, Table};
 use crate::{print, talk};
 
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     Ok(())
 }
 
-fn value(name: &SecretName, file: Option<&Path>) -> Result<SecretValue, Problem> {
+fn value(name: &SecretName, file: Option<&Path>) -> Done<SecretValue> {
     let stdin = std::io::stdin();
     let (from, read) = match file {
         Some(file) => (file.display().to_string(), std::fs::File::open(file).and_then(bounded)),
@@ -102,17 +102,22 @@ fn value(name: &SecretName, file: Option<&Path>) -> Result<SecretValue, Problem>
     let bad = |why: String| {
         Problem::new(&code::BAD_REQUEST, format!("cannot read the value of `{name}` from {from}: {why}"))
     };
-    let mut value = read.map_err(|error| bad(error.to_string()))?;
+    let mut value = match read {
+        Ok(value) => value,
+        // Ctrl-C at the prompt: whoever typed it knows.
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Err(Stop::Shown),
+        Err(error) => return Err(bad(error.to_string()).into()),
+    };
     // An editor or `echo` ended the line; a value that ends with a line break would surprise everybody.
     if value.last() == Some(&b'\n') {
         value.pop();
         value.pop_if(|last| *last == b'\r');
     }
     if value.is_empty() {
-        return Err(bad("it is empty".to_owned()));
+        return Err(bad("it is empty".to_owned()).into());
     }
     if value.len() as u64 > VALUE_BYTES_MAX {
-        return Err(bad(format!("it is longer than {VALUE_BYTES_MAX} bytes")));
+        return Err(bad(format!("it is longer than {VALUE_BYTES_MAX} bytes")).into());
     }
     Ok(match String::from_utf8(value) {
         Ok(text) => SecretValue::Value(text),
@@ -134,7 +139,11 @@ mod tests {
     fn value_of(bytes: &[u8]) -> Result<SecretValue, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        value(&"api-key".parse().unwrap(), Some(file.path())).map_err(|problem| problem.message)
+        match value(&"api-key".parse().unwrap(), Some(file.path())) {
+            Ok(value) => Ok(value),
+            Err(Stop::Problem(problem)) => Err(problem.message),
+            Err(other) => panic!("{other:?}"),
+        }
     }
 
     #[test]
