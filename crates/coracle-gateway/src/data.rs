@@ -10,7 +10,9 @@ use axum::Router;
 use bytes::Bytes;
 use coracle_catalog::Catalog;
 use coracle_invoke::Invoke;
-use coracle_model::{Body, BodyError, Call, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Revision};
+use coracle_model::{
+    Body, BodyError, Call, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Revision,
+};
 use coracle_model::{Scope, Trace, code};
 use coracle_runtime::random_bits;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -126,13 +128,17 @@ impl Front {
         let (mut head, body) = request.into_parts();
         let sent = head.headers.get(CALL_ID).and_then(|id| CallId::parse(id.to_str().ok()?));
         let ours = sent.is_none();
-        let id = sent.unwrap_or_else(|| CallId::from_bits(u128::from(random_bits()) << 64 | u128::from(random_bits())));
+        let id = sent.unwrap_or_else(|| {
+            CallId::from_bits(u128::from(random_bits()) << 64 | u128::from(random_bits()))
+        });
         let accept = head.headers.get(header::ACCEPT).cloned();
         let refuse = |problem: &Problem| problem::render(problem, Some(&id), accept.as_ref());
 
         let Some(revision) = revision.or_else(|| inner.catalog.resolve(&function)) else {
-            let message = format!("there is no function `{}` in the namespace `{}`", function.name, function.namespace);
-            let problem = Problem::new(&code::FUNCTION_NOT_FOUND, message).hint("`coracle list` shows those that are deployed");
+            let message =
+                format!("there is no function `{}` in the namespace `{}`", function.name, function.namespace);
+            let problem = Problem::new(&code::FUNCTION_NOT_FOUND, message)
+                .hint("`coracle list` shows those that are deployed");
             return refuse(&problem);
         };
         let principal = match admit(&inner.authenticator, &mut head.headers, &revision) {
@@ -140,7 +146,11 @@ impl Front {
             Err(problem) => return refuse(&problem),
         };
         let parent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-        let trace = Trace::of_call(parent, u128::from(random_bits()) << 64 | u128::from(random_bits()), random_bits());
+        let trace = Trace::of_call(
+            parent,
+            u128::from(random_bits()) << 64 | u128::from(random_bits()),
+            random_bits(),
+        );
         if let Err(problem) = prepare_head(&mut head, path, client, &id) {
             return refuse(&problem);
         }
@@ -151,7 +161,10 @@ impl Front {
                 for name in HOP_BY_HOP {
                     reply.headers_mut().remove(name);
                 }
-                if announces && ours && let Ok(value) = HeaderValue::from_str(id.as_str()) {
+                if announces
+                    && ours
+                    && let Ok(value) = HeaderValue::from_str(id.as_str())
+                {
                     reply.headers_mut().insert(CALL_ID, value);
                 }
                 reply
@@ -223,8 +236,9 @@ fn prepare_head(
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(host.unwrap_or(Authority::from_static("localhost")));
     parts.path_and_query = Some(path);
-    head.uri = Uri::from_parts(parts)
-        .map_err(|error| Problem::new(&code::BAD_REQUEST, format!("the address of the request is invalid: {error}")))?;
+    head.uri = Uri::from_parts(parts).map_err(|error| {
+        Problem::new(&code::BAD_REQUEST, format!("the address of the request is invalid: {error}"))
+    })?;
     Ok(())
 }
 
@@ -238,27 +252,39 @@ fn function_of_host(host: Option<&str>) -> Option<Result<FunctionRef, Problem>> 
     let host = host?;
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).strip_suffix(HOST_SUFFIX)?;
     let (function, namespace) = name.rsplit_once('.')?;
-    Some(FunctionName::parse(function).and_then(|name| Ok(FunctionRef { namespace: NamespaceName::parse(namespace)?, name })).map_err(invalid_name))
+    Some(
+        FunctionName::parse(function)
+            .and_then(|name| Ok(FunctionRef { namespace: NamespaceName::parse(namespace)?, name }))
+            .map_err(invalid_name),
+    )
 }
 
 /// The function of `/function/NAME[.NAMESPACE]`.
 fn function_named(name: &str) -> Result<FunctionRef, Problem> {
     if name.is_empty() {
-        return Err(Problem::new(&code::FUNCTION_NOT_FOUND, "the path names no function: it is `/function/NAME`")
-            .hint("`coracle list` shows those that are deployed"));
+        return Err(Problem::new(
+            &code::FUNCTION_NOT_FOUND,
+            "the path names no function: it is `/function/NAME`",
+        )
+        .hint("`coracle list` shows those that are deployed"));
     }
     FunctionRef::parse(name).map_err(invalid_name)
 }
 
 fn invalid_name(error: coracle_model::InvalidName) -> Problem {
-    Problem::new(&code::INVALID_NAME, error.to_string()).hint("`coracle list` shows the functions that are deployed")
+    Problem::new(&code::INVALID_NAME, error.to_string())
+        .hint("`coracle list` shows the functions that are deployed")
 }
 
 /// What is left of a path for the guest, with the query; at least `/`.
 fn path_after(uri: &Uri, taken: usize) -> PathAndQuery {
     let whole = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let rest = whole.get(taken..).unwrap_or_default();
-    let rest = if rest.starts_with('/') { PathAndQuery::try_from(rest) } else { PathAndQuery::try_from(format!("/{rest}")) };
+    let rest = if rest.starts_with('/') {
+        PathAndQuery::try_from(rest)
+    } else {
+        PathAndQuery::try_from(format!("/{rest}"))
+    };
     rest.unwrap_or(PathAndQuery::from_static("/"))
 }
 
@@ -283,7 +309,10 @@ where
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = Pin::new(&mut self.0).poll_frame(cx);
         frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::broken)))
     }
@@ -318,7 +347,9 @@ mod tests {
 
     #[test]
     fn host_names_stand_for_functions() {
-        let named = |host| function_of_host(Some(host)).map(|function| function.map(|function| function.to_string()).ok());
+        let named = |host| {
+            function_of_host(Some(host)).map(|function| function.map(|function| function.to_string()).ok())
+        };
         assert_eq!(named("hello.default.localhost:8080"), Some(Some("hello.default".into())));
         assert_eq!(named("hello.default.localhost"), Some(Some("hello.default".into())));
         assert_eq!(named("localhost:8080"), None);

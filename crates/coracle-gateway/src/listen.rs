@@ -115,7 +115,10 @@ async fn accept(
         Err(error) => {
             // A connection that broke off while it was accepted is nobody's fault; too many open files is ours.
             tracing::debug!(%error, "a connection could not be accepted");
-            if !matches!(error.kind(), std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset) {
+            if !matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset
+            ) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             None

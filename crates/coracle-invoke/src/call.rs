@@ -96,7 +96,9 @@ impl Invoke {
         let admitted = admit(inner, &room, &revision, deadline).await;
         recorder.admitted();
         let held = match admitted {
-            Ok((place, permit)) => Held { _place: place, _permit: permit, _running: room.metrics.run(), _flight: flight },
+            Ok((place, permit)) => {
+                Held { _place: place, _permit: permit, _running: room.metrics.run(), _flight: flight }
+            }
             Err(problem) => {
                 recorder.end(Some(&problem), Usage::default());
                 return Err(Box::new(problem));
@@ -108,7 +110,7 @@ impl Invoke {
         let instance = match ready {
             Some(instance) => instance,
             None => match inner.runtime.start(&pool.plan, deadline.into()).await {
-                Ok(instance) => Box::new(instance),
+                Ok(instance) => instance,
                 Err(problem) => {
                     recorder.end(Some(&problem), Usage::default());
                     return Err(problem);
@@ -117,7 +119,7 @@ impl Invoke {
         };
         recorder.started(cold);
         let work = Work { id: call.id, request: call.request, deadline: deadline.into() };
-        let Answer { reply, running } = Instance::serve(*instance, work).await;
+        let Answer { reply, running } = Instance::serve(instance, work).await;
         if let Ok(reply) = &reply {
             recorder.answered(reply.status().as_u16());
         }
@@ -181,7 +183,7 @@ impl Invoke {
     fn over(&self, pool: &Arc<Pool>, recorder: Recorder, held: Held, ended: Ended) {
         let Ended { problem, instance, memory_bytes, bytes_in, bytes_out } = ended;
         recorder.end(problem.as_deref(), Usage { bytes_in, bytes_out, memory_bytes });
-        let spare = instance.and_then(|instance| pool.keep(instance));
+        let spare = instance.and_then(|instance| pool.keep(*instance));
         drop(held);
         drop(spare);
         if pool.plan.revision().settings.reuse == 0 {
@@ -204,7 +206,7 @@ impl Invoke {
                 let timeout = pool.plan.revision().settings.limits.timeout;
                 let deadline = invoke.0.observe.clock.instant() + timeout;
                 if let Ok(instance) = invoke.0.runtime.start(&pool.plan, deadline.into()).await {
-                    drop(pool.keep(Box::new(instance)));
+                    drop(pool.keep(instance));
                 }
                 drop(room);
             }
@@ -253,7 +255,12 @@ async fn admit(
             let _waiting = room.metrics.wait();
             match tokio::time::timeout_at(deadline.into(), place).await {
                 Ok(Ok(place)) => place,
-                _ => return Err(busy(revision, &format!("waited {} for one", coracle_model::Span(limits.timeout)))),
+                _ => {
+                    return Err(busy(
+                        revision,
+                        &format!("waited {} for one", coracle_model::Span(limits.timeout)),
+                    ));
+                }
             }
         }
         Admission::Full => return Err(busy(revision, &format!("{} more wait", limits.waiting))),
@@ -276,16 +283,22 @@ fn too_large(request: &http::Request<coracle_model::Body>, bytes_max: u64) -> Op
     let promised: u64 = request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
     (promised > bytes_max).then(|| {
         let (promised, bytes_max) = (coracle_model::ByteSize(promised), coracle_model::ByteSize(bytes_max));
-        Problem::new(&code::REQUEST_TOO_LARGE, format!("the body of the request is {promised}, over {bytes_max}"))
-            .hint("set `request_body` of the function to allow more")
+        Problem::new(
+            &code::REQUEST_TOO_LARGE,
+            format!("the body of the request is {promised}, over {bytes_max}"),
+        )
+        .hint("set `request_body` of the function to allow more")
     })
 }
 
 fn busy(revision: &Revision, how: &str) -> Problem {
     let (function, limits) = (&revision.function, &revision.settings.limits);
-    Problem::new(&code::FUNCTION_BUSY, format!("`{function}` has {} calls in flight, and {how}", limits.concurrency))
-        .hint("try again later, or raise `concurrency` or `waiting` of the function")
-        .retry_after(1)
+    Problem::new(
+        &code::FUNCTION_BUSY,
+        format!("`{function}` has {} calls in flight, and {how}", limits.concurrency),
+    )
+    .hint("try again later, or raise `concurrency` or `waiting` of the function")
+    .retry_after(1)
 }
 
 fn server_busy() -> Problem {
@@ -295,5 +308,7 @@ fn server_busy() -> Problem {
 }
 
 fn stopping() -> Problem {
-    Problem::new(&code::SERVER_STOPPING, "the server is about to stop").hint("try again in a moment").retry_after(1)
+    Problem::new(&code::SERVER_STOPPING, "the server is about to stop")
+        .hint("try again in a moment")
+        .retry_after(1)
 }

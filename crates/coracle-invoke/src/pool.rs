@@ -17,7 +17,7 @@ pub(crate) const AHEAD_MAX: usize = 1;
 pub(crate) struct Pool {
     pub(crate) plan: Arc<Plan>,
     // Std mutex: held for one push or pop, never over an await.
-    idle: Mutex<Vec<Box<Instance>>>,
+    idle: Mutex<Vec<Instance>>,
     /// Whether an instance is being made ahead.
     pub(crate) making: AtomicBool,
     /// Calls that began, so that whoever makes ahead sees whether the server is idle.
@@ -35,13 +35,13 @@ impl Pool {
     }
 
     /// An instance that waits, the one used last first: its memory is warm.
-    pub(crate) fn take(&self) -> Option<Box<Instance>> {
+    pub(crate) fn take(&self) -> Option<Instance> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.lock().pop()
     }
 
     /// Keeps an instance for the next call; gives it back if enough are kept.
-    pub(crate) fn keep(&self, instance: Box<Instance>) -> Option<Box<Instance>> {
+    pub(crate) fn keep(&self, instance: Instance) -> Option<Instance> {
         let mut idle = self.lock();
         if idle.len() >= KEPT_MAX {
             return Some(instance);
@@ -56,11 +56,11 @@ impl Pool {
     }
 
     /// Takes all that wait.
-    pub(crate) fn drain(&self) -> Vec<Box<Instance>> {
+    pub(crate) fn drain(&self) -> Vec<Instance> {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<Instance>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

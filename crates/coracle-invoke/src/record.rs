@@ -99,7 +99,8 @@ impl Recorder {
             if record.status == 0 {
                 record.status = problem.code.status;
             }
-            record.end = End::Failed { code: Cow::Borrowed(problem.code.name), message: problem.message.clone() };
+            record.end =
+                End::Failed { code: Cow::Borrowed(problem.code.name), message: problem.message.clone() };
         }
         self.observe.calls.record(record);
     }

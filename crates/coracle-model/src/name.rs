@@ -12,7 +12,7 @@ pub(crate) const NAME_BYTES_MAX: usize = 64;
 
 /// A name that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not a name of a {noun}: a name is 1 to {NAME_BYTES_MAX} of the characters {allowed}", shown(.text))]
+#[error("`{}` is not a name of {noun}: a name is 1 to {NAME_BYTES_MAX} of the characters {allowed}", shown(.text))]
 pub struct InvalidName {
     noun: &'static str,
     allowed: &'static str,
@@ -93,19 +93,19 @@ macro_rules! name {
 
 name! {
     /// The name of a function, within its namespace.
-    FunctionName, "function", "A-Z a-z 0-9 _ -", |c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-'
+    FunctionName, "a function", "A-Z a-z 0-9 _ -", |c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-'
 }
 name! {
     /// The name of a namespace; it may stand in a host name, so it is lower case.
-    NamespaceName, "namespace", "a-z 0-9 -", |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'
+    NamespaceName, "a namespace", "a-z 0-9 -", |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'
 }
 name! {
     /// The name of an app, within its namespace.
-    AppName, "app", "A-Z a-z 0-9 _ -", |c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-'
+    AppName, "an app", "A-Z a-z 0-9 _ -", |c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-'
 }
 name! {
     /// The name of a secret, within its namespace.
-    SecretName, "secret", "A-Z a-z 0-9 _ - .", |c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.')
+    SecretName, "a secret", "A-Z a-z 0-9 _ - .", |c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.')
 }
 
 impl NamespaceName {

@@ -71,6 +71,7 @@ codes! {
     REVISION_NOT_FOUND = "revision-not-found" 404 Caller "the function has no revision of this number";
     SECRET_NOT_FOUND = "secret-not-found" 404 Caller "there is no secret of this name";
     TOKEN_NOT_FOUND = "token-not-found" 404 Caller "there is no token of this name";
+    ARTIFACT_NOT_FOUND = "artifact-not-found" 404 Caller "no code of this digest was uploaded";
     CALL_NOT_FOUND = "call-not-found" 404 Caller "this call is not among the last ones";
     // Asking in the right way.
     BAD_REQUEST = "bad-request" 400 Caller "the request could not be understood";

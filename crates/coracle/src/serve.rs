@@ -2,7 +2,7 @@
 //! `coracle up` calls it.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,7 +75,8 @@ pub(crate) async fn serve(
     let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
     let database = Arc::new(Embedded::open(&data.database()).map_err(|error| unusable(&data, &error))?);
     let clock = Arc::new(coracle_observe::clock::System);
-    let observe = Observe::open(&data.logs(), Limits::default(), clock.clone()).map_err(|error| unusable(&data, &error))?;
+    let observe = Observe::open(&data.logs(), Limits::default(), clock.clone())
+        .map_err(|error| unusable(&data, &error))?;
     let key = SecretKey::load_or_create(&options.key_file.clone().unwrap_or_else(|| data.key()))?;
     let catalog = Catalog::open(Arc::clone(&database) as Arc<dyn Database>, key, clock.clone()).await?;
     let admin_token = admin_token(&data.admin_token())?;
@@ -83,7 +84,8 @@ pub(crate) async fn serve(
 
     let host = Arc::new(Platform { observe: observe.clone(), catalog: catalog.clone() });
     let bounds = Bounds {
-        instances: options.instances.saturating_add(AHEAD_MAX),
+        instances: options.instances,
+        ahead: AHEAD_MAX,
         code_bytes: options.code_bytes,
         ..Bounds::default()
     };
@@ -141,8 +143,11 @@ pub(crate) async fn serve(
     database.close();
     match left {
         0 => Ok(()),
-        left => Err(Problem::new(&code::SERVER_STOPPING, format!("{left} calls were cut off after {}", coracle_model::Span(options.drain)))
-            .hint("give them longer with `--drain`")),
+        left => Err(Problem::new(
+            &code::SERVER_STOPPING,
+            format!("{left} calls were cut off after {}", coracle_model::Span(options.drain)),
+        )
+        .hint("give them longer with `--drain`")),
     }
 }
 
@@ -154,13 +159,17 @@ pub(crate) fn server_file(data: &Path) -> PathBuf {
 fn open_data(options: &Options) -> Result<DataDir, Problem> {
     match &options.restore {
         Some(backup) => DataDir::restore(backup, &options.data).map_err(|error| {
-            Problem::new(&code::DATA_UNUSABLE, format!("restore {} into {}: {error}", backup.display(), options.data.display()))
-                .hint("restore into a folder that is empty or does not exist yet")
+            Problem::new(
+                &code::DATA_UNUSABLE,
+                format!("restore {} into {}: {error}", backup.display(), options.data.display()),
+            )
+            .hint("restore into a folder that is empty or does not exist yet")
         }),
         None => DataDir::open(&options.data).map_err(|error| match error {
             coracle_store::DataDirError::Locked { .. } => Problem::new(&code::DATA_LOCKED, error.to_string())
                 .hint("stop that server, or give this one a folder of its own with `--data`"),
-            _ => Problem::new(&code::DATA_UNUSABLE, error.to_string()).hint("name another folder with `--data`"),
+            _ => Problem::new(&code::DATA_UNUSABLE, error.to_string())
+                .hint("name another folder with `--data`"),
         }),
     }
 }
@@ -179,7 +188,13 @@ fn admin_token(path: &Path) -> Result<String, Problem> {
     }
     let token = coracle_catalog::new_token_text()?;
     let draft = path.with_extension("tmp");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(unusable)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(unusable)?;
     writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(unusable)?;
     fs::rename(&draft, path).map_err(unusable)?;
     Ok(token)
@@ -194,7 +209,13 @@ fn announce(data: &DataDir, address: SocketAddr) -> Result<(), Problem> {
 
 /// The URL by which this machine reaches an address that is listened on.
 pub(crate) fn url_of(address: SocketAddr) -> String {
-    format!("http://{address}")
+    // "Every address" is none that can be asked.
+    let reachable = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(reachable, address.port()))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Problem> {
@@ -203,8 +224,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Problem> {
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Problem {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => Problem::new(&code::ADDRESS_IN_USE, format!("another program listens on {address}"))
-            .hint("choose another port with `--listen 127.0.0.1:PORT`; port 0 picks a free one"),
+        std::io::ErrorKind::AddrInUse => {
+            Problem::new(&code::ADDRESS_IN_USE, format!("another program listens on {address}"))
+                .hint("choose another port with `--listen 127.0.0.1:PORT`; port 0 picks a free one")
+        }
         _ => Problem::new(&code::ADDRESS_IN_USE, format!("listen on {address}: {error}"))
             .hint("choose an address of this machine with `--listen ADDR:PORT`"),
     }

@@ -157,10 +157,11 @@ fn problem_of(error: ArtifactError) -> Problem {
         ArtifactError::Full => Problem::new(&code::DISK_FULL, error.to_string())
             .hint("make room on the disk of the data directory"),
         ArtifactError::TooLarge { bytes_max } => too_large(bytes_max),
-        ArtifactError::Missing { digest } => {
-            Problem::new(&code::ROUTE_NOT_FOUND, format!("the artifact {} is not uploaded", digest.short()))
-                .hint("send its bytes to `POST /v1/artifacts` first")
-        }
+        ArtifactError::Missing { digest } => Problem::new(
+            &code::ARTIFACT_NOT_FOUND,
+            format!("the artifact {} is not uploaded", digest.short()),
+        )
+        .hint("send its bytes to `POST /v1/artifacts` first"),
         ArtifactError::Corrupt { .. } => {
             Problem::new(&code::ARTIFACT_DAMAGED, error.to_string()).hint("upload it again")
         }

@@ -44,9 +44,9 @@ impl Component {
         }
     }
 
-    /// Whether its calls left nothing behind: no handle that the guest did not give back.
-    pub(super) fn is_clean(&self) -> bool {
-        self.store.data().is_clean()
+    /// Whether its calls left little behind.
+    pub(super) fn is_tidy(&mut self) -> bool {
+        self.store.data_mut().is_tidy()
     }
 }
 

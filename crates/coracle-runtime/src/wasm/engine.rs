@@ -45,6 +45,8 @@ pub(super) fn code_config() -> Config {
         .memory_init_cow(true)
         // The large heaps of JavaScript and Python stay images that are mapped, not segments that are copied.
         .memory_guaranteed_dense_image_size(64 << 20)
+        // Only wasi:http 0.3 needs it, and every call would pay for its tasks.
+        .concurrency_support(false)
         // No unwinder but ours reads this code; it only makes the files larger.
         .native_unwind_info(false)
         .max_wasm_stack(STACK_BYTES / 2)

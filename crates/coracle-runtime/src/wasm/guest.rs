@@ -20,6 +20,9 @@ use crate::wasm::output::Output;
 /// Handles that a guest may hold at once: bodies, headers, streams.
 const RESOURCES_MAX: usize = 10_000;
 
+/// Handles that calls may leave behind in an instance that is used again.
+const RESOURCES_LEFT_MAX: usize = 256;
+
 /// The headers of one message, in memory, in bytes; about 1,000 short ones.
 const HEADER_BYTES_MAX: usize = 128 << 10;
 
@@ -120,9 +123,9 @@ impl Guest {
         }
     }
 
-    /// Whether a call left nothing behind: no handle that it did not give back.
-    pub(super) fn is_clean(&self) -> bool {
-        self.table.is_empty()
+    /// Whether calls left little behind: few handles that the guest did not give back.
+    pub(super) fn is_tidy(&mut self) -> bool {
+        self.table.iter_mut().take(RESOURCES_LEFT_MAX + 1).count() <= RESOURCES_LEFT_MAX
     }
 }
 

@@ -125,9 +125,9 @@ impl Instance {
     }
 
     /// Whether it may serve another call after those it served.
-    pub(super) fn may_serve_again(&self) -> bool {
-        let clean = matches!(&self.kind, Kind::Component(component) if component.is_clean());
-        clean && self.served <= self.plan.revision.settings.reuse
+    pub(super) fn may_serve_again(&mut self) -> bool {
+        let Kind::Component(component) = &mut self.kind else { return false };
+        self.served <= self.plan.revision.settings.reuse && component.is_tidy()
     }
 
     /// The revision that it is a copy of.

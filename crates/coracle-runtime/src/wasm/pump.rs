@@ -42,7 +42,7 @@ impl Remains {
     /// The instance, if it may serve another call.
     pub(super) fn reusable(self, ok: bool) -> Option<Box<Instance>> {
         match self {
-            Self::Instance(instance) if ok && instance.may_serve_again() => Some(instance),
+            Self::Instance(mut instance) if ok => instance.may_serve_again().then_some(instance),
             _ => None,
         }
     }
