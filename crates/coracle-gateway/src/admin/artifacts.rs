@@ -21,6 +21,8 @@ use super::{Admin, Shared};
 
 /// The longest silence between two pieces of an upload.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much is read of an upload that is refused already, if the bound on uploads is not greater still.
+const LINGER_BYTES_MIN: u64 = 64 << 20;
 /// Pieces that wait for the disk.
 const PIECES_MAX: usize = 16;
 
@@ -140,7 +142,7 @@ fn write(
 ///
 /// A client that sends all before it reads would else see a broken connection in place of the reason.
 async fn linger(body: &mut Body, bytes_max: u64) {
-    let mut left = bytes_max;
+    let mut left = bytes_max.max(LINGER_BYTES_MIN);
     while left > 0 {
         let Ok(Some(Ok(frame))) = timeout(PIECE_TIMEOUT, body.frame()).await else { return };
         left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len).max(1) as u64);

@@ -533,13 +533,13 @@ async fn a_deploy_without_its_code_changes_nothing() {
             "PUT /v1/namespaces/default/functions/hello",
             &spec,
             expect![[r#"
-        404
-        {
-          "code": "route-not-found",
-          "docs": "coracle explain route-not-found",
-          "hint": "send its bytes to `POST /v1/artifacts` first",
-          "message": "cannot deploy `hello`: the artifact 000000000000 is not uploaded"
-        }"#]],
+                404
+                {
+                  "code": "artifact-not-found",
+                  "docs": "coracle explain artifact-not-found",
+                  "hint": "send its bytes to `POST /v1/artifacts` first",
+                  "message": "cannot deploy `hello`: the artifact 000000000000 is not uploaded"
+                }"#]],
         )
         .await;
     let app = format!(r#"{{"functions": {{"hello": {spec}}}}}"#);
@@ -548,13 +548,13 @@ async fn a_deploy_without_its_code_changes_nothing() {
             "PUT /v1/namespaces/default/apps/shop",
             &app,
             expect![[r#"
-        404
-        {
-          "code": "route-not-found",
-          "docs": "coracle explain route-not-found",
-          "hint": "send its bytes to `POST /v1/artifacts` first",
-          "message": "cannot deploy `hello`: the artifact 000000000000 is not uploaded"
-        }"#]],
+                404
+                {
+                  "code": "artifact-not-found",
+                  "docs": "coracle explain artifact-not-found",
+                  "hint": "send its bytes to `POST /v1/artifacts` first",
+                  "message": "cannot deploy `hello`: the artifact 000000000000 is not uploaded"
+                }"#]],
         )
         .await;
     assert_eq!(server.admin.catalog.count(), 0);
@@ -668,13 +668,13 @@ async fn an_upload_is_kept_whole_or_not_at_all() {
             &format!("GET /v1/artifacts/{}", "0".repeat(64)),
             "",
             expect![[r#"
-        404
-        {
-          "code": "route-not-found",
-          "docs": "coracle explain route-not-found",
-          "hint": "send its bytes to `POST /v1/artifacts` first",
-          "message": "the artifact 000000000000 is not uploaded"
-        }"#]],
+                404
+                {
+                  "code": "artifact-not-found",
+                  "docs": "coracle explain artifact-not-found",
+                  "hint": "send its bytes to `POST /v1/artifacts` first",
+                  "message": "the artifact 000000000000 is not uploaded"
+                }"#]],
         )
         .await;
     assert_eq!(files(), 1);

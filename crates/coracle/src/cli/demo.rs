@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use coracle_api::{Client, FunctionSpec, FunctionView};
-use coracle_model::{FunctionName, FunctionRef, NamespaceName, Problem, code};
+use coracle_model::{ByteSize, FunctionName, FunctionRef, NamespaceName, Problem, code};
 
 use crate::stop::Done;
 use crate::talk::{self, BOLD, styled};
@@ -13,6 +13,8 @@ use crate::talk::{self, BOLD, styled};
 struct Example {
     name: &'static str,
     wasm: &'static [u8],
+    /// What its manifest asks for, if that is more than the default.
+    memory: Option<ByteSize>,
     /// How to call it; `URL` stands for where it answers.
     line: &'static str,
 }
@@ -21,28 +23,40 @@ const EXAMPLES: [Example; 3] = [
     Example {
         name: "hello",
         wasm: include_bytes!("../../../../examples/hello/hello.wasm"),
+        memory: None,
         line: "curl 'URL?name=Ada'",
     },
     Example {
         name: "resize",
         wasm: include_bytes!("../../../../examples/resize/resize.wasm"),
+        memory: Some(ByteSize(256 << 20)),
         line: "curl 'URL?width=200' --data-binary @PICTURE.jpg -o small.jpg",
     },
-    Example { name: "sse", wasm: include_bytes!("../../../../examples/sse/sse.wasm"), line: "curl -N 'URL'" },
+    Example {
+        name: "sse",
+        wasm: include_bytes!("../../../../examples/sse/sse.wasm"),
+        memory: None,
+        line: "curl -N 'URL'",
+    },
 ];
 
 /// Deploys them, and says how to call them.
 pub(super) async fn deploy(url: &str, token: &str) -> Done {
     let client = Client::new(url, Some(token))?;
-    for Example { name, wasm, line } in EXAMPLES {
-        let function = deploy_one(&client, name, wasm).await?;
+    for Example { name, wasm, memory, line } in EXAMPLES {
+        let function = deploy_one(&client, name, wasm, memory).await?;
         let line = line.replace("URL", &format!("{url}{}", function.path));
         talk::say(format_args!("  {}{line}", styled(BOLD, format_args!("{name:<8}"))));
     }
     Ok(())
 }
 
-async fn deploy_one(client: &Client, name: &str, wasm: &[u8]) -> Done<FunctionView> {
+async fn deploy_one(
+    client: &Client,
+    name: &str,
+    wasm: &[u8],
+    memory: Option<ByteSize>,
+) -> Done<FunctionView> {
     let name = FunctionName::parse(name)
         .map_err(|error| Problem::new(&code::INTERNAL, format!("deploy the demo: {error}")))?;
     let unwritable =
@@ -51,5 +65,6 @@ async fn deploy_one(client: &Client, name: &str, wasm: &[u8]) -> Done<FunctionVi
     file.write_all(wasm).map_err(unwritable)?;
     let artifact = super::deploy::upload(client, &name, file.path()).await?;
     let function = FunctionRef { namespace: NamespaceName::default(), name };
-    Ok(client.deploy(&function, &FunctionSpec::new(artifact)).await?)
+    let spec = FunctionSpec { memory, ..FunctionSpec::new(artifact) };
+    Ok(client.deploy(&function, &spec).await?)
 }

@@ -360,11 +360,11 @@ fn a_value_that_means_nothing_says_how_to_write_it() {
     check(
         "app = 'a b'\n[function.hello]\ncode = 'a.wasm'",
         expect![[r#"
-        coracle.toml:1:7: `a b` is not a name of a app: a name is 1 to 64 of the characters A-Z a-z 0-9 _ -
-          |
-        1 | app = 'a b'
-          |       ^^^^^
-    "#]],
+            coracle.toml:1:7: `a b` is not a name of an app: a name is 1 to 64 of the characters A-Z a-z 0-9 _ -
+              |
+            1 | app = 'a b'
+              |       ^^^^^
+        "#]],
     );
 }
 
