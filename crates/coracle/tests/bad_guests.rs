@@ -6,6 +6,7 @@
 mod guests;
 #[expect(dead_code, reason = "these tests use a part of the harness")]
 mod harness;
+#[expect(dead_code, reason = "these tests use a part of the harness")]
 mod wire;
 
 use std::io::{Read as _, Write as _};

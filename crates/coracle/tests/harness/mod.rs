@@ -62,7 +62,18 @@ impl Server {
 
     /// A server on this data directory, with these flags beside those that every test needs.
     pub(crate) fn start_with(data: Data, flags: &[&str]) -> Self {
-        let mut child = coracle()
+        Self::spawn(coracle(), data, flags)
+    }
+
+    /// The same, with the binary started by this command: it is followed by the binary and the arguments, and must become it.
+    pub(crate) fn start_within(command: &[&str], data: Data, flags: &[&str]) -> Self {
+        let mut within = surroundings(Command::new(command[0]));
+        within.args(&command[1..]).arg(env!("CARGO_BIN_EXE_coracle"));
+        Self::spawn(within, data, flags)
+    }
+
+    fn spawn(mut command: Command, data: Data, flags: &[&str]) -> Self {
+        let mut child = command
             .args(["up", "--listen", "127.0.0.1:0", "--json", "--data"])
             .arg(data.path())
             .args(flags)
@@ -178,7 +189,10 @@ impl Ended {
 
 /// The binary, without anything of the surroundings that could change what it does.
 pub(crate) fn coracle() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    surroundings(Command::new(env!("CARGO_BIN_EXE_coracle")))
+}
+
+fn surroundings(mut command: Command) -> Command {
     for variable in ["CORACLE_URL", "CORACLE_TOKEN", "CORACLE_DATA", "CORACLE_KEY_FILE", "CORACLE_CACHE"] {
         command.env_remove(variable);
     }

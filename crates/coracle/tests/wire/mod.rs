@@ -41,10 +41,19 @@ pub(crate) struct Reply {
 
 impl Wire {
     pub(crate) fn to(server: &Server) -> Self {
-        let stream = TcpStream::connect(address(server)).unwrap();
-        stream.set_read_timeout(Some(SILENCE_MAX)).unwrap();
-        stream.set_write_timeout(Some(SILENCE_MAX)).unwrap();
-        Self { stream: BufReader::new(stream), body: Framing::Bytes(0) }
+        Self::try_to(address(server)).unwrap()
+    }
+
+    fn try_to(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(SILENCE_MAX))?;
+        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        Ok(Self { stream: BufReader::new(stream), body: Framing::Bytes(0) })
+    }
+
+    /// Another handle to the connection, to send by while this one reads.
+    pub(crate) fn sender(&self) -> TcpStream {
+        self.stream.get_ref().try_clone().unwrap()
     }
 
     /// Asks for a path without a body, and leaves the answer to be read.
@@ -65,14 +74,18 @@ impl Wire {
 
     /// Reads the next head; the method of the request decides whether a body follows.
     pub(crate) fn head(&mut self, method: &str) -> Reply {
-        let status_line = self.line();
+        self.try_head(method).unwrap()
+    }
+
+    fn try_head(&mut self, method: &str) -> io::Result<Reply> {
+        let status_line = self.line()?;
         let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let mut reply = Reply {
             status: status.unwrap_or_else(|| panic!("not a status line: {status_line:?}")),
             ..Reply::default()
         };
         loop {
-            let line = self.line();
+            let line = self.line()?;
             if line.is_empty() {
                 break;
             }
@@ -88,7 +101,7 @@ impl Wire {
         } else {
             Framing::Close
         };
-        reply
+        Ok(reply)
     }
 
     /// The next piece of the body; `None` at its end, an error when it is cut off.
@@ -102,12 +115,12 @@ impl Wire {
             }
             Framing::Close => Ok(self.some(u64::MAX).ok()),
             Framing::Chunks => {
-                let length = u64::from_str_radix(self.try_line()?.trim(), 16)
+                let length = u64::from_str_radix(self.line()?.trim(), 16)
                     .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
                 let mut chunk = vec![0; usize::try_from(length).unwrap()];
                 self.stream.read_exact(&mut chunk)?;
                 // After the last chunk there may be trailers; an empty line ends them.
-                while !self.try_line()?.is_empty() {}
+                while !self.line()?.is_empty() {}
                 if length == 0 {
                     self.body = Framing::Bytes(0);
                     return Ok(None);
@@ -119,7 +132,12 @@ impl Wire {
 
     /// Reads the rest of an answer, head and body.
     pub(crate) fn reply(&mut self, method: &str) -> Reply {
-        let mut reply = self.head(method);
+        self.try_reply(method).unwrap()
+    }
+
+    /// The same, of a server that may close the connection instead.
+    pub(crate) fn try_reply(&mut self, method: &str) -> io::Result<Reply> {
+        let mut reply = self.try_head(method)?;
         reply.whole = loop {
             match self.piece() {
                 Ok(Some(piece)) => reply.body.extend(piece),
@@ -130,7 +148,7 @@ impl Wire {
                 }
             }
         };
-        reply
+        Ok(reply)
     }
 
     /// Whether the server has closed the connection, with nothing more to read.
@@ -149,11 +167,7 @@ impl Wire {
         if piece.is_empty() { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(piece) }
     }
 
-    fn line(&mut self) -> String {
-        self.try_line().unwrap()
-    }
-
-    fn try_line(&mut self) -> io::Result<String> {
+    fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let line = line.strip_suffix("\r\n").ok_or(ErrorKind::UnexpectedEof)?;
@@ -196,22 +210,44 @@ pub(crate) fn get(server: &Server, path: &str) -> Reply {
 
 /// Sends a whole request and reads a whole answer.
 pub(crate) fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-    let mut wire = Wire::to(server);
+    try_ask(address(server), method, path, headers, body).unwrap()
+}
+
+/// The same, of a server that may go away meanwhile.
+pub(crate) fn try_ask(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Reply> {
+    let mut wire = Wire::try_to(address)?;
     let mut head = format!("{method} {path} HTTP/1.1\r\ncontent-length: {}\r\n", body.len());
     if !headers.iter().any(|(name, _)| *name == "host") {
-        head += &format!("host: {}\r\n", address(server));
+        head += &format!("host: {address}\r\n");
     }
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
-    wire.send(head + "\r\n");
+    wire.try_send(head + "\r\n")?;
     // A server may answer before it has read all, and close: what it says counts.
     let _ = wire.try_send(body);
-    wire.reply(method)
+    wire.try_reply(method)
 }
 
 /// The same as the server's admin, who is on the same machine.
 pub(crate) fn admin(server: &Server, method: &str, path: &str, body: &[u8]) -> Reply {
-    let token = std::fs::read_to_string(server.data().join("admin.token")).unwrap();
-    ask(server, method, path, &[("authorization", &format!("Bearer {}", token.trim()))], body)
+    ask(server, method, path, &[("authorization", &bearer(&token(server)))], body)
+}
+
+/// The admin's token.
+pub(crate) fn token(server: &Server) -> String {
+    // Seen as the server sees it, which may have file systems of its own.
+    let file = format!("/proc/{}/root{}/admin.token", server.pid(), server.data().display());
+    std::fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+/// The `Authorization` that a token is sent with.
+pub(crate) fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
 }
