@@ -92,8 +92,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .half_close(false)
-        .pipeline_flush(true);
+        .half_close(false);
     builder
         .http2()
         .timer(TokioTimer::new())

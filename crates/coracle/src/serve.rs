@@ -16,11 +16,14 @@ use coracle_observe::Observe;
 use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_runtime::{Bounds, Host, Printed, Runtime, Secret};
 use coracle_store::{Artifacts, DataDir, Database, Embedded};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 
 /// Instances that are made ahead of demand, of all functions together.
 const AHEAD_MAX: u32 = 64;
+
+/// Connections that the kernel holds until they are accepted: with the usual 128, some of a burst wait a second.
+const BACKLOG: u32 = 4_096;
 
 /// Descriptors that are not connections: files, pipes, outgoing requests.
 const DESCRIPTORS_BESIDE: u64 = 4_096;
@@ -109,13 +112,13 @@ pub(crate) async fn serve(
         upload_bytes_max: options.upload_bytes,
     };
     let data = Arc::clone(&admin.data);
-    let listener = listen(options.listen).await?;
+    let listener = listen(options.listen)?;
     let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
     let (stop_listening, stopped) = watch::channel(false);
     let metrics = match options.metrics_listen {
         None => None,
         Some(address) => {
-            let listener = listen(address).await?;
+            let listener = listen(address)?;
             let bound = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
             tokio::spawn(coracle_gateway::serve_metrics(listener, admin.clone(), stopped.clone()));
             Some(bound)
@@ -218,8 +221,16 @@ pub(crate) fn url_of(address: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(reachable, address.port()))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Problem> {
-    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))
+/// Opens a socket; must be called within a Tokio runtime.
+fn listen(address: SocketAddr) -> Result<TcpListener, Problem> {
+    let open = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // So that a server can follow another on the same port at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    open().map_err(|error| cannot_listen(address, &error))
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Problem {

@@ -193,16 +193,23 @@ fn a_name_that_stands_for_this_machine_does_not_open_it() {
 
 /// Not a timed test: the bound is far above two ticks of 5 ms, and far below a guest that keeps its processor.
 #[test]
-fn a_neighbour_keeps_answering_while_another_guest_loops() {
+fn a_neighbour_keeps_answering_while_others_loop() {
     const SLACK: Duration = Duration::from_millis(250);
     let server = acid(&["--stream-timeout", "60s"]);
     deploy(&server, "neighbour", &[]);
     let usual = p99_of_200(&server);
-    let mut looping = Wire::get(&server, "/function/acid/loop-after-head");
-    looping.head("GET");
-    assert_eq!(looping.piece().unwrap().unwrap(), b"first\n");
+    // One more than there are threads to run them, so that none is left to the neighbour.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let loops: Vec<_> = (0..=workers)
+        .map(|_| {
+            let mut wire = Wire::get(&server, "/function/acid/loop-after-head");
+            wire.head("GET");
+            assert_eq!(wire.piece().unwrap().unwrap(), b"first\n");
+            wire
+        })
+        .collect();
     let beside = p99_of_200(&server);
-    assert!(beside < usual + SLACK, "usually {usual:?}, beside a loop {beside:?}");
+    assert!(beside < usual + SLACK, "usually {usual:?}, beside {} loops {beside:?}", loops.len());
 }
 
 #[test]

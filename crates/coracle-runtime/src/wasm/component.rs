@@ -14,7 +14,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use crate::wasm::engine::Ticking;
+use crate::wasm::engine::{Ticking, take_turns};
 use crate::wasm::guest::{Guest, Plan};
 use crate::wasm::instance::{Answer, Ended, Instance, Kind, Running, Work, before};
 use crate::wasm::pump::{Exit, Guesting, Remains, pump};
@@ -37,7 +37,7 @@ impl Component {
         let mut store = Store::new(pre.engine(), Guest::new(plan, id));
         store.limiter(|guest| &mut guest.limiter);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        take_turns(&mut store);
         match pre.instantiate_async(&mut store).await {
             Ok(proxy) => Ok(Self { store, proxy }),
             Err(error) => Err(Box::new(start_failed(plan, &store, &error))),

@@ -19,7 +19,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 
 use crate::host::Stream;
 use crate::wasm::component::refused;
-use crate::wasm::engine::Ticking;
+use crate::wasm::engine::{Ticking, take_turns};
 use crate::wasm::guest::{Guest, Plan};
 use crate::wasm::instance::{Answer, Ended, Running, Work, before};
 use crate::wasm::loaded::{Entry, Program};
@@ -91,7 +91,7 @@ async fn run(plan: Arc<Plan>, program: Arc<Program>, guest: Guest) -> Exit {
     let mut store = Store::new(pre.engine(), guest);
     store.limiter(|guest| &mut guest.limiter);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_async_yield_and_update(1);
+    take_turns(&mut store);
     let result = match pre.instantiate_async(&mut store).await {
         Ok(command) => command.wasi_cli_run().call_run(&mut store).await,
         Err(error) => Err(error),
