@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use coracle_catalog::Catalog;
 use coracle_model::{Call, FunctionRef, Outcome, Problem, Revision, code};
 use coracle_observe::Observe;
+use coracle_observe::metrics::Metrics;
 use coracle_runtime::{Answer, Ended, Instance, Running, Runtime, Work};
 use http::{HeaderName, HeaderValue, header};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -241,6 +242,22 @@ impl Drop for Flight {
     }
 }
 
+/// One more call that waits because the server runs all the instances it may, for as long as this lives.
+struct WaitsForInstance(Metrics);
+
+impl WaitsForInstance {
+    fn begin(metrics: &Metrics) -> Self {
+        metrics.server().instances_waiting.add(1);
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for WaitsForInstance {
+    fn drop(&mut self) {
+        self.0.server().instances_waiting.add(-1);
+    }
+}
+
 /// A place among the function's calls, and one among the server's instances.
 async fn admit(
     inner: &Inner,
@@ -268,7 +285,7 @@ async fn admit(
     let permit = match Arc::clone(&inner.instances).try_acquire_owned() {
         Ok(permit) => permit,
         Err(_) => {
-            let _waiting = room.metrics.wait();
+            let _waiting = (room.metrics.wait(), WaitsForInstance::begin(&inner.observe.metrics));
             let instances = Arc::clone(&inner.instances).acquire_owned();
             match tokio::time::timeout_at(deadline.into(), instances).await {
                 Ok(Ok(permit)) => permit,

@@ -84,6 +84,7 @@ pub(super) async fn healthz() -> ([(HeaderName, &'static str); 1], &'static str)
 
 pub(super) async fn metrics(State(admin): State<Shared>) -> ([(HeaderName, &'static str); 1], String) {
     let mut text = String::new();
+    mirror(&admin);
     admin.observe.metrics.render(&mut text);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
@@ -127,8 +128,20 @@ pub(super) async fn backup(State(admin): State<Shared>, Who(who): Who) -> Answer
     Ok(response)
 }
 
-fn details(admin: &Admin) -> StatusDetails {
+/// Brings the numbers of the server up to date with those that the runtime keeps for itself.
+fn mirror(admin: &Admin) -> coracle_runtime::Status {
     let (metrics, runtime) = (admin.observe.metrics.server(), admin.runtime.status());
+    metrics.instances.set(admin.invoke.in_flight() + admin.invoke.idle_instances() as u64);
+    metrics.code_bytes.set(runtime.mapped_bytes);
+    metrics.code_hits.set(runtime.hits);
+    metrics.code_misses.set(runtime.misses);
+    metrics.code_evictions.set(runtime.evictions);
+    metrics.compiled_so_far(runtime.compiles, runtime.compile_time);
+    runtime
+}
+
+fn details(admin: &Admin) -> StatusDetails {
+    let (metrics, runtime) = (admin.observe.metrics.server(), mirror(admin));
     StatusDetails {
         in_flight: admin.invoke.in_flight(),
         instances: metrics.instances.get(),

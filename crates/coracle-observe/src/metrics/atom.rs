@@ -13,6 +13,11 @@ impl Counter {
         self.add(1);
     }
 
+    /// Mirrors a count that is kept elsewhere.
+    pub fn set(&self, count: u64) {
+        self.0.store(count, Relaxed);
+    }
+
     /// `n` more.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);

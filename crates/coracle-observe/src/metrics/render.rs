@@ -129,7 +129,7 @@ mod tests {
         hello.ended(Class::Guest, Duration::from_secs(90));
         shop.ended(Class::Refused, Duration::ZERO);
         shop.waiting.set(3);
-        metrics.server().compiled(Duration::from_millis(1_250));
+        metrics.server().compiled_so_far(1, Duration::from_millis(1_250));
         metrics.server().code_bytes.set(4096);
         check(
             &metrics,

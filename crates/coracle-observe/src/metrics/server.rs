@@ -1,5 +1,5 @@
 //! The numbers of the server as a whole.
-//! The gateway counts connections; the runtime counts instances, compilations and the compiled code it keeps.
+//! The gateway counts connections, and mirrors here before a scrape what the runtime counts for itself.
 
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ pub struct ServerMetrics {
 }
 
 impl ServerMetrics {
-    /// Counts a compilation and the time it took.
-    pub fn compiled(&self, took: Duration) {
-        self.compilations.increment();
-        self.compile_us.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    /// Mirrors how many compilations there were, and the time of all of them.
+    pub fn compiled_so_far(&self, compilations: u64, took: Duration) {
+        self.compilations.set(compilations);
+        self.compile_us.set(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 }
 
