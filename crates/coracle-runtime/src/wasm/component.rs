@@ -82,16 +82,15 @@ pub(super) async fn serve(mut instance: Instance, work: Work, ticking: Ticking) 
     let served = Served { instance: instance.id, call: work.id.clone() };
     let method = work.request.method().clone();
     let slot = Slot::default();
-    let seen = match hand_over(&mut instance, work.id, work.request, limits, &slot) {
-        Ok(seen) => seen,
+    let handed = match hand_over(&mut instance, work.id, work.request, limits, &slot) {
+        Ok(handed) => handed,
         Err(error) => {
             let problem =
                 Problem::new(&code::BAD_REQUEST, format!("the request cannot be passed on: {error}"));
             return refused(problem, 0, 0);
         }
     };
-    let (request, out) = seen.handles;
-    let seen = seen.seen;
+    let Handed { handles: (request, out), seen } = handed;
     let mut guest: Guesting = Box::pin(async move {
         let Kind::Component(component) = &mut instance.kind else {
             unreachable!("only components are served here")
@@ -119,6 +118,7 @@ pub(super) async fn serve(mut instance: Instance, work: Work, ticking: Ticking) 
         Some(Step::Head(Err(error))) => {
             drop(guest);
             let problem = trap::invalid_response(&plan.revision.function, &error.to_string());
+            trap::note(&plan, &served, &problem);
             refused(problem, read(seen.as_deref()), 0)
         }
         Some(Step::Head(Ok(response))) => stream(&plan, served, guest, response, seen, ticking),
@@ -276,6 +276,7 @@ fn stream(
 ) -> Answer {
     let (head, body) = response.into_parts();
     if let Err(problem) = check_head(plan, &head) {
+        trap::note(plan, &served, &problem);
         return refused(problem, read(seen.as_deref()), 0);
     }
     let limits = &plan.revision.settings.limits;

@@ -24,4 +24,4 @@ pub use compile::compile_worker;
 pub use guest::Plan;
 pub use instance::{Answer, Ended, Instance, Running, Work};
 pub(crate) use output::Output;
-pub use runtime::{Bounds, Prepared, Runtime, Status, Unavailable};
+pub use runtime::{Bounds, Prepared, Runtime, Status};

@@ -64,7 +64,9 @@ pub(super) async fn pump(
         None => (0, None),
         Some(exit) => {
             let ok = exit.problem.is_none();
-            if let Some(problem) = exit.problem {
+            // A guest that stumbled over a reader who left is not to blame.
+            let left = progress.done() == Some(Done::Gone);
+            if let Some(problem) = exit.problem.filter(|_| !left) {
                 progress.fail(trap::blame(problem, &plan, seen.as_deref()));
             }
             (exit.memory_bytes, exit.remains.reusable(ok))

@@ -103,9 +103,6 @@ pub struct Status {
     pub pagemap_scan: bool,
 }
 
-/// Why the runtime cannot start.
-pub type Unavailable = Problem;
-
 impl Runtime {
     /// Starts the engine.
     ///
@@ -120,7 +117,7 @@ impl Runtime {
         program: PathBuf,
         host: Arc<dyn Host>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, Unavailable> {
+    ) -> Result<Self, Problem> {
         let no_engine = |error: wasmtime::Error| {
             Problem::new(
                 &code::INTERNAL,
