@@ -1,7 +1,7 @@
 //! Function traffic: which function a request is for, what the guest sees of it, and what the client gets back.
 //! `listen` hands every request here; what is for us, and not for a function, goes on to `admin`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use bytes::Bytes;
 use coracle_catalog::Catalog;
-use coracle_invoke::Invoke;
+use coracle_invoke::{Afterwards, Invoke};
 use coracle_model::{
     Body, BodyError, Call, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Revision,
 };
@@ -17,12 +17,13 @@ use coracle_model::{Scope, Trace, code};
 use coracle_runtime::random_bits;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{Request, Response, Uri, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::auth::Authenticator;
+use crate::listen::Client;
 use crate::problem;
 
 /// The front of the server: a cheap handle that answers requests.
@@ -76,7 +77,7 @@ impl Front {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, client: &Client) -> Response<Body> {
         let target = match self.target(&request) {
             Ok(target) => target,
             Err(problem) => return problem::render(&problem, None, request.headers().get(header::ACCEPT)),
@@ -84,10 +85,10 @@ impl Front {
         match target {
             Target::Admin => ask(self.0.admin.clone(), request).await,
             Target::Named { function, path, announces } => {
-                self.call(request, peer.ip(), function, path, None, announces).await
+                self.call(request, client, function, path, None, announces).await
             }
             Target::Routed { revision, path } => {
-                self.call(request, peer.ip(), revision.function.clone(), path, Some(revision), false).await
+                self.call(request, client, revision.function.clone(), path, Some(revision), false).await
             }
         }
     }
@@ -118,13 +119,15 @@ impl Front {
     async fn call(
         &self,
         request: Request<Incoming>,
-        client: IpAddr,
+        client: &Client,
         function: FunctionRef,
         path: PathAndQuery,
         revision: Option<Arc<Revision>>,
         announces: bool,
     ) -> Response<Body> {
         let inner = &self.0;
+        let after = may_leave_chores(&request, client);
+        let client = client.address.ip();
         let (mut head, body) = request.into_parts();
         let sent = head.headers.get(CALL_ID).and_then(|id| CallId::parse(id.to_str().ok()?));
         let ours = sent.is_none();
@@ -151,19 +154,20 @@ impl Front {
             u128::from(random_bits()) << 64 | u128::from(random_bits()),
             random_bits(),
         );
-        if let Err(problem) = prepare_head(&mut head, path, client, &id) {
+        let id_value = HeaderValue::from_str(id.as_str()).ok();
+        if let Err(problem) = prepare_head(&mut head, path, client, id_value.clone()) {
             return refuse(&problem);
         }
         let request = Request::from_parts(head, Body::stream(Passing(body)));
         let call = Call { id: id.clone(), function, request, principal, trace, client: Some(client) };
-        match inner.invoke.call(call, revision).await {
+        match inner.invoke.call(call, revision, after).await {
             Ok(mut reply) => {
                 for name in HOP_BY_HOP {
                     reply.headers_mut().remove(name);
                 }
                 if announces
                     && ours
-                    && let Ok(value) = HeaderValue::from_str(id.as_str())
+                    && let Some(value) = id_value
                 {
                     reply.headers_mut().insert(CALL_ID, value);
                 }
@@ -172,6 +176,11 @@ impl Front {
             Err(problem) => refuse(&problem),
         }
     }
+}
+
+/// Requests of HTTP/2 are answered by tasks of their own, which the connection does not wait for.
+fn may_leave_chores<'a>(request: &Request<Incoming>, client: &'a Client) -> Option<&'a Afterwards> {
+    (request.version() < Version::HTTP_2).then_some(&client.after)
 }
 
 /// Asks a router of ours.
@@ -208,7 +217,7 @@ fn prepare_head(
     head: &mut http::request::Parts,
     path: PathAndQuery,
     client: IpAddr,
-    id: &CallId,
+    id: Option<HeaderValue>,
 ) -> Result<(), Problem> {
     let host = match head.uri.authority() {
         Some(authority) => Some(authority.clone()),
@@ -229,8 +238,8 @@ fn prepare_head(
         headers.entry(FORWARDED_HOST).or_insert(host);
     }
     headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        headers.insert(CALL_ID, value);
+    if let Some(id) = id {
+        headers.insert(CALL_ID, id);
     }
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);

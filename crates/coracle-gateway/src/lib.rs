@@ -6,6 +6,7 @@ mod auth;
 mod data;
 mod listen;
 mod problem;
+mod unread;
 
 pub use admin::Admin;
 pub use auth::Authenticator;

@@ -2,10 +2,13 @@
 //! `serve.rs` of the binary opens the socket; every request goes to `data`.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use coracle_invoke::Afterwards;
 use coracle_model::Body;
 use coracle_observe::metrics::Metrics;
 use http::{Request, Response};
@@ -18,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::Admin;
 use crate::data::{Front, ask};
+use crate::unread::{Explaining, Turn};
 
 /// Connections at once; beyond that new ones wait in the kernel.
 pub const CONNECTIONS_MAX: usize = 20_000;
@@ -39,9 +43,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// It returns when all connections are closed; the caller bounds how long it waits.
 pub async fn serve(listener: TcpListener, front: Front, metrics: Metrics, stop: watch::Receiver<bool>) {
-    let answer = move |request, peer| {
+    let answer = move |request, client: Client| {
         let front = front.clone();
-        async move { front.answer(request, peer).await }
+        async move { front.answer(request, &client).await }
     };
     accept_all(listener, answer, metrics, stop).await;
 }
@@ -54,9 +58,17 @@ pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Rec
     accept_all(listener, answer, metrics, stop).await;
 }
 
+/// Who asks, as far as the connection tells.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    /// What calls leave to be done when the connection has nothing more to write.
+    pub(crate) after: Afterwards,
+}
+
 async fn accept_all<A, F>(listener: TcpListener, answer: A, metrics: Metrics, mut stop: watch::Receiver<bool>)
 where
-    A: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
+    A: Fn(Request<Incoming>, Client) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let builder = Arc::new(builder());
@@ -132,23 +144,39 @@ async fn connection<A, F>(
     builder: &auto::Builder<TokioExecutor>,
     mut draining: watch::Receiver<bool>,
 ) where
-    A: Fn(Request<Incoming>, SocketAddr) -> F + Send + 'static,
+    A: Fn(Request<Incoming>, Client) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     // Without it small responses wait; its only failure is a connection that is gone already.
     let _ = stream.set_nodelay(true);
+    let client = Client { address: peer, after: Afterwards::default() };
+    let after = client.after.clone();
+    let turn = Turn::default();
+    let io = Explaining::new(TokioIo::new(stream), turn.clone());
     let service = service_fn(move |request| {
-        let answering = answer(request, peer);
-        async move { Ok::<_, Infallible>(answering.await) }
+        let turn = turn.clone();
+        turn.begin();
+        let answering = answer(request, client.clone());
+        async move { Ok::<_, Infallible>(turn.ends_with(answering.await)) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         biased;
         // How a connection ends is its client's matter; calls have their own records.
         _ = connection.as_mut() => return,
+        never = tidy(after) => match never {},
         _ = draining.wait_for(|stop| *stop) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// Does what calls left behind, whenever the connection has nothing more to write.
+async fn tidy(after: Afterwards) -> Infallible {
+    loop {
+        // Nobody wakes it: chores are left while the connection is polled, which is just before.
+        let chore = poll_fn(|_| after.take().map_or(Poll::Pending, Poll::Ready)).await;
+        chore.run().await;
+    }
 }

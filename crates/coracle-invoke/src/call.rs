@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use coracle_catalog::Catalog;
 use coracle_model::{Call, FunctionRef, Outcome, Problem, Revision, code};
 use coracle_observe::Observe;
-use coracle_observe::metrics::Metrics;
-use coracle_runtime::{Answer, Ended, Instance, Running, Runtime, Work};
+use coracle_observe::metrics::{Hold, Metrics};
+use coracle_runtime::{Answer, Ended, Instance, Left, Running, Runtime, Work};
 use http::{HeaderName, HeaderValue, header};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::admit::{Admission, Place};
-use crate::pool::{AHEAD_MAX, Pool};
+use crate::after::{Afterwards, Ahead, Chore};
 use crate::record::{Recorder, Usage};
-use crate::room::{Room, Rooms};
+use crate::room::{Pool, Room, Rooms};
 
 /// Runs calls; a cheap handle to share.
 #[derive(Debug, Clone)]
@@ -30,8 +30,6 @@ struct Inner {
     rooms: Rooms,
     /// Instances of all functions together.
     instances: Arc<Semaphore>,
-    /// Instances that were made ahead of demand, of all functions together.
-    ahead: Arc<Semaphore>,
     in_flight: AtomicU64,
     stopping: AtomicBool,
     over: Notify,
@@ -50,15 +48,14 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 impl Invoke {
     /// The door to what the catalog names and the runtime runs.
     ///
-    /// `instances` bounds the calls that run at once, of all functions together, and `ahead` the instances made ahead of demand.
-    pub fn new(catalog: Catalog, runtime: Runtime, observe: Observe, instances: u32, ahead: u32) -> Self {
+    /// `instances` bounds the calls that run at once, of all functions together, and `idle` the instances that wait for one.
+    pub fn new(catalog: Catalog, runtime: Runtime, observe: Observe, instances: u32, idle: u32) -> Self {
         Self(Arc::new(Inner {
             catalog,
             runtime,
             observe,
-            rooms: Rooms::default(),
+            rooms: Rooms::new(idle),
             instances: Arc::new(Semaphore::new(instances as usize)),
-            ahead: Arc::new(Semaphore::new(ahead as usize)),
             in_flight: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             over: Notify::new(),
@@ -67,8 +64,9 @@ impl Invoke {
 
     /// Runs a call of the revision that its function's name stands for: admit, run, record.
     ///
+    /// What can wait until the response is out is left in `after`; without it, a task does it.
     /// Dropping the future ends the call, and its guest with it.
-    pub async fn call(&self, mut call: Call, revision: Arc<Revision>) -> Outcome {
+    pub async fn call(&self, mut call: Call, revision: Arc<Revision>, after: Option<&Afterwards>) -> Outcome {
         let inner = &self.0;
         if inner.stopping.load(Ordering::Relaxed) {
             return Err(Box::new(stopping()));
@@ -90,7 +88,7 @@ impl Invoke {
             recorder.end(Some(&problem), Usage::default());
             return Err(Box::new(problem));
         }
-        if let Ok(value) = HeaderValue::try_from(call.trace.to_string()) {
+        if let Ok(value) = HeaderValue::from_bytes(&call.trace.traceparent()) {
             call.request.headers_mut().insert(TRACEPARENT, value);
         }
         let deadline = begun + limits.timeout;
@@ -98,7 +96,7 @@ impl Invoke {
         recorder.admitted();
         let held = match admitted {
             Ok((place, permit)) => {
-                Held { _place: place, _permit: permit, _running: room.metrics.run(), _flight: flight }
+                Held { permit, _place: place, _running: room.metrics.run(), _flight: flight }
             }
             Err(problem) => {
                 recorder.end(Some(&problem), Usage::default());
@@ -106,7 +104,7 @@ impl Invoke {
             }
         };
         let pool = room.pool(&revision, &inner.runtime);
-        let ready = pool.take();
+        let ready = pool.idle.take();
         let cold = ready.is_none() && !inner.runtime.is_mapped(&pool.plan);
         let instance = match ready {
             Some(instance) => instance,
@@ -125,13 +123,22 @@ impl Invoke {
             recorder.answered(reply.status().as_u16());
         }
         match running {
-            Running::Over(ended) => self.over(&pool, recorder, held, ended),
+            Running::Over(ended) => {
+                let chore = self.over(&pool, recorder, held, ended);
+                match (chore, after) {
+                    (Some(chore), Some(after)) => after.leave(chore),
+                    (Some(chore), None) => drop(tokio::spawn(chore.run())),
+                    (None, _) => {}
+                }
+            }
             Running::Still(guest) => {
                 let invoke = self.clone();
                 tokio::spawn(async move {
                     // A task that panicked has no usage to tell; its record says the client is gone.
-                    if let Ok(ended) = guest.await {
-                        invoke.over(&pool, recorder, held, ended);
+                    if let Ok(ended) = guest.await
+                        && let Some(chore) = invoke.over(&pool, recorder, held, ended)
+                    {
+                        chore.run().await;
                     }
                 });
             }
@@ -166,7 +173,7 @@ impl Invoke {
 
     /// Instances that wait for a call.
     pub fn idle_instances(&self) -> usize {
-        self.0.rooms.all().iter().map(|room| room.current_pool().len()).sum()
+        self.0.rooms.idle()
     }
 
     /// Lets go of what a function has that is not current any more: it was deployed anew, removed, or its secrets changed.
@@ -177,50 +184,31 @@ impl Invoke {
             None => inner.rooms.close(function),
         };
         if let Some(room) = room {
-            drop(room.current_pool().drain());
+            drop(room.current_pool().idle.take_all());
         }
     }
 
-    fn over(&self, pool: &Arc<Pool>, recorder: Recorder, held: Held, ended: Ended) {
-        let Ended { problem, instance, memory_bytes, bytes_in, bytes_out } = ended;
+    /// Ends a call, and says what is left to do when its response is out.
+    fn over(&self, pool: &Arc<Pool>, recorder: Recorder, held: Held, ended: Ended) -> Option<Chore> {
+        let Ended { problem, left, memory_bytes, bytes_in, bytes_out } = ended;
         recorder.end(problem.as_deref(), Usage { bytes_in, bytes_out, memory_bytes });
-        let spare = instance.and_then(|instance| pool.keep(*instance));
-        drop(held);
-        drop(spare);
-        if pool.plan.revision().settings.reuse == 0 {
-            self.make_ahead(pool);
-        }
-    }
-
-    /// Makes the next instance while nobody waits for it.
-    fn make_ahead(&self, pool: &Arc<Pool>) {
-        if pool.len() >= AHEAD_MAX || pool.making.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (invoke, pool) = (self.clone(), Arc::clone(pool));
-        tokio::spawn(async move {
-            let begun = pool.begun.load(Ordering::Relaxed);
-            // The response goes out first, and whoever is ready to run comes before us.
-            tokio::task::yield_now().await;
-            let idle = pool.begun.load(Ordering::Relaxed) == begun;
-            if idle && let Ok(room) = Arc::clone(&invoke.0.ahead).try_acquire_owned() {
-                let timeout = pool.plan.revision().settings.limits.timeout;
-                let deadline = invoke.0.observe.clock.instant() + timeout;
-                if let Ok(instance) = invoke.0.runtime.start(&pool.plan, deadline.into()).await {
-                    drop(pool.keep(instance));
-                }
-                drop(room);
-            }
-            pool.making.store(false, Ordering::Relaxed);
-        });
+        let spent = match left {
+            Left::Reusable(instance) => pool.idle.keep(instance),
+            Left::Spent(instance) => vec![instance],
+            Left::Nothing => Vec::new(),
+        };
+        let ahead = Ahead::of(pool, &self.0.runtime, self.0.observe.clock.instant().into());
+        // The next call may come before the chore is done, and must find its place free.
+        let Held { permit, .. } = held;
+        (ahead.is_some() || !spent.is_empty()).then_some(Chore { spent, permit, ahead })
     }
 }
 
 /// What a call holds while it is in flight.
 struct Held {
+    permit: OwnedSemaphorePermit,
     _place: Place,
-    _permit: OwnedSemaphorePermit,
-    _running: coracle_observe::metrics::Hold,
+    _running: Hold,
     _flight: Flight,
 }
 

@@ -2,9 +2,11 @@
 //! The gateway makes calls here; later the queue does too. No database stands on this path.
 
 mod admit;
+mod after;
 mod call;
-mod pool;
+mod idle;
 mod record;
 mod room;
 
+pub use after::{Afterwards, Chore};
 pub use call::{Invoke, Stopping};

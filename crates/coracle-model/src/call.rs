@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::trace::write_hex;
 use crate::{Body, FunctionRef, Principal, Problem, Trace};
 
 /// One invocation: a function and what it is asked.
@@ -51,12 +52,8 @@ const CALL_ID_BYTES_MAX: usize = 128;
 impl CallId {
     /// An identity of ours, from 128 bits that nobody else has.
     pub fn from_bits(bits: u128) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
+        write_hex(&mut text, &bits.to_be_bytes());
         Self(Identity::Ours(text))
     }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -115,7 +115,9 @@ impl NamespaceName {
 
 impl Default for NamespaceName {
     fn default() -> Self {
-        Self(Self::DEFAULT.into())
+        // Shared: every call of a function without a namespace asks for it.
+        static NAME: LazyLock<Arc<str>> = LazyLock::new(|| NamespaceName::DEFAULT.into());
+        Self(Arc::clone(&NAME))
     }
 }
 

@@ -80,6 +80,7 @@ codes! {
     UNAUTHENTICATED = "unauthenticated" 401 Caller "a token is needed, and none that is valid came";
     FORBIDDEN = "forbidden" 403 Caller "the token does not reach this far";
     CONFLICT = "conflict" 409 Caller "somebody else changed this in the meantime";
+    HEAD_TOO_LARGE = "head-too-large" 431 Caller "the head of the request has too many bytes or headers";
     REQUEST_TOO_LARGE = "request-too-large" 413 Caller "the body of the request is over its bound";
     REQUEST_TIMEOUT = "request-timeout" 408 Caller "the body of the request did not come in time";
     CLIENT_GONE = "client-gone" 499 Caller "the client went away before the answer was complete";

@@ -19,8 +19,8 @@ use coracle_store::{Artifacts, DataDir, Database, Embedded};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 
-/// Instances that are made ahead of demand, of all functions together.
-const AHEAD_MAX: u32 = 64;
+/// Instances that wait for a call, of all functions together: made ahead of demand, or kept for reuse.
+const IDLE_MAX: u32 = 64;
 
 /// Connections that the kernel holds until they are accepted: with the usual 128, some of a burst wait a second.
 const BACKLOG: u32 = 4_096;
@@ -88,7 +88,7 @@ pub(crate) async fn serve(
     let host = Arc::new(Platform { observe: observe.clone(), catalog: catalog.clone() });
     let bounds = Bounds {
         instances: options.instances,
-        ahead: AHEAD_MAX,
+        idle: IDLE_MAX,
         code_bytes: options.code_bytes,
         ..Bounds::default()
     };
@@ -96,7 +96,7 @@ pub(crate) async fn serve(
         .map_err(|error| Problem::new(&code::INTERNAL, format!("find this program's own file: {error}")))?;
     let cache = options.cache.clone().unwrap_or_else(|| data.cache());
     let runtime = Runtime::open(bounds, artifacts.clone(), &cache, program, host, clock)?;
-    let invoke = Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), options.instances, AHEAD_MAX);
+    let invoke = Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), options.instances, IDLE_MAX);
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
     let authenticator = Authenticator::new(catalog.clone());

@@ -16,7 +16,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::wasm::engine::{Ticking, take_turns};
 use crate::wasm::guest::{Guest, Plan};
-use crate::wasm::instance::{Answer, Ended, Instance, Kind, Running, Work, before};
+use crate::wasm::instance::{Answer, Ended, Instance, Kind, Left, Running, Work, before};
 use crate::wasm::pump::{Exit, Guesting, Remains, pump};
 use crate::wasm::request_body::{RequestBody, Seen};
 use crate::wasm::response_body::{Progress, Streamed, Written, broken, promised_by, take_written, too_large};
@@ -107,7 +107,11 @@ pub(super) async fn serve(mut instance: Instance, work: Work, ticking: Ticking) 
         Poll::Ready(exit) => Poll::Ready(Step::Over(exit)),
         Poll::Pending => taken().map_or(Poll::Pending, |response| Poll::Ready(Step::Head(response))),
     });
-    match before(work.deadline, head).await {
+    let step = before(work.deadline, head).await;
+    if let Some(problem) = trap::cut_off(&plan, seen.as_deref()) {
+        return refused(problem, read(seen.as_deref()), 0);
+    }
+    match step {
         None => {
             drop(guest);
             let problem = trap::late(&plan, seen.as_deref());
@@ -180,7 +184,7 @@ fn over(
 ) -> Answer {
     let Exit { problem, memory_bytes, remains } = exit;
     let function = &plan.revision.function;
-    let mut kept = remains.reusable(problem.is_none());
+    let mut left = remains.left(problem.is_none());
     let answered = match (problem, response) {
         (Some(problem), _) => Err(trap::blame(problem, plan, seen)),
         (None, None) => Err(trap::blame(trap::no_response(function), plan, seen)),
@@ -194,7 +198,7 @@ fn over(
                 Written::Broken => Err(broken()),
                 Written::Rest(body) => {
                     // The guest left an end open that only its own end closes.
-                    drop(kept.take());
+                    drop(std::mem::take(&mut left));
                     match take_written(body) {
                         Written::Whole(bytes) => Ok((head, bytes)),
                         Written::Rest(body) => {
@@ -211,7 +215,7 @@ fn over(
     match answered {
         Ok((reply, _)) => {
             let ended =
-                Ended { problem: None, instance: kept, memory_bytes, bytes_in: read(seen), bytes_out };
+                Ended { problem: None, left, memory_bytes, bytes_in: read(seen), bytes_out };
             Answer { reply: Ok(reply), running: Running::Over(ended) }
         }
         Err(problem) => {
@@ -261,7 +265,7 @@ fn trailing(
     let bytes_max = plan.revision.settings.limits.response_body_bytes;
     let promised = promised_by(response.headers());
     let reply = response.map(|body| Streamed::body(body, Arc::default(), bytes_max, promised));
-    let ended = Ended { problem: None, instance: None, memory_bytes, bytes_in: read(seen), bytes_out: 0 };
+    let ended = Ended { problem: None, left: Left::Nothing, memory_bytes, bytes_in: read(seen), bytes_out: 0 };
     Answer { reply: Ok(reply), running: Running::Over(ended) }
 }
 
@@ -297,7 +301,7 @@ fn exit_of(instance: Instance, result: wasmtime::Result<()>) -> Exit {
         guest.output.note(format!("{error:?}"));
         trap::problem(&error, &circumstances(&instance.plan, guest))
     });
-    Exit { problem, memory_bytes, remains: Remains::Instance(Box::new(instance)) }
+    Exit { problem, memory_bytes, remains: Remains::Instance(instance) }
 }
 
 fn read(seen: Option<&Seen>) -> u64 {
@@ -307,6 +311,6 @@ fn read(seen: Option<&Seen>) -> u64 {
 pub(super) fn refused(problem: Problem, bytes_in: u64, memory_bytes: u64) -> Answer {
     let problem = Box::new(problem);
     let ended =
-        Ended { problem: Some(problem.clone()), instance: None, memory_bytes, bytes_in, bytes_out: 0 };
+        Ended { problem: Some(problem.clone()), left: Left::Nothing, memory_bytes, bytes_in, bytes_out: 0 };
     Answer { reply: Err(problem), running: Running::Over(ended) }
 }

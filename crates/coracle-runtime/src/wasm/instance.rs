@@ -66,14 +66,26 @@ pub enum Running {
 pub struct Ended {
     /// What went wrong, if anything did.
     pub problem: Option<Box<Problem>>,
-    /// The instance, if it may serve again.
-    pub instance: Option<Box<Instance>>,
+    /// What is left of its instance.
+    pub left: Left,
     /// The most memory it had, in bytes.
     pub memory_bytes: u64,
     /// The body of the call, as far as the guest read it, in bytes.
     pub bytes_in: u64,
     /// The body of the response, as far as it was taken, in bytes.
     pub bytes_out: u64,
+}
+
+/// What a call leaves of the instance that served it.
+#[derive(Debug, Default)]
+pub enum Left {
+    /// Nothing: it is gone already.
+    #[default]
+    Nothing,
+    /// An instance that is done; letting go of it takes a while, and may wait until the response is out.
+    Spent(Instance),
+    /// An instance that may serve again.
+    Reusable(Instance),
 }
 
 static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);

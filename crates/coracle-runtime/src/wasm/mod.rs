@@ -22,6 +22,6 @@ mod trap;
 
 pub use compile::compile_worker;
 pub use guest::Plan;
-pub use instance::{Answer, Ended, Instance, Running, Work};
+pub use instance::{Answer, Ended, Instance, Left, Running, Work};
 pub(crate) use output::Output;
 pub use runtime::{Bounds, Prepared, Runtime, Status};

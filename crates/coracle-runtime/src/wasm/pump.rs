@@ -12,7 +12,7 @@ use wasmtime::Store;
 
 use crate::wasm::engine::Ticking;
 use crate::wasm::guest::{Guest, Plan};
-use crate::wasm::instance::{Ended, Instance};
+use crate::wasm::instance::{Ended, Instance, Left};
 use crate::wasm::request_body::Seen;
 use crate::wasm::response_body::{Done, Progress, too_large};
 use crate::wasm::trap::{self, Served};
@@ -31,7 +31,7 @@ pub(super) struct Exit {
 
 /// What is left of a guest that ended.
 pub(super) enum Remains {
-    Instance(Box<Instance>),
+    Instance(Instance),
     Program {
         #[expect(dead_code, reason = "held for its drop, which closes the guest's end of the body")]
         store: Box<Store<Guest>>,
@@ -39,11 +39,17 @@ pub(super) enum Remains {
 }
 
 impl Remains {
-    /// The instance, if it may serve another call.
-    pub(super) fn reusable(self, ok: bool) -> Option<Box<Instance>> {
+    /// What a call that ended well or not leaves for the next one.
+    pub(super) fn left(self, ok: bool) -> Left {
         match self {
-            Self::Instance(mut instance) if ok => instance.may_serve_again().then_some(instance),
-            _ => None,
+            Self::Instance(mut instance) => {
+                if ok && instance.may_serve_again() {
+                    Left::Reusable(instance)
+                } else {
+                    Left::Spent(instance)
+                }
+            }
+            Self::Program { .. } => Left::Nothing,
         }
     }
 }
@@ -60,8 +66,8 @@ pub(super) async fn pump(
     let limits = &plan.revision.settings.limits;
     let exit = drive(&plan, &mut guest, &progress, seen.as_deref()).await;
     drop(guest);
-    let (memory_bytes, instance) = match exit {
-        None => (0, None),
+    let (memory_bytes, left) = match exit {
+        None => (0, Left::Nothing),
         Some(exit) => {
             let ok = exit.problem.is_none();
             // A guest that stumbled over a reader who left is not to blame.
@@ -69,7 +75,14 @@ pub(super) async fn pump(
             if let Some(problem) = exit.problem.filter(|_| !left) {
                 progress.fail(trap::blame(problem, &plan, seen.as_deref()));
             }
-            (exit.memory_bytes, exit.remains.reusable(ok))
+            // Its end of the body closes with it, so only one that serves again may outlive its fault's telling.
+            match exit.remains.left(ok) {
+                Left::Reusable(instance) => (exit.memory_bytes, Left::Reusable(instance)),
+                left => {
+                    drop(left);
+                    (exit.memory_bytes, Left::Nothing)
+                }
+            }
         }
     };
     let problem = read_out(&progress, limits).await;
@@ -78,7 +91,7 @@ pub(super) async fn pump(
     }
     Ended {
         problem: problem.map(Box::new),
-        instance,
+        left,
         memory_bytes,
         bytes_in: seen.as_ref().map_or(0, |seen| seen.bytes()),
         bytes_out: progress.bytes.load(Ordering::Relaxed),

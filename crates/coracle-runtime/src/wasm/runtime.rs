@@ -46,7 +46,7 @@ pub struct Bounds {
     /// Instances that serve calls at once.
     pub instances: u32,
     /// Instances that wait for a call, beside those.
-    pub ahead: u32,
+    pub idle: u32,
     /// Mapped machine code, in bytes.
     pub code_bytes: u64,
     /// Memory of one compile, in bytes.
@@ -59,7 +59,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             instances: 1_000,
-            ahead: 64,
+            idle: 64,
             code_bytes: 256 << 20,
             compile_memory_bytes: 2 << 30,
             compile_timeout: Duration::from_secs(180),
@@ -125,7 +125,7 @@ impl Runtime {
             )
             .hint("start with fewer, `--instances 100`: each reserves 4 GiB of address space, not of memory")
         };
-        let engine = engine::new(bounds.instances.saturating_add(bounds.ahead)).map_err(no_engine)?;
+        let engine = engine::new(bounds.instances.saturating_add(bounds.idle)).map_err(no_engine)?;
         let ticker = Ticker::start(&engine)
             .map_err(|error| Problem::new(&code::INTERNAL, format!("start the epoch thread: {error}")))?;
         let compile =

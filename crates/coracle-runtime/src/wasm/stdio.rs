@@ -21,7 +21,7 @@ use crate::host::Stream;
 use crate::wasm::component::refused;
 use crate::wasm::engine::{Ticking, take_turns};
 use crate::wasm::guest::{Guest, Plan};
-use crate::wasm::instance::{Answer, Ended, Running, Work, before};
+use crate::wasm::instance::{Answer, Ended, Left, Running, Work, before};
 use crate::wasm::loaded::{Entry, Program};
 use crate::wasm::pump::{Exit, Guesting, Remains, pump};
 use crate::wasm::request_body::{RequestBody, Seen};
@@ -74,7 +74,11 @@ pub(super) async fn serve(
             Poll::Pending => Poll::Pending,
         }
     });
-    match before(work.deadline, step).await {
+    let step = before(work.deadline, step).await;
+    if let Some(problem) = trap::cut_off(plan, Some(&seen)) {
+        return refused(problem, seen.bytes(), 0);
+    }
+    match step {
         None => {
             drop(running);
             let problem = trap::late(plan, Some(&seen));
@@ -136,7 +140,7 @@ fn over(plan: &Plan, served: &Served, exit: Exit, held: Held, seen: &Seen) -> An
     }
     let ended = Ended {
         problem: None,
-        instance: None,
+        left: Left::Nothing,
         memory_bytes: exit.memory_bytes,
         bytes_in: seen.bytes(),
         bytes_out,

@@ -80,15 +80,16 @@ pub(super) fn invalid_response(function: &FunctionRef, reason: &str) -> Problem 
 
 /// The same problem, or the caller's: a guest that stumbled over a body which was too large or broke off is not to blame.
 pub(super) fn blame(problem: Problem, plan: &Plan, seen: Option<&Seen>) -> Problem {
-    match seen {
-        Some(seen) if seen.was_too_large() => {
-            request_too_large(plan.revision.settings.limits.request_body_bytes)
-        }
-        Some(seen) if seen.was_broken() => {
-            Problem::new(&code::CLIENT_GONE, "the body of the request broke off")
-        }
-        _ => problem,
+    if seen.is_some_and(Seen::was_broken) {
+        return Problem::new(&code::CLIENT_GONE, "the body of the request broke off");
     }
+    cut_off(plan, seen).unwrap_or(problem)
+}
+
+/// The call's body was over its bound and so was cut off: whatever the guest made of half a body is no answer to the whole.
+pub(super) fn cut_off(plan: &Plan, seen: Option<&Seen>) -> Option<Problem> {
+    let bytes_max = plan.revision.settings.limits.request_body_bytes;
+    seen.is_some_and(Seen::was_too_large).then(|| request_too_large(bytes_max))
 }
 
 /// The body of a call is over its bound.

@@ -1,0 +1,181 @@
+//! Requests whose head cannot be read: hyper refuses them by itself, with a status and nothing else.
+//! Here the refusal becomes an error of ours, with a code and a body. `listen` puts it around every socket.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use coracle_api::ProblemView;
+use coracle_model::{Body, BodyError, Problem, code};
+use http::Response;
+use http_body::{Frame, SizeHint};
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+/// Who writes on a connection of HTTP/1.1 now.
+///
+/// Connection and service are polled by one task, so the order of its changes is that of the program.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Turn(Arc<AtomicU8>);
+
+/// Nobody: what is written now is hyper's own.
+const NOBODY: u8 = 0;
+/// A request was read, and its answer is not written yet.
+const ANSWER: u8 = 1;
+/// All of the answer is in hyper's buffer.
+const LAST_BYTES: u8 = 2;
+
+impl Turn {
+    /// A request was read.
+    pub(crate) fn begin(&self) {
+        self.set(ANSWER);
+    }
+
+    /// The answer, which ends the turn when it is written.
+    pub(crate) fn ends_with(self, response: Response<Body>) -> Response<Answering> {
+        response.map(|body| Answering { body, turn: self })
+    }
+
+    fn set(&self, whose: u8) {
+        self.0.store(whose, Ordering::Relaxed);
+    }
+
+    fn is(&self, whose: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == whose
+    }
+}
+
+/// The body of an answer on its way out.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    body: Body,
+    turn: Turn,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.turn.set(LAST_BYTES);
+    }
+}
+
+impl http_body::Body for Answering {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that gives hyper's bare refusals a body.
+#[derive(Debug)]
+pub(crate) struct Explaining<T> {
+    io: T,
+    turn: Turn,
+    /// The refusal that goes out in place of hyper's, as far as it is not written.
+    refusal: Option<Bytes>,
+}
+
+impl<T: Write + Unpin> Explaining<T> {
+    pub(crate) fn new(io: T, turn: Turn) -> Self {
+        Self { io, turn, refusal: None }
+    }
+
+    /// Writes our refusal in place of hyper's, if these bytes are one; hyper comes back with them until they are taken.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.refusal.is_none() {
+            self.refusal = self.turn.is(NOBODY).then(|| explained(bytes)).flatten();
+        }
+        let rest = self.refusal.as_mut()?;
+        while !rest.is_empty() {
+            match Pin::new(&mut self.io).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(written)) => drop(rest.split_to(written)),
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => return Some(Poll::Pending),
+            }
+        }
+        self.refusal = None;
+        Some(Poll::Ready(Ok(bytes.len())))
+    }
+}
+
+impl<T: Read + Unpin> Read for Explaining<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<T: Write + Unpin> Write for Explaining<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.poll_refusal(cx, bytes) {
+            Some(written) => written,
+            None => Pin::new(&mut self.io).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = parts.first().map_or(&[][..], |part| part);
+        match self.poll_refusal(cx, first) {
+            Some(written) => written,
+            None => Pin::new(&mut self.io).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
+        if self.turn.is(LAST_BYTES) {
+            self.turn.set(NOBODY);
+        }
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// The same refusal with a code and a body, if this is the head of one of hyper's: a status and `content-length: 0`.
+fn explained(head: &[u8]) -> Option<Bytes> {
+    const NO_BODY: &str = "content-length: 0\r\n";
+    let head = str::from_utf8(head.strip_prefix(b"HTTP/1.1 ")?).ok()?;
+    let problem = match head.get(..3)? {
+        "400" => Problem::new(&code::BAD_REQUEST, "the head of the request is not valid HTTP"),
+        "414" | "431" => Problem::new(&code::HEAD_TOO_LARGE, "the head of the request is too large")
+            .hint("send fewer or shorter headers, or send what is long as a body"),
+        _ => return None,
+    };
+    let (_, rest) = head.split_once("\r\n")?;
+    let rest = rest.replacen(NO_BODY, "", 1);
+    // Texts always have a JSON.
+    let body = serde_json::to_string(&ProblemView::new(&problem, None)).unwrap_or_default();
+    let status = http::StatusCode::from_u16(problem.code.status).ok()?;
+    let (name, length) = (problem.code.name, body.len() + 1);
+    let ours = format!("content-type: application/json\r\nx-coracle-error: {name}\r\ncontent-length: {length}");
+    Some(format!("HTTP/1.1 {status}\r\n{ours}\r\n{rest}{body}\n").into())
+}

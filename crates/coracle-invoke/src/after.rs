@@ -1,0 +1,81 @@
+//! What a call leaves to be done once its response is out: its instance is let go, and the next one made.
+//! The task that wrote the response does it, so that nobody has to be woken for it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coracle_runtime::{Instance, Runtime};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::room::Pool;
+
+/// Where the calls of one connection leave what is to be done after their responses; a clone is the same place.
+///
+/// Whoever owns the connection takes it from here when nothing more can be written, and runs it.
+#[derive(Debug, Clone, Default)]
+pub struct Afterwards(Arc<Mutex<Vec<Chore>>>);
+
+impl Afterwards {
+    /// The next thing to do.
+    pub fn take(&self) -> Option<Chore> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    pub(crate) fn leave(&self, chore: Chore) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(chore);
+    }
+}
+
+/// Something to be done after a response.
+#[derive(Debug)]
+pub struct Chore {
+    /// What is not needed any more. Dropped in this order: an instance gives its slot back before its permit goes.
+    pub(crate) spent: Vec<Instance>,
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) ahead: Option<Ahead>,
+}
+
+impl Chore {
+    /// Does it. Dropping the future leaves undone what is only for speed.
+    pub async fn run(self) {
+        let Self { spent, permit, ahead } = self;
+        drop(spent);
+        drop(permit);
+        if let Some(ahead) = ahead {
+            ahead.make().await;
+        }
+    }
+}
+
+/// An instance to be made ahead of demand.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    pool: Arc<Pool>,
+    runtime: Runtime,
+    deadline: Instant,
+}
+
+impl Ahead {
+    /// One for this pool, unless one waits already or is being made.
+    pub(crate) fn of(pool: &Arc<Pool>, runtime: &Runtime, now: Instant) -> Option<Self> {
+        let revision = pool.plan.revision();
+        let wanted =
+            revision.settings.reuse == 0 && pool.idle.len() == 0 && !pool.making.swap(true, Ordering::Relaxed);
+        let deadline = now + revision.settings.limits.timeout;
+        wanted.then(|| Self { pool: Arc::clone(pool), runtime: runtime.clone(), deadline })
+    }
+
+    async fn make(self) {
+        // If it cannot start, the call that needs it will say why.
+        if let Ok(instance) = self.runtime.start(&self.pool.plan, self.deadline).await {
+            drop(self.pool.idle.keep(instance));
+        }
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.pool.making.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,197 @@
+//! Instances that wait for a call: few for each revision, and not many for the whole server.
+//! When the server has as many as it may, a revision that was not called of late gives its own up.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What waits of one revision, on a shelf that all share.
+#[derive(Debug)]
+pub(crate) struct Idle<T> {
+    shelf: Arc<Shelf<T>>,
+    // Std mutex: held for one push or pop, never over an await.
+    waiting: Mutex<Vec<(T, OwnedSemaphorePermit)>>,
+    /// Whether it was called since the shelf last looked for room.
+    called: AtomicBool,
+    /// Whether it stands in the shelf's queue.
+    queued: AtomicBool,
+}
+
+/// The bound on what waits, of all revisions together.
+#[derive(Debug)]
+pub(crate) struct Shelf<T> {
+    places: Arc<Semaphore>,
+    places_max: usize,
+    /// Those who may have something on the shelf, in the order of a clock: the first is asked first to make room.
+    // Std mutex: held to turn the clock, and then `Idle::waiting` within it, never the reverse.
+    queue: Mutex<VecDeque<Weak<Idle<T>>>>,
+}
+
+impl<T> Shelf<T> {
+    pub(crate) fn new(places: u32) -> Arc<Self> {
+        let places_max = places as usize;
+        Arc::new(Self { places: Arc::new(Semaphore::new(places_max)), places_max, queue: Mutex::default() })
+    }
+
+    /// What waits now, of all revisions.
+    pub(crate) fn len(&self) -> usize {
+        self.places_max - self.places.available_permits()
+    }
+
+    /// A place; if there is none, what others gave up for it, to be dropped before the place is asked for again.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Vec<T>> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.make_room())
+    }
+
+    fn make_room(&self) -> Vec<T> {
+        let mut queue = lock(&self.queue);
+        // Twice round: the first turn only forgets who was called.
+        for _ in 0..queue.len() * 2 {
+            let Some(idle) = queue.pop_front().and_then(|idle| idle.upgrade()) else { continue };
+            if idle.called.swap(false, Ordering::Relaxed) {
+                queue.push_back(Arc::downgrade(&idle));
+                continue;
+            }
+            idle.queued.store(false, Ordering::Relaxed);
+            let given_up = idle.take_all();
+            if !given_up.is_empty() {
+                return given_up;
+            }
+        }
+        Vec::new()
+    }
+
+    fn enqueue(&self, idle: &Arc<Idle<T>>) {
+        if idle.queued.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut queue = lock(&self.queue);
+        // Revisions that are gone stay in the queue until it is long.
+        if queue.len() >= self.places_max * 4 {
+            queue.retain(|idle| idle.strong_count() > 0);
+        }
+        queue.push_back(Arc::downgrade(idle));
+    }
+}
+
+impl<T> Idle<T> {
+    pub(crate) fn on(shelf: &Arc<Shelf<T>>) -> Arc<Self> {
+        Arc::new(Self {
+            shelf: Arc::clone(shelf),
+            waiting: Mutex::default(),
+            called: AtomicBool::new(false),
+            queued: AtomicBool::new(false),
+        })
+    }
+
+    /// One that waits, the one used last first: its memory is warm.
+    pub(crate) fn take(&self) -> Option<T> {
+        if !self.called.load(Ordering::Relaxed) {
+            self.called.store(true, Ordering::Relaxed);
+        }
+        lock(&self.waiting).pop().map(|(one, _)| one)
+    }
+
+    /// Keeps one for the next call; what there is no room for comes back, to be dropped.
+    pub(crate) fn keep(self: &Arc<Self>, one: T) -> Vec<T> {
+        let (place, mut given_up) = match self.shelf.place() {
+            Ok(place) => (Some(place), Vec::new()),
+            // Those who gave theirs up gave up the places with them.
+            Err(given_up) => (self.shelf.place().ok(), given_up),
+        };
+        match place {
+            Some(place) => {
+                lock(&self.waiting).push((one, place));
+                self.shelf.enqueue(self);
+            }
+            None => given_up.push(one),
+        }
+        given_up
+    }
+
+    /// The shelf it is on.
+    pub(crate) fn shelf(&self) -> &Arc<Shelf<T>> {
+        &self.shelf
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.waiting).len()
+    }
+
+    /// Takes all that wait.
+    pub(crate) fn take_all(&self) -> Vec<T> {
+        lock(&self.waiting).drain(..).map(|(one, _)| one).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_used_last_serves_next() {
+        let idle = Idle::on(&Shelf::new(4));
+        assert!(idle.keep(1).is_empty());
+        assert!(idle.keep(2).is_empty());
+        assert_eq!((idle.take(), idle.take(), idle.take()), (Some(2), Some(1), None));
+    }
+
+    #[test]
+    fn a_full_shelf_takes_from_who_was_not_called() {
+        let shelf = Shelf::new(2);
+        let (cold, hot, new) = (Idle::on(&shelf), Idle::on(&shelf), Idle::on(&shelf));
+        assert!(hot.keep(1).is_empty());
+        assert!(cold.keep(2).is_empty());
+        assert_eq!(hot.take(), Some(1));
+        assert!(hot.keep(3).is_empty());
+        assert_eq!(new.keep(4), [2]);
+        assert_eq!((hot.len(), cold.len(), new.len(), shelf.len()), (1, 0, 1, 2));
+    }
+
+    #[test]
+    fn what_finds_no_place_comes_back() {
+        let shelf = Shelf::new(0);
+        assert_eq!(Idle::on(&shelf).keep(1), [1]);
+    }
+
+    #[test]
+    fn revisions_that_are_gone_leave_neither_places_nor_an_ever_longer_queue() {
+        let shelf = Shelf::new(2);
+        for number in 0..1_000 {
+            assert!(Idle::on(&shelf).keep(number).is_empty());
+        }
+        assert_eq!(shelf.len(), 0);
+        assert!(lock(&shelf.queue).len() <= 8);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn there_are_never_more_than_places_and_none_is_lost(
+            places in 0_u32..5,
+            steps in proptest::collection::vec((0_usize..6, proptest::bool::ANY), 1..200),
+        ) {
+            let shelf = Shelf::new(places);
+            let all: Vec<_> = (0..6).map(|_| Idle::on(&shelf)).collect();
+            let mut held = 0_usize;
+            for (who, keeps) in steps {
+                if keeps {
+                    held += 1;
+                    held -= all[who].keep(()).len();
+                } else {
+                    held -= usize::from(all[who].take().is_some());
+                }
+                let waiting: usize = all.iter().map(|idle| idle.len()).sum();
+                proptest::prop_assert_eq!(waiting, held);
+                proptest::prop_assert_eq!(shelf.len(), held);
+                proptest::prop_assert!(held <= places as usize);
+            }
+        }
+    }
+}
