@@ -31,8 +31,9 @@ struct Plan {
     functions: usize,
     /// The program under test.
     coracle: PathBuf,
-    /// The program beside it.
+    /// The programs beside it.
     floor: PathBuf,
+    bare: PathBuf,
     /// A directory of this run's own.
     dir: PathBuf,
 }
@@ -74,21 +75,15 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     }
 
     install_missing(&[("wrk", "wrk"), ("taskset", "util-linux")])?;
-    run_to_end(cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "coracle",
-        "--package",
-        "floor",
-    ]))?;
+    let programs = ["--package", "coracle", "--package", "floor", "--package", "bare"];
+    run_to_end(cargo().args(["build", "--release", "--locked"]).args(programs))?;
     let release = target_dir().join("release");
     let plan = Plan {
         rounds,
         functions,
         coracle: release.join("coracle"),
         floor: release.join("floor"),
+        bare: release.join("bare"),
         dir: target_dir().join(format!("bench-{}", std::process::id())),
     };
     server::pin_to_load_core()?;
@@ -140,7 +135,8 @@ fn page(table: &str, args: &[String]) -> Result<String, String> {
          Made by `cargo xtask bench {}` on {}, at commit {}{changed}.\n\
          Machine: {}, {cores} core(s) visible to the load, Linux {}.\n\
          The server and the floor run on core 0, the load on core 1, one of them at a time, round about; a figure is the median of its rounds.\n\
-         The floor is `bench/floor`: bare hyper with the same runtime settings, which answers the same bytes.\n\n\
+         The floor is `bench/floor`: bare hyper with the same runtime settings, which answers the same bytes.\n\
+         The bare embedding is `bench/bare`: the same with the engine and a fresh instance for each request, and no platform.\n\n\
          {table}",
         args.join(" "),
         date.trim(),

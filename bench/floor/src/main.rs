@@ -16,6 +16,9 @@ use tokio::net::TcpListener;
 /// What the tiny guest answers.
 const BODY: &[u8] = b"ok\n";
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The same runtime settings as the server under test: one worker for each core that it may use.
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use bytes::Bytes;
 use coracle_catalog::Catalog;
-use coracle_invoke::{Afterwards, Invoke};
+use coracle_invoke::Invoke;
 use coracle_model::{
     Body, BodyError, Call, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Revision,
 };
@@ -70,6 +70,9 @@ enum Target {
     Admin,
 }
 
+/// An answer on its way.
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
 impl Front {
     /// A front that sends calls to invoke and the rest to the routes of `admin`.
     pub fn new(catalog: Catalog, invoke: Invoke, authenticator: Authenticator, admin: Router) -> Self {
@@ -77,18 +80,21 @@ impl Front {
     }
 
     /// Answers one request.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, client: &Client) -> Response<Body> {
-        let target = match self.target(&request) {
-            Ok(target) => target,
-            Err(problem) => return problem::render(&problem, None, request.headers().get(header::ACCEPT)),
-        };
-        match target {
-            Target::Admin => ask(self.0.admin.clone(), request).await,
-            Target::Named { function, path, announces } => {
-                self.call(request, client, function, path, None, announces).await
+    ///
+    /// The future is in a box because hyper and we move it several times before it runs.
+    pub(crate) fn answer(self, request: Request<Incoming>, client: Client) -> Answer {
+        match self.target(&request) {
+            Err(problem) => {
+                let refusal = problem::render(&problem, None, request.headers().get(header::ACCEPT));
+                Box::pin(std::future::ready(refusal))
             }
-            Target::Routed { revision, path } => {
-                self.call(request, client, revision.function.clone(), path, Some(revision), false).await
+            Ok(Target::Admin) => Box::pin(ask(self.0.admin.clone(), request)),
+            Ok(Target::Named { function, path, announces }) => {
+                Box::pin(self.call(request, client, function, path, None, announces))
+            }
+            Ok(Target::Routed { revision, path }) => {
+                let function = revision.function.clone();
+                Box::pin(self.call(request, client, function, path, Some(revision), false))
             }
         }
     }
@@ -117,16 +123,16 @@ impl Front {
     }
 
     async fn call(
-        &self,
+        self,
         request: Request<Incoming>,
-        client: &Client,
+        client: Client,
         function: FunctionRef,
         path: PathAndQuery,
         revision: Option<Arc<Revision>>,
         announces: bool,
     ) -> Response<Body> {
         let inner = &self.0;
-        let after = may_leave_chores(&request, client);
+        let after = may_leave_chores(&request).then_some(&client.after);
         let client = client.address.ip();
         let (mut head, body) = request.into_parts();
         let sent = head.headers.get(CALL_ID).and_then(|id| CallId::parse(id.to_str().ok()?));
@@ -162,9 +168,7 @@ impl Front {
         let call = Call { id: id.clone(), function, request, principal, trace, client: Some(client) };
         match inner.invoke.call(call, revision, after).await {
             Ok(mut reply) => {
-                for name in HOP_BY_HOP {
-                    reply.headers_mut().remove(name);
-                }
+                remove_hop_by_hop(reply.headers_mut());
                 if announces
                     && ours
                     && let Some(value) = id_value
@@ -179,8 +183,8 @@ impl Front {
 }
 
 /// Requests of HTTP/2 are answered by tasks of their own, which the connection does not wait for.
-fn may_leave_chores<'a>(request: &Request<Incoming>, client: &'a Client) -> Option<&'a Afterwards> {
-    (request.version() < Version::HTTP_2).then_some(&client.after)
+fn may_leave_chores(request: &Request<Incoming>) -> bool {
+    request.version() < Version::HTTP_2
 }
 
 /// Asks a router of ours.
@@ -224,9 +228,7 @@ fn prepare_head(
         None => head.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok()),
     };
     let headers = &mut head.headers;
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
+    remove_hop_by_hop(headers);
     let mut forwarded = client.to_canonical().to_string();
     if let Some(before) = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
         forwarded = format!("{before}, {forwarded}");
@@ -249,6 +251,15 @@ fn prepare_head(
         Problem::new(&code::BAD_REQUEST, format!("the address of the request is invalid: {error}"))
     })?;
     Ok(())
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Most messages have none, and a look at the few names they have is cheaper than a look-up for each of ours.
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in HOP_BY_HOP {
+            headers.remove(name);
+        }
+    }
 }
 
 fn host_of<B>(request: &Request<B>) -> Option<&str> {

@@ -20,14 +20,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use crate::Admin;
+use crate::activity::{Activity, Explaining};
 use crate::data::{Front, ask};
-use crate::unread::{Explaining, Turn};
 
 /// Connections at once; beyond that new ones wait in the kernel.
 pub const CONNECTIONS_MAX: usize = 20_000;
 
-/// The time for the head of a request, and between two requests of a connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// The usual time for the head of a request, and between two requests of a connection.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The head of a request, in bytes and in headers.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -36,18 +36,25 @@ const HEADERS_MAX: usize = 128;
 /// Requests at once in one connection of HTTP/2.
 const STREAMS_MAX: u32 = 256;
 
+/// How long a connection that has nothing to answer is kept when the server stops.
+const DRAIN_SILENCE: Duration = Duration::from_millis(200);
+
 /// How long accepting pauses when the process has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves a socket until `stop` says so, then lets each connection finish what it began.
 ///
+/// A connection whose next head takes longer than `head_timeout` is closed.
 /// It returns when all connections are closed; the caller bounds how long it waits.
-pub async fn serve(listener: TcpListener, front: Front, metrics: Metrics, stop: watch::Receiver<bool>) {
-    let answer = move |request, client: Client| {
-        let front = front.clone();
-        async move { front.answer(request, &client).await }
-    };
-    accept_all(listener, answer, metrics, stop).await;
+pub async fn serve(
+    listener: TcpListener,
+    front: Front,
+    metrics: Metrics,
+    head_timeout: Duration,
+    stop: watch::Receiver<bool>,
+) {
+    let answer = move |request, client| front.clone().answer(request, client);
+    accept_all(listener, answer, metrics, head_timeout, stop).await;
 }
 
 /// Serves `/metrics` and `/healthz` alone, without a token, until `stop` says so.
@@ -55,7 +62,7 @@ pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Rec
     let metrics = admin.observe.metrics.clone();
     let router = admin.metrics_router();
     let answer = move |request, _| ask(router.clone(), request);
-    accept_all(listener, answer, metrics, stop).await;
+    accept_all(listener, answer, metrics, HEAD_TIMEOUT, stop).await;
 }
 
 /// Who asks, as far as the connection tells.
@@ -66,8 +73,13 @@ pub(crate) struct Client {
     pub(crate) after: Afterwards,
 }
 
-async fn accept_all<A, F>(listener: TcpListener, answer: A, metrics: Metrics, mut stop: watch::Receiver<bool>)
-where
+async fn accept_all<A, F>(
+    listener: TcpListener,
+    answer: A,
+    metrics: Metrics,
+    head_timeout: Duration,
+    mut stop: watch::Receiver<bool>,
+) where
     A: Fn(Request<Incoming>, Client) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -85,7 +97,7 @@ where
         let (metrics, draining) = (metrics.clone(), draining.clone());
         tokio::spawn(async move {
             metrics.server().connections.add(1);
-            connection(stream, peer, answer, &builder, draining).await;
+            connection(stream, peer, answer, &builder, head_timeout, draining).await;
             metrics.server().connections.add(-1);
             drop(place);
         });
@@ -100,8 +112,8 @@ fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        // Ours is for both protocols, and costs no timer for each request.
+        .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .half_close(false);
@@ -142,6 +154,7 @@ async fn connection<A, F>(
     peer: SocketAddr,
     answer: A,
     builder: &auto::Builder<TokioExecutor>,
+    head_timeout: Duration,
     mut draining: watch::Receiver<bool>,
 ) where
     A: Fn(Request<Incoming>, Client) -> F + Send + 'static,
@@ -150,14 +163,12 @@ async fn connection<A, F>(
     // Without it small responses wait; its only failure is a connection that is gone already.
     let _ = stream.set_nodelay(true);
     let client = Client { address: peer, after: Afterwards::default() };
-    let after = client.after.clone();
-    let turn = Turn::default();
-    let io = Explaining::new(TokioIo::new(stream), turn.clone());
+    let (activity, after) = (Activity::default(), client.after.clone());
+    let io = Explaining::new(TokioIo::new(stream), activity.clone());
+    let begins = activity.clone();
     let service = service_fn(move |request| {
-        let turn = turn.clone();
-        turn.begin();
-        let answering = answer(request, client.clone());
-        async move { Ok::<_, Infallible>(turn.ends_with(answering.await)) }
+        let (begun, answering) = (begins.begin(), answer(request, client.clone()));
+        async move { Ok::<_, Infallible>(begun.answered_by(answering.await)) }
     });
     let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
@@ -166,10 +177,16 @@ async fn connection<A, F>(
         // How a connection ends is its client's matter; calls have their own records.
         _ = connection.as_mut() => return,
         never = tidy(after) => match never {},
+        () = activity.silent_for(head_timeout) => return,
         _ = draining.wait_for(|stop| *stop) => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    tokio::select! {
+        biased;
+        _ = connection => {}
+        // Half a head would be waited for until its end.
+        () = activity.silent_for(DRAIN_SILENCE) => {}
+    }
 }
 
 /// Does what calls left behind, whenever the connection has nothing more to write.

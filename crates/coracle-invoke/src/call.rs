@@ -108,7 +108,7 @@ impl Invoke {
         let cold = ready.is_none() && !inner.runtime.is_mapped(&pool.plan);
         let instance = match ready {
             Some(instance) => instance,
-            None => match inner.runtime.start(&pool.plan, deadline.into()).await {
+            None => match Box::pin(inner.runtime.start(&pool.plan, deadline.into())).await {
                 Ok(instance) => instance,
                 Err(problem) => {
                     recorder.end(Some(&problem), Usage::default());

@@ -20,6 +20,9 @@ use crate::cli::Verb;
 use crate::options::Options;
 use crate::stop::{Done, Stop};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let options = Options::parse();
     // Before anything else is set up: it bounds its own process.

@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// How long calls in flight may take once the server is to stop.
     pub(crate) drain: Duration,
+    /// How long a connection may take for the head of its next request.
+    pub(crate) head_timeout: Duration,
     /// Calls that run at once.
     pub(crate) instances: u32,
     /// Mapped machine code, in bytes.
@@ -125,7 +127,9 @@ pub(crate) async fn serve(
         }
     };
     let front = Front::new(catalog, invoke.clone(), authenticator, admin.router());
-    let serving = tokio::spawn(coracle_gateway::serve(listener, front, observe.metrics.clone(), stopped));
+    let metrics_of_all = observe.metrics.clone();
+    let serving = coracle_gateway::serve(listener, front, metrics_of_all, options.head_timeout, stopped);
+    let serving = tokio::spawn(serving);
     announce(&data, address)?;
     // Whoever waited may have given up: then nobody needs to know.
     let _ = ready.send(Ready { address, metrics, admin_token });

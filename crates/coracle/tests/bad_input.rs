@@ -213,7 +213,6 @@ fn a_body_that_is_not_in_its_own_framing_is_the_callers_fault() {
     assert_eq!(get(&server, "/function/acid/count").status, 200);
 }
 
-/// What the server does with it is its own bound of a minute; here it only must not keep others from being answered.
 #[test]
 fn clients_that_send_half_a_head_hold_up_nobody() {
     let server = acid(&[]);
@@ -224,6 +223,28 @@ fn clients_that_send_half_a_head_hold_up_nobody() {
     assert_eq!(get(&server, "/function/acid/count").text(), "1\n");
     slow[0].send("nt HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_eq!(slow[0].reply("GET").text(), "1\n", "slow is not wrong");
+}
+
+#[test]
+fn a_head_that_does_not_come_in_time_ends_its_connection() {
+    let server = Server::start_with(Data::new(), &["--head-timeout", "400ms"]);
+    // Of HTTP/2 too: the start of its preface, and all of it with its settings.
+    let beginnings: [&[u8]; 5] = [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nx-ha",
+        b"PRI",
+        b"PRI * HTTP/2.0\r\n\r\nSM",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    ];
+    for beginning in beginnings {
+        let mut wire = Wire::to(&server);
+        wire.send(beginning);
+        assert!(wire.ends(), "{}", String::from_utf8_lossy(beginning));
+    }
+    // And the silence after a request.
+    let mut wire = Wire::get(&server, "/healthz");
+    assert_eq!(wire.reply("GET").status, 200);
+    assert!(wire.ends());
 }
 
 /// As many of the ten thousand as the machine lets one program open.

@@ -28,6 +28,8 @@ pub(crate) enum Unit {
 pub(crate) enum Bound {
     AtMost { must: f64, aim: f64 },
     AtLeast { must: f64, aim: f64 },
+    /// Nowhere: it is there to compare with.
+    None,
 }
 
 impl Figure {
@@ -51,6 +53,7 @@ impl Figure {
         match self.bound {
             Bound::AtMost { must, .. } => self.judged() <= must,
             Bound::AtLeast { must, .. } => self.judged() >= must,
+            Bound::None => true,
         }
     }
 
@@ -58,6 +61,7 @@ impl Figure {
         match self.bound {
             Bound::AtMost { aim, .. } => self.judged() <= aim,
             Bound::AtLeast { aim, .. } => self.judged() >= aim,
+            Bound::None => true,
         }
     }
 
@@ -67,23 +71,25 @@ impl Figure {
     }
 
     fn row(&self) -> String {
-        let (sign, must, aim) = match self.bound {
-            Bound::AtMost { must, aim } => ('≤', must, aim),
-            Bound::AtLeast { must, aim } => ('≥', must, aim),
-        };
-        let limit = |number: f64| match self.floor {
+        let floor = self.floor.map_or_else(String::new, |floor| self.unit.show(floor));
+        let ratio = self.floor.map_or_else(String::new, |_| format!("{:.2} ×", self.judged()));
+        let limit = |sign: char, number: f64| match self.floor {
             Some(_) => format!("{sign} {number} ×"),
             None => format!("{sign} {}", self.unit.show(number)),
         };
-        let floor = self.floor.map_or_else(String::new, |floor| self.unit.show(floor));
-        let ratio = self.floor.map_or_else(String::new, |_| format!("{:.2} ×", self.judged()));
-        let met = match (self.is_met(), self.is_aim_met()) {
-            (true, true) => "yes, and the aim",
-            (true, false) => "yes",
-            (false, _) => "**no**",
+        let (must, aim) = match self.bound {
+            Bound::AtMost { must, aim } => (limit('≤', must), limit('≤', aim)),
+            Bound::AtLeast { must, aim } => (limit('≥', must), limit('≥', aim)),
+            Bound::None => Default::default(),
+        };
+        let met = match (self.bound, self.is_met(), self.is_aim_met()) {
+            (Bound::None, ..) => "",
+            (_, true, true) => "yes, and the aim",
+            (_, true, false) => "yes",
+            (_, false, _) => "**no**",
         };
         let ours = self.unit.show(self.ours);
-        format!("| {} | {ours} | {floor} | {ratio} | {} | {} | {met} |", self.what, limit(must), limit(aim))
+        format!("| {} | {ours} | {floor} | {ratio} | {must} | {aim} | {met} |", self.what)
     }
 }
 

@@ -16,8 +16,8 @@ use crate::surroundings::{now, root, say};
 /// The guest that does as little as a guest can.
 const TINY: &str = "guests/built/tiny.wasm";
 
-/// The guest that is called for the first time: an ordinary one.
-const ORDINARY: &str = "examples/hello/hello.wasm";
+/// The guest that is called for the first time: an ordinary one, in Rust with its standard library, of 60 KB.
+const ORDINARY: &str = "guests/built/upper.core.wasm";
 
 /// The guest that reads and writes whatever it is told to.
 const STREAMING: &str = "guests/built/acid.wasm";
@@ -49,9 +49,11 @@ pub(crate) fn calls(plan: &Plan) -> Result<Vec<Figure>, String> {
     coracle.deploy(&plan.coracle, &data, &tiny, "tiny", &[])?;
     coracle.deploy(&plan.coracle, &data, &tiny, "tiny-reuse", &["--reuse", "1000"])?;
     let floor = Server::floor(&plan.floor, &headers_of(coracle.url(), "/function/tiny")?)?;
+    let bare = Server::bare(&plan.bare, &tiny)?;
 
     let targets = [
         format!("{}/", floor.url()),
+        format!("{}/", bare.url()),
         format!("{}/function/tiny", coracle.url()),
         format!("{}/function/tiny-reuse", coracle.url()),
     ];
@@ -59,7 +61,7 @@ pub(crate) fn calls(plan: &Plan) -> Result<Vec<Figure>, String> {
         load::run(url, CONNECTIONS, 1)?;
     }
     // One after the other in each round, so that a machine that slows down slows all of them.
-    let mut rounds: [[Vec<Load>; 2]; 3] = Default::default();
+    let mut rounds: [[Vec<Load>; 2]; 4] = Default::default();
     for round in 1..=plan.rounds {
         say(&format!("round {round} of {}", plan.rounds));
         for (slot, connections) in [1, CONNECTIONS].into_iter().enumerate() {
@@ -73,7 +75,7 @@ pub(crate) fn calls(plan: &Plan) -> Result<Vec<Figure>, String> {
     let many = |loads: &[Vec<Load>; 2]| {
         median(&loads[1].iter().map(|load| load.calls_per_second).collect::<Vec<_>>())
     };
-    let [floor, fresh, reuse] = &rounds;
+    let [floor, bare, fresh, reuse] = &rounds;
     Ok(vec![
         Figure::beside(
             "tiny guest, fresh instance per call, 1 connection, p50",
@@ -95,6 +97,20 @@ pub(crate) fn calls(plan: &Plan) -> Result<Vec<Figure>, String> {
             many(reuse),
             many(floor),
             Bound::AtLeast { must: 0.4, aim: 0.7 },
+        ),
+        Figure::beside(
+            "for orientation: a bare embedding, 1 connection, p50",
+            Unit::Microseconds,
+            p50(bare),
+            p50(floor),
+            Bound::None,
+        ),
+        Figure::beside(
+            format!("the same, {CONNECTIONS} connections, throughput"),
+            Unit::CallsPerSecond,
+            many(bare),
+            many(floor),
+            Bound::None,
         ),
     ])
 }

@@ -63,6 +63,11 @@ impl Server {
         Self::start("the floor", pinned(program).args(headers))
     }
 
+    /// The bare embedding, which serves this component.
+    pub(crate) fn bare(program: &Path, component: &Path) -> Result<Self, String> {
+        Self::start("the bare embedding", pinned(program).arg(component))
+    }
+
     /// Coracle on a data directory, with more arguments for `up`.
     pub(crate) fn coracle(program: &Path, data: &Path, more: &[&str]) -> Result<Self, String> {
         Self::start(

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use coracle_model::{Body, Limits, Problem, Reply, code};
 use http::{Method, Response};
 use http_body::Body as _;
+use tokio::time::Instant;
 use wasmtime::Store;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
@@ -76,56 +77,87 @@ fn circumstances<'a>(plan: &'a Plan, guest: &Guest) -> Circumstances<'a> {
 type Slot = Arc<Mutex<Option<Result<Response<HyperOutgoingBody>, ErrorCode>>>>;
 
 /// Runs one call as far as the head of its response, and hands over the rest of it if the guest still runs.
-pub(super) async fn serve(mut instance: Instance, work: Work, ticking: Ticking) -> Answer {
-    let plan = Arc::clone(&instance.plan);
-    let limits = &plan.revision.settings.limits;
-    let served = Served { instance: instance.id, call: work.id.clone() };
-    let method = work.request.method().clone();
-    let slot = Slot::default();
-    let handed = match hand_over(&mut instance, work.id, work.request, limits, &slot) {
-        Ok(handed) => handed,
-        Err(error) => {
-            let problem =
-                Problem::new(&code::BAD_REQUEST, format!("the request cannot be passed on: {error}"));
-            return refused(problem, 0, 0);
+///
+/// The request is handed over before there is a future: futures are moved, and requests are large.
+pub(super) fn serve(
+    instance: Instance,
+    work: Work,
+    ticking: Ticking,
+) -> impl Future<Output = Answer> + Send {
+    let begun = Begun::with(instance, work, ticking);
+    async move {
+        match begun {
+            Ok(begun) => begun.answer().await,
+            Err(error) => {
+                let what = format!("the request cannot be passed on: {error}");
+                refused(Problem::new(&code::BAD_REQUEST, what), 0, 0)
+            }
         }
-    };
-    let Handed { handles: (request, out), seen } = handed;
-    let mut guest: Guesting = Box::pin(async move {
-        let Kind::Component(component) = &mut instance.kind else {
-            unreachable!("only components are served here")
-        };
-        let Component { store, proxy } = &mut **component;
-        store.set_epoch_deadline(1);
-        let result = proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await;
-        exit_of(instance, result)
-    });
-
-    // Driven here, in the connection's own task, until the head is known: most guests are done by then.
-    let taken = || slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let head = std::future::poll_fn(|cx| match guest.as_mut().poll(cx) {
-        Poll::Ready(exit) => Poll::Ready(Step::Over(exit)),
-        Poll::Pending => taken().map_or(Poll::Pending, |response| Poll::Ready(Step::Head(response))),
-    });
-    let step = before(work.deadline, head).await;
-    if let Some(problem) = trap::cut_off(&plan, seen.as_deref()) {
-        return refused(problem, read(seen.as_deref()), 0);
     }
-    match step {
-        None => {
-            drop(guest);
-            let problem = trap::late(&plan, seen.as_deref());
-            trap::note(&plan, &served, &problem);
-            refused(problem, read(seen.as_deref()), 0)
+}
+
+/// A guest that has its request, and was not polled yet.
+struct Begun {
+    plan: Arc<Plan>,
+    served: Served,
+    method: Method,
+    deadline: Instant,
+    guest: Guesting,
+    seen: Option<Arc<Seen>>,
+    slot: Slot,
+    ticking: Ticking,
+}
+
+impl Begun {
+    fn with(mut instance: Instance, work: Work, ticking: Ticking) -> wasmtime::Result<Self> {
+        let Work { id, request, deadline } = work;
+        let plan = Arc::clone(&instance.plan);
+        let served = Served { instance: instance.id, call: id.clone() };
+        let method = request.method().clone();
+        let slot = Slot::default();
+        let limits = &plan.revision.settings.limits;
+        let Handed { handles: (request, out), seen } =
+            hand_over(&mut instance, id, request, limits, &slot)?;
+        let guest = Box::pin(async move {
+            let Kind::Component(component) = &mut instance.kind else {
+                unreachable!("only components are served here")
+            };
+            let Component { store, proxy } = &mut **component;
+            store.set_epoch_deadline(1);
+            let result = proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await;
+            exit_of(instance, result)
+        });
+        Ok(Self { plan, served, method, deadline, guest, seen, slot, ticking })
+    }
+
+    /// Drives the guest in the connection's own task until the head is known: most guests are done by then.
+    async fn answer(self) -> Answer {
+        let Self { plan, served, method, deadline, mut guest, seen, slot, ticking } = self;
+        let taken = || slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let head = std::future::poll_fn(|cx| match guest.as_mut().poll(cx) {
+            Poll::Ready(exit) => Poll::Ready(Step::Over(exit)),
+            Poll::Pending => taken().map_or(Poll::Pending, |response| Poll::Ready(Step::Head(response))),
+        });
+        let step = before(deadline, head).await;
+        if let Some(problem) = trap::cut_off(&plan, seen.as_deref()) {
+            return refused(problem, read(seen.as_deref()), 0);
         }
-        Some(Step::Over(exit)) => over(&plan, &served, exit, taken(), seen.as_deref(), &method),
-        Some(Step::Head(Err(error))) => {
-            drop(guest);
-            let problem = trap::invalid_response(&plan.revision.function, &error.to_string());
-            trap::note(&plan, &served, &problem);
-            refused(problem, read(seen.as_deref()), 0)
+        match step {
+            None => {
+                drop(guest);
+                let problem = trap::late(&plan, seen.as_deref());
+                trap::note(&plan, &served, &problem);
+                refused(problem, read(seen.as_deref()), 0)
+            }
+            Some(Step::Over(exit)) => over(&plan, &served, exit, taken(), seen.as_deref(), &method),
+            Some(Step::Head(Err(error))) => {
+                drop(guest);
+                let problem = trap::invalid_response(&plan.revision.function, &error.to_string());
+                trap::note(&plan, &served, &problem);
+                refused(problem, read(seen.as_deref()), 0)
+            }
+            Some(Step::Head(Ok(response))) => stream(&plan, served, guest, response, seen, ticking),
         }
-        Some(Step::Head(Ok(response))) => stream(&plan, served, guest, response, seen, ticking),
     }
 }
 

@@ -131,7 +131,8 @@ impl Instance {
             Kind::Component(_) => super::component::serve(self, work, ticking).await,
             Kind::Stdio(ref program) => {
                 let program = Arc::clone(program);
-                stdio::serve(&self.plan, &program, self.id, work, ticking).await
+                // In a box: its future is the larger one, and would be moved with every call of a component.
+                Box::pin(stdio::serve(&self.plan, &program, self.id, work, ticking)).await
             }
         }
     }

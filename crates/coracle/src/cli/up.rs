@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// How long calls may take to finish when the server is stopped
     #[arg(long, value_name = "SPAN", default_value = "30s")]
     drain: Span,
+    /// How long a client may take for the head of a request, and between two of a connection
+    #[arg(long, value_name = "SPAN", default_value_t = Span(coracle_gateway::HEAD_TIMEOUT))]
+    head_timeout: Span,
     /// Instances of all functions that may run at once
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     instances: u32,
@@ -73,6 +76,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         listen: args.listen,
         metrics_listen: args.metrics_listen,
         drain: args.drain.0,
+        head_timeout: args.head_timeout.0,
         instances: args.instances,
         code_bytes: args.code_cache.0,
         upload_bytes: args.upload_max.0,

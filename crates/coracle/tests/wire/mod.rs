@@ -159,6 +159,20 @@ impl Wire {
         }
     }
 
+    /// Whether the server closes the connection, whatever it still says before.
+    pub(crate) fn ends(&mut self) -> bool {
+        loop {
+            match self.stream.fill_buf() {
+                Ok([]) => return true,
+                Ok(bytes) => {
+                    let length = bytes.len();
+                    self.stream.consume(length);
+                }
+                Err(error) => return error.kind() == ErrorKind::ConnectionReset,
+            }
+        }
+    }
+
     fn some(&mut self, at_most: u64) -> io::Result<Vec<u8>> {
         let bytes = self.stream.fill_buf()?;
         let length = bytes.len().min(usize::try_from(at_most).unwrap_or(usize::MAX));

@@ -1,11 +1,12 @@
-//! Requests whose head cannot be read: hyper refuses them by itself, with a status and nothing else.
-//! Here the refusal becomes an error of ours, with a code and a body. `listen` puts it around every socket.
+//! What a connection is doing: whether a request is being answered, and who writes now.
+//! `listen` closes a connection that does nothing for long, and gives hyper's own bare refusals a code and a body.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_api::ProblemView;
@@ -14,36 +15,70 @@ use http::Response;
 use http_body::{Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// Who writes on a connection of HTTP/1.1 now.
-///
-/// Connection and service are polled by one task, so the order of its changes is that of the program.
+/// What a connection is doing; a clone is the same connection's.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Turn(Arc<AtomicU8>);
+pub(crate) struct Activity(Arc<State>);
 
-/// Nobody: what is written now is hyper's own.
-const NOBODY: u8 = 0;
-/// A request was read, and its answer is not written yet.
+#[derive(Debug, Default)]
+struct State {
+    /// Requests that were read, ever.
+    begun: AtomicU64,
+    /// Requests whose answer is not in hyper's buffer yet.
+    answering: AtomicU32,
+    /// Who writes on a connection of HTTP/1.1. Its task polls the service too, so the order of changes is the program's.
+    writer: AtomicU8,
+}
+
+/// What is written now is hyper's own.
+const HYPER: u8 = 0;
+/// A request was read, and its answer is being written.
 const ANSWER: u8 = 1;
 /// All of the answer is in hyper's buffer.
 const LAST_BYTES: u8 = 2;
 
-impl Turn {
-    /// A request was read.
-    pub(crate) fn begin(&self) {
-        self.set(ANSWER);
+impl Activity {
+    /// A request was read; it is answered when what comes back is dropped.
+    pub(crate) fn begin(&self) -> Request {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        self.0.answering.fetch_add(1, Ordering::Relaxed);
+        self.0.writer.store(ANSWER, Ordering::Relaxed);
+        Request(self.clone())
     }
 
-    /// The answer, which ends the turn when it is written.
-    pub(crate) fn ends_with(self, response: Response<Body>) -> Response<Answering> {
-        response.map(|body| Answering { body, turn: self })
+    /// Until there was nothing to answer for as long as this, or half as long again.
+    pub(crate) async fn silent_for(&self, limit: Duration) {
+        const LOOKS: u32 = 2;
+        let (mut begun, mut silent) = (0, 0);
+        while silent < LOOKS {
+            tokio::time::sleep(limit / LOOKS).await;
+            let now = self.0.begun.load(Ordering::Relaxed);
+            let quiet = now == begun && self.0.answering.load(Ordering::Relaxed) == 0;
+            silent = if quiet { silent + 1 } else { 0 };
+            begun = now;
+        }
     }
 
-    fn set(&self, whose: u8) {
-        self.0.store(whose, Ordering::Relaxed);
+    fn writer_is(&self, whose: u8) -> bool {
+        self.0.writer.load(Ordering::Relaxed) == whose
     }
+}
 
-    fn is(&self, whose: u8) -> bool {
-        self.0.load(Ordering::Relaxed) == whose
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct Request(Activity);
+
+impl Request {
+    /// The answer, which carries the request to its end.
+    pub(crate) fn answered_by(self, response: Response<Body>) -> Response<Answering> {
+        response.map(|body| Answering { body, _request: self })
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let state = &self.0.0;
+        state.writer.store(LAST_BYTES, Ordering::Relaxed);
+        state.answering.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -51,13 +86,7 @@ impl Turn {
 #[derive(Debug)]
 pub(crate) struct Answering {
     body: Body,
-    turn: Turn,
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.turn.set(LAST_BYTES);
-    }
+    _request: Request,
 }
 
 impl http_body::Body for Answering {
@@ -84,20 +113,20 @@ impl http_body::Body for Answering {
 #[derive(Debug)]
 pub(crate) struct Explaining<T> {
     io: T,
-    turn: Turn,
+    activity: Activity,
     /// The refusal that goes out in place of hyper's, as far as it is not written.
     refusal: Option<Bytes>,
 }
 
 impl<T: Write + Unpin> Explaining<T> {
-    pub(crate) fn new(io: T, turn: Turn) -> Self {
-        Self { io, turn, refusal: None }
+    pub(crate) fn new(io: T, activity: Activity) -> Self {
+        Self { io, activity, refusal: None }
     }
 
     /// Writes our refusal in place of hyper's, if these bytes are one; hyper comes back with them until they are taken.
     fn poll_refusal(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
         if self.refusal.is_none() {
-            self.refusal = self.turn.is(NOBODY).then(|| explained(bytes)).flatten();
+            self.refusal = self.activity.writer_is(HYPER).then(|| explained(bytes)).flatten();
         }
         let rest = self.refusal.as_mut()?;
         while !rest.is_empty() {
@@ -149,8 +178,8 @@ impl<T: Write + Unpin> Write for Explaining<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
-        if self.turn.is(LAST_BYTES) {
-            self.turn.set(NOBODY);
+        if self.activity.writer_is(LAST_BYTES) {
+            self.activity.0.writer.store(HYPER, Ordering::Relaxed);
         }
         Poll::Ready(flushed)
     }
