@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use guests::{acid, deploy, until};
+use guests::{acid, built, deploy, until};
 use harness::Server;
 use wire::{Reply, admin, ask, bearer, get, token};
 
@@ -209,4 +209,16 @@ fn nowhere_below(folder: &Path, texts: &[String], but: &[&str]) {
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_deploy_says_what_it_opens_and_what_it_gives_up() {
+    let server = acid(&["--private", "--env", "GREETING=Hi"]);
+    let file = built("acid");
+    let again = || server.run(&["deploy", file.to_str().unwrap(), "--name", "acid"]).stderr;
+    let said = again();
+    assert!(said.contains("changed: private true → false"), "{said}");
+    assert!(said.contains("changed: env -GREETING"), "{said}");
+    let said = again();
+    assert!(!said.contains("changed"), "{said}");
 }

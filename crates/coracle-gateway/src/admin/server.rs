@@ -131,7 +131,9 @@ pub(super) async fn backup(State(admin): State<Shared>, Who(who): Who) -> Answer
 /// Brings the numbers of the server up to date with those that the runtime keeps for itself.
 fn mirror(admin: &Admin) -> coracle_runtime::Status {
     let (metrics, runtime) = (admin.observe.metrics.server(), admin.runtime.status());
-    metrics.instances.set(admin.invoke.in_flight() + admin.invoke.idle_instances() as u64);
+    let idle = admin.invoke.idle_instances() as u64;
+    metrics.instances.set(admin.invoke.in_flight() + idle);
+    metrics.instances_idle.set(idle);
     metrics.code_bytes.set(runtime.mapped_bytes);
     metrics.code_hits.set(runtime.hits);
     metrics.code_misses.set(runtime.misses);

@@ -134,92 +134,95 @@ mod tests {
         check(
             &metrics,
             expect![[r##"
-            # HELP coracle_calls_total Calls that ended, by how they ended.
-            # TYPE coracle_calls_total counter
-            coracle_calls_total{namespace="default",function="hello",outcome="ok"} 1
-            coracle_calls_total{namespace="default",function="hello",outcome="guest"} 1
-            coracle_calls_total{namespace="default",function="hello",outcome="host"} 0
-            coracle_calls_total{namespace="default",function="hello",outcome="refused"} 0
-            coracle_calls_total{namespace="default",function="hello",outcome="client_gone"} 0
-            coracle_calls_total{namespace="shop",function="resize",outcome="ok"} 0
-            coracle_calls_total{namespace="shop",function="resize",outcome="guest"} 0
-            coracle_calls_total{namespace="shop",function="resize",outcome="host"} 0
-            coracle_calls_total{namespace="shop",function="resize",outcome="refused"} 1
-            coracle_calls_total{namespace="shop",function="resize",outcome="client_gone"} 0
-            # HELP coracle_call_seconds How long calls took, from admission to the end of the body; refused calls are left out.
-            # TYPE coracle_call_seconds histogram
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.00005"} 0
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.0001"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.00025"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.0005"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.001"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.0025"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.005"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.01"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.025"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.05"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.1"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.25"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="0.5"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="1"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="2.5"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="5"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="10"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="30"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="60"} 1
-            coracle_call_seconds_bucket{namespace="default",function="hello",le="+Inf"} 2
-            coracle_call_seconds_sum{namespace="default",function="hello"} 90.000070000
-            coracle_call_seconds_count{namespace="default",function="hello"} 2
-            # HELP coracle_calls_in_flight Calls that are running.
-            # TYPE coracle_calls_in_flight gauge
-            coracle_calls_in_flight{namespace="default",function="hello"} 0
-            coracle_calls_in_flight{namespace="shop",function="resize"} 0
-            # HELP coracle_calls_waiting Calls that wait to run.
-            # TYPE coracle_calls_waiting gauge
-            coracle_calls_waiting{namespace="default",function="hello"} 0
-            coracle_calls_waiting{namespace="shop",function="resize"} 3
-            # HELP coracle_cold_starts_total Calls that waited for code to be mapped or an instance to start.
-            # TYPE coracle_cold_starts_total counter
-            coracle_cold_starts_total{namespace="default",function="hello"} 0
-            coracle_cold_starts_total{namespace="shop",function="resize"} 0
-            # HELP coracle_outbound_denied_total Requests of a guest that its outbound list did not allow.
-            # TYPE coracle_outbound_denied_total counter
-            coracle_outbound_denied_total{namespace="default",function="hello"} 0
-            coracle_outbound_denied_total{namespace="shop",function="resize"} 0
-            # HELP coracle_log_lines_dropped_total Lines of output that were not kept: over the rate, the queue full, or the disk.
-            # TYPE coracle_log_lines_dropped_total counter
-            coracle_log_lines_dropped_total{namespace="default",function="hello"} 0
-            coracle_log_lines_dropped_total{namespace="shop",function="resize"} 0
-            # HELP coracle_instances Instances that exist.
-            # TYPE coracle_instances gauge
-            coracle_instances 0
-            # HELP coracle_instances_waiting Calls of all functions that wait for an instance.
-            # TYPE coracle_instances_waiting gauge
-            coracle_instances_waiting 0
-            # HELP coracle_connections Connections of clients that are open.
-            # TYPE coracle_connections gauge
-            coracle_connections 0
-            # HELP coracle_compilations_total Components that were compiled.
-            # TYPE coracle_compilations_total counter
-            coracle_compilations_total 1
-            # HELP coracle_compile_seconds_total Time spent on compiling components.
-            # TYPE coracle_compile_seconds_total counter
-            coracle_compile_seconds_total 1.250000000
-            # HELP coracle_code_bytes Compiled code that is mapped, in bytes.
-            # TYPE coracle_code_bytes gauge
-            coracle_code_bytes 4096
-            # HELP coracle_code_hits_total Calls that found their code mapped.
-            # TYPE coracle_code_hits_total counter
-            coracle_code_hits_total 0
-            # HELP coracle_code_misses_total Calls that had to map their code first.
-            # TYPE coracle_code_misses_total counter
-            coracle_code_misses_total 0
-            # HELP coracle_code_evictions_total Compiled code that was let go to make room.
-            # TYPE coracle_code_evictions_total counter
-            coracle_code_evictions_total 0
-            # HELP process_resident_memory_bytes Memory of this process in RAM, in bytes.
-            # TYPE process_resident_memory_bytes gauge
-        "##]],
+                # HELP coracle_calls_total Calls that ended, by how they ended.
+                # TYPE coracle_calls_total counter
+                coracle_calls_total{namespace="default",function="hello",outcome="ok"} 1
+                coracle_calls_total{namespace="default",function="hello",outcome="guest"} 1
+                coracle_calls_total{namespace="default",function="hello",outcome="host"} 0
+                coracle_calls_total{namespace="default",function="hello",outcome="refused"} 0
+                coracle_calls_total{namespace="default",function="hello",outcome="client_gone"} 0
+                coracle_calls_total{namespace="shop",function="resize",outcome="ok"} 0
+                coracle_calls_total{namespace="shop",function="resize",outcome="guest"} 0
+                coracle_calls_total{namespace="shop",function="resize",outcome="host"} 0
+                coracle_calls_total{namespace="shop",function="resize",outcome="refused"} 1
+                coracle_calls_total{namespace="shop",function="resize",outcome="client_gone"} 0
+                # HELP coracle_call_seconds How long calls took, from admission to the end of the body; refused calls are left out.
+                # TYPE coracle_call_seconds histogram
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.00005"} 0
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.0001"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.00025"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.0005"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.001"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.0025"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.005"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.01"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.025"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.05"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.1"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.25"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="0.5"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="1"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="2.5"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="5"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="10"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="30"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="60"} 1
+                coracle_call_seconds_bucket{namespace="default",function="hello",le="+Inf"} 2
+                coracle_call_seconds_sum{namespace="default",function="hello"} 90.000070000
+                coracle_call_seconds_count{namespace="default",function="hello"} 2
+                # HELP coracle_calls_in_flight Calls that are running.
+                # TYPE coracle_calls_in_flight gauge
+                coracle_calls_in_flight{namespace="default",function="hello"} 0
+                coracle_calls_in_flight{namespace="shop",function="resize"} 0
+                # HELP coracle_calls_waiting Calls that wait to run.
+                # TYPE coracle_calls_waiting gauge
+                coracle_calls_waiting{namespace="default",function="hello"} 0
+                coracle_calls_waiting{namespace="shop",function="resize"} 3
+                # HELP coracle_cold_starts_total Calls that waited for code to be mapped or an instance to start.
+                # TYPE coracle_cold_starts_total counter
+                coracle_cold_starts_total{namespace="default",function="hello"} 0
+                coracle_cold_starts_total{namespace="shop",function="resize"} 0
+                # HELP coracle_outbound_denied_total Requests of a guest that its outbound list did not allow.
+                # TYPE coracle_outbound_denied_total counter
+                coracle_outbound_denied_total{namespace="default",function="hello"} 0
+                coracle_outbound_denied_total{namespace="shop",function="resize"} 0
+                # HELP coracle_log_lines_dropped_total Lines of output that were not kept: over the rate, the queue full, or the disk.
+                # TYPE coracle_log_lines_dropped_total counter
+                coracle_log_lines_dropped_total{namespace="default",function="hello"} 0
+                coracle_log_lines_dropped_total{namespace="shop",function="resize"} 0
+                # HELP coracle_instances Instances that exist.
+                # TYPE coracle_instances gauge
+                coracle_instances 0
+                # HELP coracle_instances_idle Those of them that wait for a call: made ahead of demand, or kept for reuse.
+                # TYPE coracle_instances_idle gauge
+                coracle_instances_idle 0
+                # HELP coracle_instances_waiting Calls of all functions that wait for an instance.
+                # TYPE coracle_instances_waiting gauge
+                coracle_instances_waiting 0
+                # HELP coracle_connections Connections of clients that are open.
+                # TYPE coracle_connections gauge
+                coracle_connections 0
+                # HELP coracle_compilations_total Components that were compiled.
+                # TYPE coracle_compilations_total counter
+                coracle_compilations_total 1
+                # HELP coracle_compile_seconds_total Time spent on compiling components.
+                # TYPE coracle_compile_seconds_total counter
+                coracle_compile_seconds_total 1.250000000
+                # HELP coracle_code_bytes Compiled code that is mapped, in bytes.
+                # TYPE coracle_code_bytes gauge
+                coracle_code_bytes 4096
+                # HELP coracle_code_hits_total Calls that found their code mapped.
+                # TYPE coracle_code_hits_total counter
+                coracle_code_hits_total 0
+                # HELP coracle_code_misses_total Calls that had to map their code first.
+                # TYPE coracle_code_misses_total counter
+                coracle_code_misses_total 0
+                # HELP coracle_code_evictions_total Compiled code that was let go to make room.
+                # TYPE coracle_code_evictions_total counter
+                coracle_code_evictions_total 0
+                # HELP process_resident_memory_bytes Memory of this process in RAM, in bytes.
+                # TYPE process_resident_memory_bytes gauge
+            "##]],
         );
     }
 

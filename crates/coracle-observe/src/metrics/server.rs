@@ -10,6 +10,8 @@ use super::{Counter, Gauge};
 pub struct ServerMetrics {
     /// Instances that exist now.
     pub instances: Gauge,
+    /// Those of them that wait for a call.
+    pub instances_idle: Gauge,
     /// Calls of all functions that wait for an instance.
     pub instances_waiting: Gauge,
     /// Connections of clients that are open.

@@ -58,7 +58,7 @@ pub fn table() -> &'static [Row] {
     &TABLE
 }
 
-static TABLE: [Row; 17] = [
+static TABLE: [Row; 18] = [
     counter("coracle_calls_total", "Calls that ended, by how they ended.", Source::Outcomes),
     Row {
         name: "coracle_call_seconds",
@@ -84,6 +84,11 @@ static TABLE: [Row; 17] = [
         Source::Function(|f| f.log_lines_dropped.get()),
     ),
     gauge("coracle_instances", "Instances that exist.", Source::Server(|s| s.instances.get())),
+    gauge(
+        "coracle_instances_idle",
+        "Those of them that wait for a call: made ahead of demand, or kept for reuse.",
+        Source::Server(|s| s.instances_idle.get()),
+    ),
     gauge(
         "coracle_instances_waiting",
         "Calls of all functions that wait for an instance.",

@@ -130,6 +130,8 @@ pub(super) struct Streamed<B> {
     bytes_max: u64,
     /// What the head promised: a reader that has as much does not ask for the end.
     promised: Option<u64>,
+    /// Why the body broke off, while that waits its turn.
+    failed: Option<Problem>,
 }
 
 impl<B> Streamed<B>
@@ -137,7 +139,7 @@ where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
     pub(super) fn body(body: B, progress: Arc<Progress>, bytes_max: u64, promised: Option<u64>) -> Body {
-        Body::stream(Self { body, progress, bytes_max, promised })
+        Body::stream(Self { body, progress, bytes_max, promised, failed: None })
     }
 }
 
@@ -149,33 +151,42 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Streamed<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(problem) = self.failed.take() {
+            return Poll::Ready(Some(Err(problem.into())));
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return Poll::Pending };
-        Poll::Ready(match frame {
+        let failed = match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
                 let bytes = self.progress.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-                if bytes > self.bytes_max {
-                    self.progress.set_done(Done::TooLarge);
-                    Some(Err(too_large(self.bytes_max).into()))
-                } else {
+                if bytes <= self.bytes_max {
                     if frame.is_trailers() || self.promised.is_some_and(|promised| bytes >= promised) {
                         self.progress.set_done(Done::Read);
                     }
-                    Some(Ok(frame))
+                    return Poll::Ready(Some(Ok(frame)));
                 }
+                self.progress.set_done(Done::TooLarge);
+                too_large(self.bytes_max)
             }
             Some(Err(_)) => {
                 let fault = self.progress.take_fault().unwrap_or_else(broken);
                 self.progress.fail(fault.clone());
                 self.progress.set_done(Done::Read);
-                Some(Err(fault.into()))
+                fault
             }
             // The guest's fault is set before its end of the body closes, so a plain end is a good one.
             None => {
                 self.progress.set_done(Done::Read);
-                self.progress.take_fault().map(|fault| Err(fault.into()))
+                match self.progress.take_fault() {
+                    None => return Poll::Ready(None),
+                    Some(fault) => fault,
+                }
             }
-        })
+        };
+        // A writer that meets an error drops what it has not sent; it sends that, the head too, while there is nothing more.
+        self.failed = Some(failed);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

@@ -145,15 +145,26 @@ async fn render_body(mut reply: FunctionReply, timed: bool) -> Done {
 /// An error of the platform, as a person wants to read it.
 async fn render_problem(mut reply: FunctionReply, function: &FunctionRef) -> Done {
     let body = reply.body.collect(PROBLEM_BYTES_MAX).await?;
-    let Ok(problem) = serde_json::from_slice::<ProblemView>(&body) else {
+    let Ok(mut problem) = serde_json::from_slice::<ProblemView>(&body) else {
         // In another shape, because the call asked for it.
         print::bytes(&body)?;
         return Err(Stop::Shown);
     };
-    talk::problem(&problem, false);
     let owner = Problem::code_named(&problem.code).map(|code| code.owner);
-    if let Some(id) = problem.call_id.filter(|_| owner == Some(Owner::Guest)) {
-        talk::say(styled(DIM, format_args!("its logs: coracle logs {} --call {id}", shown(function))));
+    let logs = problem.call_id.as_ref().filter(|_| owner == Some(Owner::Guest));
+    let logs = logs.map(|id| format!("coracle logs {} --call {id}", shown(function)));
+    // The server's hint may be to look at the function's logs; here it is known which of them.
+    let hints_at_logs = problem.hint.as_ref().is_some_and(|hint| hint.starts_with("`coracle logs"));
+    let rest = match logs {
+        Some(logs) if hints_at_logs => {
+            problem.hint = Some(logs);
+            None
+        }
+        logs => logs,
+    };
+    talk::problem(&problem, false);
+    if let Some(logs) = rest {
+        talk::say(styled(DIM, format_args!("its logs: {logs}")));
     }
     Err(Stop::Shown)
 }

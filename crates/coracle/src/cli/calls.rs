@@ -35,7 +35,8 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         return print::json(&calls);
     }
     if calls.is_empty() {
-        talk::say("no calls since the server started");
+        let none = if args.failed { "no call failed" } else { "no calls" };
+        talk::say(format_args!("{none} since the server started"));
     }
     render(&calls).print()
 }

@@ -1,14 +1,16 @@
 //! `coracle deploy`: builds what a manifest says to build, uploads what the server does not have, and makes it answer.
 //! A folder with `coracle.toml`, or a file and flags; flags outrank the manifest.
 
+mod changes;
 mod code;
 mod flags;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
-use coracle_api::{AppSpec, Client, FunctionSpec, FunctionView};
+use coracle_api::{AppSpec, Client, ClientError, FunctionSpec, FunctionView, SettingsView};
 use coracle_model::{
     AppName, ByteSize, Digest, FunctionName, FunctionRef, NamespaceName, Problem, Settings, Span,
     code as codes,
@@ -16,6 +18,7 @@ use coracle_model::{
 use serde_json::json;
 
 pub(super) use self::code::upload;
+use self::changes::changes;
 use self::flags::Flags;
 use crate::manifest::{self, Manifest};
 use crate::options::{Common, Options};
@@ -66,8 +69,9 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     for function in &mut plan.functions {
         args.flags.overlay(&mut function.settings);
     }
+    let before = before(&client, &plan).await?;
     let functions = apply(&client, &plan).await?;
-    render(&client, &functions, common.json)
+    render(&client, &functions, &before, common.json)
 }
 
 async fn plan(args: &Args, common: &Common) -> Done<Plan> {
@@ -143,6 +147,21 @@ fn only(mut manifest: Manifest, name: &FunctionName) -> Result<Manifest, Problem
     Err(problem.hint(format!("it has: {}", names.join(", "))))
 }
 
+/// How the functions are run now, as far as they exist.
+async fn before(client: &Client, plan: &Plan) -> Done<BTreeMap<FunctionName, SettingsView>> {
+    let mut before = BTreeMap::new();
+    for Planned { name, .. } in &plan.functions {
+        let function = FunctionRef { namespace: plan.namespace.clone(), name: name.clone() };
+        match client.function(&function).await {
+            Ok(view) => drop(before.insert(view.name, view.settings)),
+            // It is new, or its namespace is; whether that is wrong is for the deploy to say.
+            Err(ClientError::Problem(problem)) if problem.status == 404 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(before)
+}
+
 async fn apply(client: &Client, plan: &Plan) -> Done<Vec<FunctionView>> {
     let mut app = AppSpec::default();
     for Planned { name, file, settings } in &plan.functions {
@@ -186,7 +205,15 @@ fn spec(artifact: Digest, settings: &Settings) -> FunctionSpec {
     }
 }
 
-fn render(client: &Client, functions: &[FunctionView], json: bool) -> Done {
+fn render(
+    client: &Client,
+    functions: &[FunctionView],
+    before: &BTreeMap<FunctionName, SettingsView>,
+    json: bool,
+) -> Done {
+    let changed = |function: &FunctionView| {
+        before.get(&function.name).map_or_else(Vec::new, |before| changes(before, &function.settings))
+    };
     let url = |function: &FunctionView| format!("{}{}", client.url(), function.path);
     if json {
         let deployed = functions.iter().map(|function| {
@@ -196,6 +223,7 @@ fn render(client: &Client, functions: &[FunctionView], json: bool) -> Done {
                 "revision": function.revision,
                 "digest": function.digest,
                 "url": url(function),
+                "changed": changed(function),
             })
         });
         return print::json(&deployed.collect::<Vec<_>>());
@@ -204,6 +232,9 @@ fn render(client: &Client, functions: &[FunctionView], json: bool) -> Done {
         let FunctionView { name, namespace, revision, .. } = function;
         let room = talk::in_namespace(namespace);
         talk::say(format_args!("deployed {}{room}, revision {revision}", styled(BOLD, name)));
+        for change in changed(function) {
+            talk::say(format_args!("  changed: {change}"));
+        }
         print::line(url(function))?;
         let token =
             if function.settings.private { " -H \"authorization: Bearer $CORACLE_TOKEN\"" } else { "" };

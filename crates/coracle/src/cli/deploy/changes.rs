@@ -1,0 +1,85 @@
+//! What a deploy changed in how a function is run, in words: it says all settings anew, so one that is left out is given up.
+//! Names only, where values may be long or private.
+
+use coracle_api::SettingsView;
+use serde_json::{Map, Value};
+
+/// One line for each setting that is not what it was.
+pub(super) fn changes(before: &SettingsView, after: &SettingsView) -> Vec<String> {
+    let (before, after) = (fields(before), fields(after));
+    let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
+    names.filter_map(|name| change(name, before.get(name), after.get(name))).collect()
+}
+
+fn fields(settings: &SettingsView) -> Map<String, Value> {
+    // Settings are an object, always.
+    serde_json::to_value(settings).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default()
+}
+
+fn change(name: &str, before: Option<&Value>, after: Option<&Value>) -> Option<String> {
+    if before == after {
+        return None;
+    }
+    let (Some(was), Some(is)) = (before.and_then(entries), after.and_then(entries)) else {
+        return Some(format!("{name} {} → {}", shown(before), shown(after)));
+    };
+    let named = |sign, entry: &(String, &Value)| format!("{sign}{}", entry.0);
+    let gone = was.iter().filter(|old| is.iter().all(|new| new.0 != old.0)).map(|old| named('-', old));
+    let new = is.iter().filter(|new| was.iter().all(|old| old.0 != new.0)).map(|new| named('+', new));
+    let other = is.iter().filter(|new| was.iter().any(|old| old.0 == new.0 && old.1 != new.1));
+    let all: Vec<_> = gone.chain(new).chain(other.map(|new| named('~', new))).collect();
+    Some(format!("{name} {}", all.join(" ")))
+}
+
+/// The entries of a list or a map, by name; `None` for a plain value.
+fn entries(value: &Value) -> Option<Vec<(String, &Value)>> {
+    match value {
+        Value::Array(list) => Some(list.iter().map(|one| (shown(Some(one)), one)).collect()),
+        Value::Object(map) => Some(map.iter().map(|(name, value)| (name.clone(), value)).collect()),
+        _ => None,
+    }
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        None => "unset".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_model::{SecretName, Settings};
+
+    #[test]
+    fn what_is_given_up_is_said_as_loud_as_what_is_new() {
+        let with = |edit: fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            edit(&mut settings);
+            SettingsView::from(&settings)
+        };
+        let before = with(|settings| {
+            settings.private = true;
+            settings.secrets = vec![SecretName::parse("api-key").unwrap()];
+            settings.env = [("A".into(), "1".into()), ("B".into(), "hunter2".into())].into();
+            settings.content_type = Some("text/plain".into());
+        });
+        let after = with(|settings| {
+            settings.env = [("B".into(), "hunter3".into()), ("C".into(), "3".into())].into();
+            settings.limits.memory_bytes = 64 << 20;
+        });
+        assert_eq!(
+            changes(&before, &after),
+            [
+                "content_type text/plain → unset",
+                "env -A +C ~B",
+                "memory 128MiB → 64MiB",
+                "private true → false",
+                "secrets -api-key"
+            ]
+        );
+        assert_eq!(changes(&before, &before), [""; 0]);
+    }
+}
