@@ -205,6 +205,7 @@ fn explained(head: &[u8]) -> Option<Bytes> {
     let body = serde_json::to_string(&ProblemView::new(&problem, None)).unwrap_or_default();
     let status = http::StatusCode::from_u16(problem.code.status).ok()?;
     let (name, length) = (problem.code.name, body.len() + 1);
-    let ours = format!("content-type: application/json\r\nx-coracle-error: {name}\r\ncontent-length: {length}");
+    let ours =
+        format!("content-type: application/json\r\nx-coracle-error: {name}\r\ncontent-length: {length}");
     Some(format!("HTTP/1.1 {status}\r\n{ours}\r\n{rest}{body}\n").into())
 }

@@ -60,8 +60,9 @@ impl Ahead {
     /// One for this pool, unless one waits already or is being made.
     pub(crate) fn of(pool: &Arc<Pool>, runtime: &Runtime, now: Instant) -> Option<Self> {
         let revision = pool.plan.revision();
-        let wanted =
-            revision.settings.reuse == 0 && pool.idle.len() == 0 && !pool.making.swap(true, Ordering::Relaxed);
+        let wanted = revision.settings.reuse == 0
+            && pool.idle.len() == 0
+            && !pool.making.swap(true, Ordering::Relaxed);
         let deadline = now + revision.settings.limits.timeout;
         wanted.then(|| Self { pool: Arc::clone(pool), runtime: runtime.clone(), deadline })
     }

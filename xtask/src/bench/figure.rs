@@ -26,8 +26,14 @@ pub(crate) enum Unit {
 /// On which side of which number a figure must be, and where we aim.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Bound {
-    AtMost { must: f64, aim: f64 },
-    AtLeast { must: f64, aim: f64 },
+    AtMost {
+        must: f64,
+        aim: f64,
+    },
+    AtLeast {
+        must: f64,
+        aim: f64,
+    },
     /// Nowhere: it is there to compare with.
     None,
 }

@@ -79,11 +79,7 @@ type Slot = Arc<Mutex<Option<Result<Response<HyperOutgoingBody>, ErrorCode>>>>;
 /// Runs one call as far as the head of its response, and hands over the rest of it if the guest still runs.
 ///
 /// The request is handed over before there is a future: futures are moved, and requests are large.
-pub(super) fn serve(
-    instance: Instance,
-    work: Work,
-    ticking: Ticking,
-) -> impl Future<Output = Answer> + Send {
+pub(super) fn serve(instance: Instance, work: Work, ticking: Ticking) -> impl Future<Output = Answer> + Send {
     let begun = Begun::with(instance, work, ticking);
     async move {
         match begun {
@@ -116,8 +112,7 @@ impl Begun {
         let method = request.method().clone();
         let slot = Slot::default();
         let limits = &plan.revision.settings.limits;
-        let Handed { handles: (request, out), seen } =
-            hand_over(&mut instance, id, request, limits, &slot)?;
+        let Handed { handles: (request, out), seen } = hand_over(&mut instance, id, request, limits, &slot)?;
         let guest = Box::pin(async move {
             let Kind::Component(component) = &mut instance.kind else {
                 unreachable!("only components are served here")
@@ -246,8 +241,7 @@ fn over(
     let bytes_out = answered.as_ref().map_or(0, |(_, bytes)| *bytes);
     match answered {
         Ok((reply, _)) => {
-            let ended =
-                Ended { problem: None, left, memory_bytes, bytes_in: read(seen), bytes_out };
+            let ended = Ended { problem: None, left, memory_bytes, bytes_in: read(seen), bytes_out };
             Answer { reply: Ok(reply), running: Running::Over(ended) }
         }
         Err(problem) => {
@@ -297,7 +291,8 @@ fn trailing(
     let bytes_max = plan.revision.settings.limits.response_body_bytes;
     let promised = promised_by(response.headers());
     let reply = response.map(|body| Streamed::body(body, Arc::default(), bytes_max, promised));
-    let ended = Ended { problem: None, left: Left::Nothing, memory_bytes, bytes_in: read(seen), bytes_out: 0 };
+    let ended =
+        Ended { problem: None, left: Left::Nothing, memory_bytes, bytes_in: read(seen), bytes_out: 0 };
     Answer { reply: Ok(reply), running: Running::Over(ended) }
 }
 

@@ -17,8 +17,8 @@ use coracle_model::{
 };
 use serde_json::json;
 
-pub(super) use self::code::upload;
 use self::changes::changes;
+pub(super) use self::code::upload;
 use self::flags::Flags;
 use crate::manifest::{self, Manifest};
 use crate::options::{Common, Options};
