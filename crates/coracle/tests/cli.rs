@@ -26,6 +26,7 @@ fn a_function_answers_from_deploy_to_remove() {
     let included = server.run(&["call", "hello", "-i"]);
     assert!(included.stderr.starts_with("200 OK\n"), "{}", included.stderr);
     assert!(included.stderr.contains("content-type: text/plain"), "{}", included.stderr);
+    assert!(included.stderr.contains("on the server: waited "), "{}", included.stderr);
     assert_eq!(server.json(&["call", "hello"])["status"], 200);
 
     let list = server.json(&["list"]);
@@ -47,6 +48,24 @@ fn a_function_answers_from_deploy_to_remove() {
     let gone = server.run(&["call", "hello"]);
     assert_eq!((gone.code, gone.stdout.as_str()), (1, ""));
     assert!(gone.stderr.starts_with("error[function-not-found]:"), "{}", gone.stderr);
+}
+
+#[test]
+fn a_call_is_repeated_and_its_latencies_are_shown() {
+    let server = Server::start();
+    server.ok(&["deploy", wasm("hello").to_str().unwrap(), "--name", "hello"]);
+    let shown = server.ok(&["call", "hello", "-d", "Ada", "--repeat", "50", "--concurrency", "4"]);
+    assert!(shown.starts_with("50 answered 200 in "), "{shown}");
+    assert!(shown.contains("P99") && shown.contains('█'), "{shown}");
+    let measured = server.json(&["call", "hello", "--repeat", "20"]);
+    assert_eq!(measured["statuses"]["200"], 20);
+    let rows = measured["histogram"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["calls"].as_u64().unwrap()).sum::<u64>(), 20);
+    // One that answers with an error is as slow as it is, and fails.
+    let failed = server.run(&["call", "nobody", "--repeat", "3"]);
+    assert_eq!((failed.code, failed.stdout.starts_with("3 answered 404")), (1, true), "{}", failed.stdout);
+    assert_eq!(server.run(&["call", "hello", "--repeat", "0"]).code, 2);
+    assert_eq!(server.run(&["call", "hello", "--concurrency", "2"]).code, 2);
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! Calling a function, as any HTTP client would, and seeing how long its parts took.
+//! Calling a function, as any HTTP client would, once or many times, and seeing how long the parts took.
 //! `coracle call` uses it; what a function answers is never an error here, whatever its status.
 
 use std::time::Duration;
 
 use coracle_model::{Body, FunctionRef};
-use http::{HeaderMap, Method, response};
+use http::{HeaderMap, Method, Request, response};
 use tokio::time::Instant;
 
+use super::transport::Line;
 use super::{Chunks, Client, ClientError};
 use crate::FunctionView;
 
@@ -54,11 +55,20 @@ impl FunctionReply {
 }
 
 impl Client {
-    /// Calls a function. Waits for the head of its response as long as the function's own timeout lets it.
+    /// Calls a function on a connection of its own. Waits for the head of its response as long as the function's own timeout lets it.
     ///
     /// # Errors
     /// [`ClientError`], but not for a response that tells of an error: that is a reply.
     pub async fn call(&self, call: FunctionCall) -> Result<FunctionReply, ClientError> {
+        self.caller().call(call).await
+    }
+
+    /// One who makes many calls, one after the other on the same connection.
+    pub fn caller(&self) -> Caller {
+        Caller { client: self.clone(), line: None }
+    }
+
+    fn request_of(&self, call: FunctionCall) -> Result<Request<Body>, ClientError> {
         let slash = if call.path.is_empty() || call.path.starts_with(['/', '?']) { "" } else { "/" };
         let path = format!("{}{slash}{}", FunctionView::path_of(&call.function), call.path);
         let mut request = self.request(call.method, &path, call.body)?;
@@ -72,11 +82,38 @@ impl Client {
                 request.headers_mut().append(name.clone(), value);
             }
         }
+        Ok(request)
+    }
+}
+
+/// One who makes calls one after the other, on a connection that is kept while the server keeps it.
+#[derive(Debug)]
+pub struct Caller {
+    client: Client,
+    line: Option<Line>,
+}
+
+impl Caller {
+    /// Makes a call. The body of the reply before must have been read or dropped: dropped half read, it costs its connection.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn call(&mut self, call: FunctionCall) -> Result<FunctionReply, ClientError> {
+        let request = self.client.request_of(call)?;
         let began = Instant::now();
-        let io = self.connect().await?;
+        let kept = match self.line.take() {
+            Some(mut line) => line.ready().await.is_ok().then_some(line),
+            None => None,
+        };
+        let mut line = match kept {
+            Some(line) => line,
+            None => self.client.line().await?,
+        };
         let connect = began.elapsed();
-        let (head, body) = self.exchange(io, request).await?.into_parts();
+        let reply = line.send_request(request).await.map_err(|error| self.client.protocol(error))?;
         let timings = Timings { connect, first_byte: began.elapsed() };
-        Ok(FunctionReply { head, body: Chunks::new(self.url(), body), timings, began })
+        self.line = Some(line);
+        let (head, body) = reply.into_parts();
+        Ok(FunctionReply { head, body: Chunks::new(self.client.url(), body), timings, began })
     }
 }

@@ -11,7 +11,7 @@ use std::fmt;
 
 use http::HeaderValue;
 
-pub use call::{FunctionCall, FunctionReply, Timings};
+pub use call::{Caller, FunctionCall, FunctionReply, Timings};
 pub use error::{ClientError, InvalidUrl};
 pub use stream::{Chunks, LogLines};
 

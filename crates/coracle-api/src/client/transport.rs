@@ -29,6 +29,9 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const NAME: HeaderValue = HeaderValue::from_static(concat!("coracle/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// A connection that takes one request after the other.
+pub(super) type Line = hyper::client::conn::http1::SendRequest<Body>;
+
 /// Where a server is.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
@@ -137,14 +140,13 @@ impl Client {
 
     /// Sends a request to `/v1`; what is not a success becomes an error.
     pub(super) async fn answer(&self, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
-        let io = self.connect().await?;
-        let answer = timeout(ANSWER_TIMEOUT, self.exchange(io, request)).await;
+        let answer = timeout(ANSWER_TIMEOUT, self.exchange(request)).await;
         let answer = answer
             .map_err(|_| self.protocol(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))??;
         if answer.status().is_success() { Ok(answer) } else { Err(self.problem(answer).await) }
     }
 
-    pub(super) async fn connect(&self) -> Result<TcpStream, ClientError> {
+    async fn connect(&self) -> Result<TcpStream, ClientError> {
         let address = (self.origin.host.as_str(), self.origin.port);
         let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
@@ -152,16 +154,18 @@ impl Client {
         connected.map_err(|source| ClientError::Unreachable { url: self.url().to_owned(), source })
     }
 
-    pub(super) async fn exchange(
-        &self,
-        io: TcpStream,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, ClientError> {
+    /// A connection to ask on.
+    pub(super) async fn line(&self) -> Result<Line, ClientError> {
+        let io = self.connect().await?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
-        let (mut sender, connection) = handshake.map_err(|error| self.protocol(error))?;
-        // It ends when the answer was read or dropped; what fails on it fails the answer too.
+        let (line, connection) = handshake.map_err(|error| self.protocol(error))?;
+        // It ends when nobody asks any more and the last answer was read or dropped; what fails on it fails the answer too.
         tokio::spawn(connection);
-        sender.send_request(request).await.map_err(|error| self.protocol(error))
+        Ok(line)
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
+        self.line().await?.send_request(request).await.map_err(|error| self.protocol(error))
     }
 
     pub(super) async fn read<T: DeserializeOwned>(

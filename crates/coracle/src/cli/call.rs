@@ -1,16 +1,20 @@
 //! `coracle call`: one call, as any HTTP client would make it; the answer's body on standard output, as it comes.
-//! An answer that says it failed ends with exit code 1.
+//! An answer that says it failed ends with exit code 1. With `--repeat` it is many calls, and their latencies.
+
+mod load;
 
 use std::io::Read as _;
 use std::str::FromStr;
 
-use coracle_api::ProblemView;
+use bytes::Bytes;
 use coracle_api::client::{FunctionCall, FunctionReply};
+use coracle_api::{CallView, Client, ProblemView};
 use coracle_model::{Body, FunctionRef, NamespaceName, Owner, Problem, code};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::json;
 
+use self::load::Load;
 use super::ago::micros;
 use crate::options::{Common, Named};
 use crate::stop::{Done, Stop};
@@ -21,7 +25,8 @@ const EXAMPLES: &str = "\
 Examples:
   coracle call hello -d Ada
   coracle call resize -d @cat.jpg --path '/?width=200' > small.jpg
-  coracle call shop -X PUT -H 'content-type: application/json' -d @- -i < order.json";
+  coracle call shop -X PUT -H 'content-type: application/json' -d @- -i < order.json
+  coracle call hello --repeat 1000 --concurrency 8";
 
 /// The largest answer that `--json` holds in memory, in bytes.
 const JSON_BODY_BYTES_MAX: usize = 64 << 20;
@@ -49,7 +54,19 @@ pub(crate) struct Args {
     /// Also show the status, the headers and the time it took, on standard error
     #[arg(short, long, visible_short_alias = 'v')]
     include: bool,
+    /// Call so many times, and show how long it took in place of the answers
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=REPEAT_MAX))]
+    repeat: Option<u32>,
+    /// How many of them at once
+    #[arg(long, value_name = "C", default_value_t = 1, requires = "repeat")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=CONCURRENCY_MAX))]
+    concurrency: u32,
 }
+
+/// Calls whose latencies are kept in memory.
+const REPEAT_MAX: i64 = 10_000_000;
+/// Each is a connection.
+const CONCURRENCY_MAX: i64 = 1_000;
 
 #[derive(Debug, Clone)]
 struct Header(HeaderName, HeaderValue);
@@ -75,9 +92,20 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     for Header(name, value) in args.header {
         headers.append(name, value);
     }
-    let body = body.map_or_else(Body::empty, Body::once);
-    let call = FunctionCall { function: function.clone(), method, path: args.path, headers, body };
-    let reply = client.call(call).await?;
+    let body = Bytes::from(body.unwrap_or_default());
+    let (path, of) = (args.path, function.clone());
+    let call = move || FunctionCall {
+        function: of.clone(),
+        method: method.clone(),
+        path: path.clone(),
+        headers: headers.clone(),
+        body: Body::once(body.clone()),
+    };
+    if let Some(repeat) = args.repeat {
+        let load = Load { repeat, concurrency: args.concurrency };
+        return load::run(&client, load, common.json, call).await;
+    }
+    let reply = client.call(call()).await?;
     if common.json {
         return render_json(reply).await;
     }
@@ -88,7 +116,13 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     if reply.head.headers.contains_key("x-coracle-error") {
         return render_problem(reply, &function).await;
     }
+    let id = reply.head.headers.get("x-call-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     render_body(reply, args.include).await?;
+    if args.include
+        && let Some(id) = id
+    {
+        render_parts(&client, &id).await;
+    }
     if status.as_u16() < 400 {
         return Ok(());
     }
@@ -140,6 +174,18 @@ async fn render_body(mut reply: FunctionReply, timed: bool) -> Done {
         ));
     }
     Ok(())
+}
+
+/// How long the server was at it, and with what; not everybody who may call may ask for that.
+async fn render_parts(client: &Client, id: &str) {
+    let Ok(call) = client.call_view(id).await else { return };
+    let CallView { waited_us, start_us, run_us, total_us, cold, .. } = call;
+    let [waited, start, ran, all] = [waited_us, start_us, run_us, total_us].map(micros);
+    let cold = if cold { " (cold)" } else { "" };
+    talk::say(styled(
+        DIM,
+        format_args!("on the server: waited {waited}, started in {start}{cold}, ran {ran}, all {all}"),
+    ));
 }
 
 /// An error of the platform, as a person wants to read it.
