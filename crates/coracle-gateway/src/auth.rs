@@ -96,11 +96,11 @@ fn decide(
         _ if may => Ok(principal),
         Principal::Anonymous => Err(unauthenticated("a token is needed, and none came")
             .hint("send `Authorization: Bearer TOKEN`; the admin's is in the file `admin.token` of the data directory")),
-        Principal::Token { id, scope, .. } => {
+        Principal::Token { id, scope, reach } => {
             let place = place();
             Err(Problem::new(
                 &code::FORBIDDEN,
-                format!("the token `{id}` has the scope `{scope}` within its reach, and this takes `{needed}` {place}"),
+                format!("the token `{id}` has the scope `{scope}` {reach}, and this takes `{needed}` {place}"),
             )
             .hint(format!("use a token with the scope `{needed}` {place}: coracle token create --scope {needed}")))
         }

@@ -96,6 +96,16 @@ impl Principal {
     }
 }
 
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("everywhere"),
+            Self::Namespace(namespace) => write!(f, "for the namespace `{namespace}`"),
+            Self::Function(function) => write!(f, "for the function `{function}`"),
+        }
+    }
+}
+
 impl FromStr for Scope {
     type Err = String;
 

@@ -62,12 +62,6 @@ pub(crate) enum Verb {
     Backup(backup::Args),
     /// Print completions for a shell
     Completions(completions::Args),
-    /// Compile one artifact; the server starts this as a process of its own.
-    #[command(hide = true)]
-    CompileWorker {
-        /// The job, as the runtime writes it.
-        job: String,
-    },
 }
 
 /// Runs a verb.
@@ -89,7 +83,5 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
         Verb::Explain(args) => explain::run(&args, common),
         Verb::Backup(args) => backup::run(args, common).await,
         Verb::Completions(args) => completions::run(&args),
-        // `main` did this before there was a runtime.
-        Verb::CompileWorker { .. } => Ok(()),
     }
 }

@@ -24,11 +24,11 @@ use crate::stop::{Done, Stop};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    // Before anything else is set up: it bounds its own process.
-    if let Verb::CompileWorker { job } = &options.verb {
-        return coracle_runtime::compile_worker(job);
+    // Before anything else is set up: it bounds its own process. No verb: nobody types it.
+    if let Some(job) = compile_job() {
+        return coracle_runtime::compile_worker(&job);
     }
+    let options = Options::parse();
     let json = options.common.json;
     match run(options) {
         Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,
@@ -42,6 +42,12 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The job of a compile process, which the server starts as `coracle compile-worker JOB`.
+fn compile_job() -> Option<String> {
+    let mut typed = std::env::args_os().skip(1);
+    (typed.next()? == "compile-worker").then(|| typed.next()?.into_string().ok()).flatten()
 }
 
 fn run(options: Options) -> Done {

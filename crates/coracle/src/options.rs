@@ -36,13 +36,13 @@ pub(crate) struct Options {
 #[command(next_help_heading = "Options of every verb")]
 pub(crate) struct Common {
     /// The server [default: the one of the data directory]
-    #[arg(long, global = true, env = "CORACLE_URL", hide_env = true, value_name = "URL")]
+    #[arg(long, global = true, env = "CORACLE_URL", hide_env_values = true, value_name = "URL")]
     url: Option<String>,
     /// The token to show it [default: the one in the data directory]
-    #[arg(long, global = true, env = "CORACLE_TOKEN", hide_env = true, value_name = "TOKEN")]
+    #[arg(long, global = true, env = "CORACLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<Token>,
     /// The data directory [default: ~/.local/share/coracle]
-    #[arg(long, global = true, env = "CORACLE_DATA", hide_env = true, value_name = "DIR")]
+    #[arg(long, global = true, env = "CORACLE_DATA", hide_env_values = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The namespace [default: default]
     #[arg(short, long, global = true, value_name = "NS")]

@@ -15,7 +15,7 @@ use coracle_model::{FunctionRef, NamespaceName, Problem, SecretName, code};
 use coracle_observe::Observe;
 use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_runtime::{Bounds, Host, Printed, Runtime, Secret};
-use coracle_store::{Artifacts, DataDir, Database, Embedded};
+use coracle_store::{Artifacts, DataDir, Database, Embedded, RestoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 
@@ -76,6 +76,9 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Problem> {
     raise_descriptors();
+    // Before anything is made or restored: a port that is taken must leave nothing behind.
+    let listener = listen(options.listen)?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
     let data = open_data(&options)?;
     let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
     let database = Arc::new(Embedded::open(&data.database()).map_err(|error| unusable(&data, &error))?);
@@ -114,8 +117,6 @@ pub(crate) async fn serve(
         upload_bytes_max: options.upload_bytes,
     };
     let data = Arc::clone(&admin.data);
-    let listener = listen(options.listen)?;
-    let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
     let (stop_listening, stopped) = watch::channel(false);
     let metrics = match options.metrics_listen {
         None => None,
@@ -166,11 +167,18 @@ pub(crate) fn server_file(data: &Path) -> PathBuf {
 fn open_data(options: &Options) -> Result<DataDir, Problem> {
     match &options.restore {
         Some(backup) => DataDir::restore(backup, &options.data).map_err(|error| {
-            Problem::new(
-                &code::DATA_UNUSABLE,
-                format!("restore {} into {}: {error}", backup.display(), options.data.display()),
-            )
-            .hint("restore into a folder that is empty or does not exist yet")
+            let why = match std::error::Error::source(&error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            };
+            let what = format!("restore {} into {}: {why}", backup.display(), options.data.display());
+            let problem = Problem::new(&code::DATA_UNUSABLE, what);
+            match error {
+                RestoreError::NotEmpty { .. } => problem.hint(
+                    "name a folder that is empty or does not exist yet; one that was restored already starts without `--restore`",
+                ),
+                _ => problem,
+            }
         }),
         None => DataDir::open(&options.data).map_err(|error| match error {
             coracle_store::DataDirError::Locked { .. } => Problem::new(&code::DATA_LOCKED, error.to_string())

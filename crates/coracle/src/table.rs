@@ -26,6 +26,8 @@ pub(crate) enum Column {
     Left(&'static str),
     /// For numbers.
     Right(&'static str),
+    /// For words of which a part is of no use: never cut.
+    Whole(&'static str),
 }
 
 impl<const N: usize> Table<N> {
@@ -73,7 +75,8 @@ impl<const N: usize> Table<N> {
         }
         let gaps = GAP.len() * N.saturating_sub(1);
         while columns_max.is_some_and(|most| widths.iter().sum::<usize>() + gaps > most) {
-            match widths.iter_mut().max() {
+            let may_be_cut = widths.iter_mut().zip(self.columns).filter(|(_, column)| !column.is_whole());
+            match may_be_cut.map(|(width, _)| width).max() {
                 Some(widest) if *widest > CUT_MIN => *widest -= 1,
                 _ => break,
             }
@@ -83,8 +86,12 @@ impl<const N: usize> Table<N> {
 }
 
 impl Column {
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
+
     fn title(self) -> &'static str {
-        let (Self::Left(title) | Self::Right(title)) = self;
+        let (Self::Left(title) | Self::Right(title) | Self::Whole(title)) = self;
         title
     }
 }
@@ -96,7 +103,7 @@ fn cell(((text, width), column): ((&String, usize), Column)) -> String {
         text.clone()
     };
     match column {
-        Column::Left(_) => format!("{text:<width$}"),
+        Column::Left(_) | Column::Whole(_) => format!("{text:<width$}"),
         Column::Right(_) => format!("{text:>width$}"),
     }
 }

@@ -126,6 +126,15 @@ fn a_body_that_is_not_as_long_as_its_head_says_never_looks_whole() {
 }
 
 #[test]
+fn an_answer_that_is_cut_off_says_why() {
+    let server = acid(&["--stream-timeout", "300ms"]);
+    let ended = server.run(&["call", "acid", "--path", "/loop-after-head"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("error[guest-stream-timeout]: the answer was cut off"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("coracle logs acid --call "), "{}", ended.stderr);
+}
+
+#[test]
 fn headers_that_would_split_a_response_never_leave_the_host() {
     let server = acid(&[]);
     let reply = get(&server, "/function/acid/bad-header");

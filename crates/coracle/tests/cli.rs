@@ -86,6 +86,66 @@ fn a_log_is_followed_while_it_is_written() {
 }
 
 #[test]
+fn what_is_not_there_is_said_to_be_not_there() {
+    let server = Server::start();
+    let cases: [(&[&str], &str); 4] = [
+        (&["calls", "nobody"], "function-not-found"),
+        (&["logs", "nobody"], "function-not-found"),
+        (&["list", "-n", "nowhere"], "namespace-not-found"),
+        (&["list", "--label", "team"], "bad-request"),
+    ];
+    for (args, code) in cases {
+        let ended = server.run(args);
+        assert!(ended.code == 1 && ended.stderr.contains(code), "{args:?}: {ended:?}");
+    }
+    let scripts = server.ok(&["completions", "bash"]);
+    assert!(scripts.contains("rollback") && !scripts.contains("compile-worker"));
+}
+
+#[test]
+fn a_call_is_found_by_the_beginning_of_its_identity() {
+    let server = Server::start();
+    server.ok(&["deploy", wasm("hello").to_str().unwrap(), "--name", "hello"]);
+    server.ok(&["call", "hello", "-d", "Ada"]);
+    server.ok(&["call", "hello", "-d", "Grace"]);
+    let calls = server.ok(&["calls", "hello"]);
+    let newest = calls.lines().nth(1).unwrap().split_whitespace().next().unwrap();
+    assert_eq!(newest.len(), 12, "{calls}");
+    let lines = server.ok(&["logs", "hello", "--call", newest]);
+    assert!(lines.contains("greeting Grace") && !lines.contains("Ada"), "{lines}");
+    assert!(server.run(&["logs", "hello", "--call", "ffffffffffff"]).stderr.contains("no lines"));
+}
+
+#[test]
+fn an_answer_goes_into_a_file() {
+    let server = Server::start();
+    server.ok(&["deploy", wasm("hello").to_str().unwrap(), "--name", "hello"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("answer");
+    assert_eq!(server.ok(&["call", "hello", "-d", "Ada", "-o", file.to_str().unwrap()]), "");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "Hello, Ada!\n");
+    let nowhere = server.run(&["call", "hello", "-o", "/no/such/folder/answer"]);
+    assert!(nowhere.code == 1 && nowhere.stderr.contains("/no/such/folder/answer"), "{nowhere:?}");
+}
+
+#[test]
+fn a_server_that_cannot_start_leaves_nothing_behind() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let backup = folder.path().join("backup");
+    server.ok(&["backup", backup.to_str().unwrap()]);
+    let up = |data: &str, listen: &str, backup: &std::path::Path| {
+        let mut command = coracle();
+        command.args(["up", "--listen", listen, "--restore"]).arg(backup).arg("--data");
+        Ended::of(command.arg(folder.path().join(data)).stdin(Stdio::null()).output().unwrap())
+    };
+    let taken = up("new", server.url.strip_prefix("http://").unwrap(), &backup);
+    assert!(taken.stderr.contains("address-in-use") && !folder.path().join("new").exists(), "{taken:?}");
+    let missing = up("new", "127.0.0.1:0", &folder.path().join("nothing"));
+    assert!(missing.stderr.contains("No such file"), "{missing:?}");
+}
+
+#[test]
 fn an_older_revision_answers_again() {
     let server = Server::start();
     server.deploy("hello");

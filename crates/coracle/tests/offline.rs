@@ -32,47 +32,48 @@ fn help_fits_a_screen() {
     check(
         &["--help"],
         expect![[r#"
-        exit code 0
-        --- stdout
-        Serverless functions made simple, in one binary
+            exit code 0
+            --- stdout
+            Serverless functions made simple, in one binary
 
-        Usage: coracle [OPTIONS] <COMMAND>
+            Usage: coracle [OPTIONS] <COMMAND>
 
-        Commands:
-          up           Start a server
-          deploy       Deploy a folder with a coracle.toml, or a .wasm file
-          call         Call a function
-          list         List functions [alias: ls]
-          show         Show all about a function
-          logs         Read what functions printed
-          calls        List the last calls, and how they ended
-          remove       Remove a function, or a whole app [alias: rm]
-          rollback     Go back to an earlier revision
-          secret       Set, list and remove secrets
-          token        Create, list and revoke tokens
-          namespace    Create, list and remove namespaces
-          status       Show how the server does
-          explain      Explain an error code
-          backup       Take a copy of everything, while the server runs
-          completions  Print completions for a shell
+            Commands:
+              up           Start a server
+              deploy       Deploy a folder with a coracle.toml, or a .wasm file
+              call         Call a function
+              list         List functions [alias: ls]
+              show         Show all about a function
+              logs         Read what functions printed
+              calls        List the last calls, and how they ended
+              remove       Remove a function, or a whole app [alias: rm]
+              rollback     Go back to an earlier revision
+              secret       Set, list and remove secrets
+              token        Create, list and revoke tokens
+              namespace    Create, list and remove namespaces
+              status       Show how the server does
+              explain      Explain an error code
+              backup       Take a copy of everything, while the server runs
+              completions  Print completions for a shell
 
-        Options:
-          -h, --help     Print help
-          -V, --version  Print version
+            Options:
+              -h, --help     Print help
+              -V, --version  Print version
 
-        Options of every verb:
-              --url <URL>       The server [default: the one of the data directory]
-              --token <TOKEN>   The token to show it [default: the one in the data directory]
-              --data <DIR>      The data directory [default: ~/.local/share/coracle]
-          -n, --namespace <NS>  The namespace [default: default]
-              --json            Print JSON, for programs
+            Options of every verb:
+                  --url <URL>       The server [default: the one of the data directory] [env: CORACLE_URL]
+                  --token <TOKEN>   The token to show it [default: the one in the data directory] [env:
+                                    CORACLE_TOKEN]
+                  --data <DIR>      The data directory [default: ~/.local/share/coracle] [env: CORACLE_DATA]
+              -n, --namespace <NS>  The namespace [default: default]
+                  --json            Print JSON, for programs
 
-        Examples:
-          coracle up --demo                    a server with three functions to play with
-          coracle deploy hello.wasm --name hello
-          coracle call hello -d Ada
-          coracle logs hello -f
-    "#]],
+            Examples:
+              coracle up --demo                    a server with three functions to play with
+              coracle deploy hello.wasm --name hello
+              coracle call hello -d Ada
+              coracle logs hello -f
+        "#]],
     );
 }
 

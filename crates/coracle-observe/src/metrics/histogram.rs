@@ -35,13 +35,15 @@ pub struct Histogram {
     // The last bucket is for what no bound holds.
     buckets: [AtomicU64; BOUNDS.len() + 1],
     sum_ns: AtomicU64,
+    longest_ns: AtomicU64,
 }
 
-/// A histogram at one moment: how many in each bucket, and their sum.
+/// A histogram at one moment: how many in each bucket, their sum, and the longest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counts {
     pub(super) buckets: [u64; BOUNDS.len() + 1],
     pub(super) sum_ns: u64,
+    longest_ns: u64,
 }
 
 impl Histogram {
@@ -51,12 +53,17 @@ impl Histogram {
         let bucket = BOUNDS.partition_point(|&(bound_us, _)| bound_us * 1_000 < took_ns);
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.sum_ns.fetch_add(took_ns, Relaxed);
+        // Read first: nearly no call is the longest.
+        if took_ns > self.longest_ns.load(Relaxed) {
+            self.longest_ns.fetch_max(took_ns, Relaxed);
+        }
     }
 
     pub(super) fn counts(&self) -> Counts {
         Counts {
             buckets: std::array::from_fn(|i| self.buckets[i].load(Relaxed)),
             sum_ns: self.sum_ns.load(Relaxed),
+            longest_ns: self.longest_ns.load(Relaxed),
         }
     }
 }
@@ -66,24 +73,25 @@ impl Counts {
         self.buckets.iter().sum()
     }
 
-    /// The duration that `percent` of all stayed within, as well as buckets can tell: linear within a bucket, and the last bound for whatever took longer.
+    /// The duration that `percent` of all stayed within, as well as buckets can tell: linear within a bucket, and never more than the longest there was.
     pub(super) fn percentile(&self, percent: u32) -> Option<Duration> {
         let count = self.count();
         if count == 0 {
             return None;
         }
+        let longest = Duration::from_nanos(self.longest_ns);
         let rank = count as f64 * f64::from(percent) / 100.0;
         let (mut below, mut lower_us) = (0, 0);
         for (&in_bucket, &(upper_us, _)) in self.buckets.iter().zip(&BOUNDS) {
             if in_bucket > 0 && (below + in_bucket) as f64 >= rank {
                 let share = (rank - below as f64) / in_bucket as f64;
                 let us = lower_us as f64 + (upper_us - lower_us) as f64 * share;
-                return Some(Duration::from_secs_f64(us / 1e6));
+                return Some(Duration::from_secs_f64(us / 1e6).min(longest));
             }
             below += in_bucket;
             lower_us = upper_us;
         }
-        Some(Duration::from_micros(lower_us))
+        Some(longest)
     }
 }
 
@@ -123,8 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn what_no_bucket_holds_counts_as_the_last_bound() {
-        assert_eq!(of(&[90_000_000]).percentile(50), Some(Duration::from_secs(60)));
+    fn no_estimate_is_longer_than_the_longest() {
+        assert_eq!(of(&[90_000_000]).percentile(50), Some(Duration::from_secs(90)));
+        assert_eq!(of(&[300, 30_100]).percentile(99), Some(Duration::from_micros(30_100)));
     }
 
     proptest! {

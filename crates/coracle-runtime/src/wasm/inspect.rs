@@ -56,6 +56,13 @@ pub(super) fn inspect(wasm: &[u8]) -> Result<Inspected, Problem> {
     if wasm.is_empty() {
         return Err(Problem::new(&code::INVALID_WASM, "the file is empty"));
     }
+    if !wasm.starts_with(b"\0asm") {
+        return Err(Problem::new(
+            &code::INVALID_WASM,
+            "the file is not WebAssembly: it does not begin as such a file does",
+        )
+        .hint("deploy the output of your build, a file that begins with the bytes `00 61 73 6d`"));
+    }
     let surface = Surface::read(wasm).map_err(invalid)?;
     surface.judge()
 }

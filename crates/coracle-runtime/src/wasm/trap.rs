@@ -42,7 +42,7 @@ pub(super) fn problem(error: &wasmtime::Error, at: &Circumstances<'_>) -> Proble
 pub(super) fn out_of_memory(function: &FunctionRef, bytes_max: u64) -> Problem {
     let has = coracle_model::ByteSize(bytes_max);
     Problem::new(&code::GUEST_OUT_OF_MEMORY, format!("`{function}` needed more than its {has} of memory"))
-        .hint(format!("set `memory` of the function above \"{has}\", or make it use less"))
+        .hint(format!("set `memory` of the function above {has}, or make it use less"))
 }
 
 /// The guest ended itself before it had answered, or with a code that says it failed.

@@ -3,8 +3,11 @@
 
 mod load;
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_api::client::{FunctionCall, FunctionReply};
@@ -24,7 +27,7 @@ use crate::{print, talk};
 const EXAMPLES: &str = "\
 Examples:
   coracle call hello -d Ada
-  coracle call resize -d @cat.jpg --path '/?width=200' > small.jpg
+  coracle call resize -d @cat.jpg --path '/?width=200' -o small.jpg
   coracle call shop -X PUT -H 'content-type: application/json' -d @- -i < order.json
   coracle call hello --repeat 1000 --concurrency 8";
 
@@ -54,6 +57,9 @@ pub(crate) struct Args {
     /// Also show the status, the headers and the time it took, on standard error
     #[arg(short, long, visible_short_alias = 'v')]
     include: bool,
+    /// Write the answer to a file
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["repeat", "json"])]
+    output: Option<PathBuf>,
     /// Call so many times, and show how long it took in place of the answers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=REPEAT_MAX))]
     repeat: Option<u32>,
@@ -117,7 +123,18 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         return render_problem(reply, &function).await;
     }
     let id = reply.head.headers.get("x-call-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    render_body(reply, args.include).await?;
+    let mut to = match args.output {
+        Some(file) => To::create(file)?,
+        None => To::Stdout { is_seen: print::columns().is_some() },
+    };
+    if let Err(stop) = render_body(reply, &mut to, args.include).await {
+        return Err(match (stop, id) {
+            (Stop::Problem(problem), Some(id)) if problem.code == code::SERVER_UNREACHABLE.name => {
+                cut_off(&client, &function, &id).await.unwrap_or(Stop::Problem(problem))
+            }
+            (stop, _) => stop,
+        });
+    }
     if args.include
         && let Some(id) = id
     {
@@ -152,20 +169,54 @@ fn render_head(reply: &FunctionReply) {
     talk::say("");
 }
 
-async fn render_body(mut reply: FunctionReply, timed: bool) -> Done {
+/// Where an answer goes.
+enum To {
+    /// Standard output, which somebody may be looking at.
+    Stdout {
+        is_seen: bool,
+    },
+    File(PathBuf, File),
+}
+
+impl To {
+    fn create(path: PathBuf) -> Result<Self, Problem> {
+        let file = File::create(&path).map_err(|error| cannot_write(&path, &error))?;
+        Ok(Self::File(path, file))
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> Done {
+        match self {
+            Self::Stdout { is_seen: true } if chunk.contains(&0) => {
+                // As curl does: such bytes can leave a terminal in a sorry state.
+                let problem =
+                    Problem::new(&code::BAD_REQUEST, "the answer is not text, and this is a terminal");
+                Err(problem.hint("write it to a file with `-o FILE`").into())
+            }
+            Self::Stdout { .. } => print::bytes(chunk),
+            Self::File(path, file) => {
+                Ok(file.write_all(chunk).map_err(|error| cannot_write(path, &error))?)
+            }
+        }
+    }
+}
+
+fn cannot_write(file: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(&code::BAD_REQUEST, format!("cannot write the answer to {}: {error}", file.display()))
+}
+
+async fn render_body(mut reply: FunctionReply, to: &mut To, timed: bool) -> Done {
     let (mut last, mut length) = (None, 0);
     while let Some(chunk) = reply.body.next().await? {
-        print::bytes(&chunk)?;
+        to.write(&chunk)?;
         last = chunk.last().copied().or(last);
         length += chunk.len();
     }
-    let seen = print::columns().is_some();
-    if seen && last.is_some_and(|last| last != b'\n') {
+    if matches!(to, To::Stdout { is_seen: true }) && last.is_some_and(|last| last != b'\n') {
         // So that the prompt stands on a line of its own.
         print::line("")?;
     }
     if timed {
-        let us = |span: std::time::Duration| micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
+        let us = |span: Duration| micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
         let timings = reply.timings;
         let (connect, head, total) = (us(timings.connect), us(timings.first_byte), us(reply.total()));
         talk::say(styled(
@@ -174,6 +225,21 @@ async fn render_body(mut reply: FunctionReply, timed: bool) -> Done {
         ));
     }
     Ok(())
+}
+
+/// Why an answer ended in the middle: the record of its call knows, once it is written.
+async fn cut_off(client: &Client, function: &FunctionRef, id: &str) -> Option<Stop> {
+    const LOOKS: u32 = 20;
+    for _ in 0..LOOKS {
+        if let Ok(call) = client.call_view(id).await {
+            let code = Problem::code_named(&call.outcome)?;
+            let why = call.message.unwrap_or_default();
+            let problem = Problem::new(code, format!("the answer was cut off: {why}"));
+            return Some(problem.hint(format!("coracle logs {} --call {id}", shown(function))).into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    None
 }
 
 /// How long the server was at it, and with what; not everybody who may call may ask for that.
@@ -216,7 +282,7 @@ async fn render_problem(mut reply: FunctionReply, function: &FunctionRef) -> Don
 }
 
 /// A function as one would type it.
-fn shown(function: &FunctionRef) -> String {
+pub(super) fn shown(function: &FunctionRef) -> String {
     match function.namespace.as_str() {
         NamespaceName::DEFAULT => function.name.to_string(),
         _ => function.to_string(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
-use coracle_api::{AppSpec, Client, ClientError, FunctionSpec, FunctionView, SettingsView};
+use coracle_api::{AppSpec, Client, ClientError, FunctionSpec, FunctionView};
 use coracle_model::{
     AppName, ByteSize, Digest, FunctionName, FunctionRef, NamespaceName, Problem, Settings, Span,
     code as codes,
@@ -148,12 +148,12 @@ fn only(mut manifest: Manifest, name: &FunctionName) -> Result<Manifest, Problem
 }
 
 /// How the functions are run now, as far as they exist.
-async fn before(client: &Client, plan: &Plan) -> Done<BTreeMap<FunctionName, SettingsView>> {
+async fn before(client: &Client, plan: &Plan) -> Done<BTreeMap<FunctionName, FunctionView>> {
     let mut before = BTreeMap::new();
     for Planned { name, .. } in &plan.functions {
         let function = FunctionRef { namespace: plan.namespace.clone(), name: name.clone() };
         match client.function(&function).await {
-            Ok(view) => drop(before.insert(view.name, view.settings)),
+            Ok(view) => drop(before.insert(view.name.clone(), view)),
             // It is new, or its namespace is; whether that is wrong is for the deploy to say.
             Err(ClientError::Problem(problem)) if problem.status == 404 => {}
             Err(error) => return Err(error.into()),
@@ -208,11 +208,13 @@ fn spec(artifact: Digest, settings: &Settings) -> FunctionSpec {
 fn render(
     client: &Client,
     functions: &[FunctionView],
-    before: &BTreeMap<FunctionName, SettingsView>,
+    before: &BTreeMap<FunctionName, FunctionView>,
     json: bool,
 ) -> Done {
     let changed = |function: &FunctionView| {
-        before.get(&function.name).map_or_else(Vec::new, |before| changes(before, &function.settings))
+        before
+            .get(&function.name)
+            .map_or_else(Vec::new, |before| changes(&before.settings, &function.settings))
     };
     let url = |function: &FunctionView| format!("{}{}", client.url(), function.path);
     if json {
@@ -231,14 +233,18 @@ fn render(
     for function in functions {
         let FunctionView { name, namespace, revision, .. } = function;
         let room = talk::in_namespace(namespace);
-        talk::say(format_args!("deployed {}{room}, revision {revision}", styled(BOLD, name)));
+        let room_flag = if room.is_empty() { String::new() } else { format!(" -n {namespace}") };
+        let is_same = before.get(name).is_some_and(|before| before.revision == *revision);
+        let what = if is_same { "unchanged:" } else { "deployed" };
+        talk::say(format_args!("{what} {}{room}, revision {revision}", styled(BOLD, name)));
         for change in changed(function) {
             talk::say(format_args!("  changed: {change}"));
         }
         print::line(url(function))?;
-        let token =
-            if function.settings.private { " -H \"authorization: Bearer $CORACLE_TOKEN\"" } else { "" };
-        talk::say(format_args!("  try: curl{token} {}", url(function)));
+        for route in &function.settings.route {
+            talk::say(format_args!("  also at {}{route}", client.url()));
+        }
+        talk::say(format_args!("  try: coracle call {name}{room_flag}"));
     }
     Ok(())
 }

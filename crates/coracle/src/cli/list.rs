@@ -1,8 +1,8 @@
 //! `coracle list`: the functions there are, one a line.
 //! Programs read `--json`: an array of objects with `name`.
 
-use coracle_api::{FunctionQuery, FunctionView};
-use coracle_model::AppName;
+use coracle_api::{Client, FunctionQuery, FunctionView};
+use coracle_model::{AppName, NamespaceName, Problem, code};
 
 use super::ago::{ago, millis};
 use crate::options::Common;
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long)]
     app: Option<AppName>,
     /// Only those with this label
-    #[arg(long, value_name = "KEY[=VALUE]")]
+    #[arg(long, value_name = "KEY=VALUE")]
     label: Option<String>,
 }
 
@@ -31,15 +31,27 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         label: args.label,
         ..FunctionQuery::default()
     };
-    let functions = common.client()?.functions_all(&query).await?;
+    let client = common.client()?;
+    let functions = client.functions_all(&query).await?;
     if common.json {
         return print::json(&functions);
     }
     if functions.is_empty() {
+        if let Some(namespace) = &common.namespace {
+            exists(&client, namespace).await?;
+        }
         talk::say("no functions yet");
         talk::hint("deploy one: coracle deploy FILE.wasm --name NAME");
     }
     render(&functions).print()
+}
+
+async fn exists(client: &Client, namespace: &NamespaceName) -> Done {
+    if client.namespaces().await?.iter().any(|there| there.name == *namespace) {
+        return Ok(());
+    }
+    let problem = Problem::new(&code::NAMESPACE_NOT_FOUND, format!("there is no namespace `{namespace}`"));
+    Err(problem.hint("`coracle namespace list` shows those there are").into())
 }
 
 fn render(functions: &[FunctionView]) -> Table<8> {

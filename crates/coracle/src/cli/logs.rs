@@ -2,12 +2,13 @@
 //! With `--json` one object a line, so that a program can follow too.
 
 use anstyle::{AnsiColor, Style};
-use coracle_api::{LogLine, LogQuery, LogStream, Since};
+use coracle_api::{CallQuery, LogLine, LogQuery, LogStream, PAGE_ITEMS_MAX, Since};
 
+use super::calls;
 use crate::options::{Common, Named};
-use crate::print;
 use crate::stop::Done;
 use crate::talk::{DIM, NEXT, styled};
+use crate::{print, talk};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,26 +39,48 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, common: &Common) -> Done {
     let function = args.name.as_ref().map(|name| common.function(name));
     let is_one = function.is_some();
-    let (namespace, function) = match function {
+    let (namespace, name) = match function.clone() {
         Some(function) => (Some(function.namespace), Some(function.name)),
         None => (common.namespace.clone(), None),
     };
+    let client = common.client()?;
+    let call = match args.call {
+        Some(id) => {
+            let calls = CallQuery {
+                namespace: namespace.clone(),
+                function: name.clone(),
+                limit: Some(PAGE_ITEMS_MAX),
+                failed: false,
+            };
+            Some(calls::whole(&client, calls, id).await?)
+        }
+        None => None,
+    };
     let query = LogQuery {
         namespace,
-        function,
-        call: args.call,
+        function: name,
+        call,
         stream: None,
         tail: args.tail,
         since: args.since,
         follow: args.follow,
     };
-    let mut lines = common.client()?.logs(&query).await?;
+    let mut lines = client.logs(&query).await?;
+    let mut none = true;
     while let Some(line) = lines.next().await? {
+        none = false;
         if common.json {
             print::json_line(&line)?;
         } else {
             print::line(render(&line, is_one))?;
         }
+    }
+    if none {
+        if let Some(function) = &function {
+            // A function that was removed has no lines either.
+            client.function(function).await?;
+        }
+        talk::say("no lines");
     }
     Ok(())
 }

@@ -55,10 +55,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", default_value_t = ByteSize(coracle_api::ARTIFACT_BYTES_MAX))]
     upload_max: ByteSize,
     /// The key that secrets are sealed with [default: in the data directory]
-    #[arg(long, value_name = "FILE", env = "CORACLE_KEY_FILE", hide_env = true)]
+    #[arg(long, value_name = "FILE", env = "CORACLE_KEY_FILE", hide_env_values = true)]
     key_file: Option<PathBuf>,
     /// The folder of compiled code [default: in the data directory]
-    #[arg(long, value_name = "DIR", env = "CORACLE_CACHE", hide_env = true)]
+    #[arg(long, value_name = "DIR", env = "CORACLE_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
     /// What the server writes to its own log, as in `debug` or `coracle_gateway=debug`
     #[arg(long, value_name = "FILTER", default_value = "warn")]
