@@ -65,6 +65,10 @@ fn the_reference_lists_every_key_of_a_manifest() {
         let meaning = schema["description"].as_str().unwrap_or_else(|| panic!("`{key}` has no description"));
         row(&mut page, &[&format!("`{key}`"), &default_of(key), meaning]);
     }
+    let example =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/coracle.toml")).unwrap();
+    writeln!(page, "\n`/resize/*` also answers `/resize`. A flag of `coracle deploy` outranks the manifest for that deploy alone.").unwrap();
+    write!(page, "\n## Every key\n\n```toml\n{example}```\n").unwrap();
     expect_file!["../../docs/reference.md"].assert_eq(&page);
 }
 

@@ -59,31 +59,7 @@ fn the_shortest_manifest_has_the_defaults() {
 #[test]
 fn every_key_is_understood() {
     check(
-        r#"
-            app = "shop"
-            namespace = "team-a"
-
-            [function.resize]
-            build = "cargo build --release --target wasm32-wasip2"
-            code = "target/wasm32-wasip2/release/resize.wasm"
-            route = ["/resize/*", "/pictures/:id"]
-            private = true
-            env = { LEVEL = "info" }
-            secrets = ["api-key"]
-            outbound = ["https://api.example.com"]
-            memory = "256MiB"
-            timeout = "10s"
-            stream_timeout = "1m30s"
-            concurrency = 7
-            waiting = 0
-            request_body = "1MiB"
-            response_body = "2MiB"
-            log_rate = "64KiB"
-            reuse = 1_000
-            content_type = "text/plain"
-            labels = { team = "media" }
-            annotations.owner = "ada@example.com"
-        "#,
+        include_str!("../../../../docs/coracle.toml"),
         expect![[r#"
             app Some("shop") namespace Some("team-a")
             resize: code target/wasm32-wasip2/release/resize.wasm, build Some("cargo build --release --target wasm32-wasip2")
