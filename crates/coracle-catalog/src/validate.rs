@@ -18,6 +18,8 @@ const SECRETS_MAX: usize = 64;
 const OUTBOUND_MAX: usize = 256;
 /// The most routes of a function.
 const ROUTES_MAX: usize = 32;
+/// The most variables of an environment.
+const ENV_MAX: usize = 1_000;
 /// The most labels, and the most annotations.
 const LABELS_MAX: usize = 64;
 /// All labels together, in bytes.
@@ -166,6 +168,7 @@ fn check_env(settings: &Settings) -> Result<(), Wrong> {
 
 fn check_counts(settings: &Settings) -> Result<(), Wrong> {
     let counts = [
+        ("env", settings.env.len(), ENV_MAX),
         ("secrets", settings.secrets.len(), SECRETS_MAX),
         ("outbound", settings.outbound.len(), OUTBOUND_MAX),
         ("route", settings.routes.len(), ROUTES_MAX),
@@ -183,7 +186,8 @@ fn check_counts(settings: &Settings) -> Result<(), Wrong> {
 fn check_labels(noun: &str, labels: &BTreeMap<String, String>, bytes_max: usize) -> Result<(), Wrong> {
     for (name, value) in labels {
         if name.is_empty()
-            || name.chars().chain(value.chars()).any(|c| c.is_control() && c != '\n' && c != '\t')
+            || name.chars().any(char::is_control)
+            || value.chars().any(|c| c.is_control() && c != '\n' && c != '\t')
         {
             return wrong(
                 format!("the {noun} `{}` has no name or holds control characters", shown(name)),

@@ -23,8 +23,12 @@ pub(crate) struct Activity(Arc<State>);
 struct State {
     /// Requests that were read, ever.
     begun: AtomicU64,
+    /// Pieces of answers that were taken, ever.
+    taken: AtomicU64,
     /// Requests whose answer is not in hyper's buffer yet.
     answering: AtomicU32,
+    /// Those of them whose next piece waits for the client, who does not read.
+    unread: AtomicU32,
     /// Who writes on a connection of HTTP/1.1. Its task polls the service too, so the order of changes is the program's.
     writer: AtomicU8,
 }
@@ -45,16 +49,27 @@ impl Activity {
         Request(self.clone())
     }
 
+    /// Until the client neither asked for anything nor took of any answer for as long as this, or half as long again.
+    pub(crate) async fn abandoned_for(&self, limit: Duration) {
+        self.quiet_for(limit, |state| {
+            state.answering.load(Ordering::Relaxed) == state.unread.load(Ordering::Relaxed)
+        })
+        .await;
+    }
+
     /// Until there was nothing to answer for as long as this, or half as long again.
-    pub(crate) async fn silent_for(&self, limit: Duration) {
+    pub(crate) async fn idle_for(&self, limit: Duration) {
+        self.quiet_for(limit, |state| state.answering.load(Ordering::Relaxed) == 0).await;
+    }
+
+    async fn quiet_for(&self, limit: Duration, is_quiet: impl Fn(&State) -> bool) {
         const LOOKS: u32 = 2;
-        let (mut begun, mut silent) = (0, 0);
-        while silent < LOOKS {
+        let (mut moved, mut quiet) = (0, 0);
+        while quiet < LOOKS {
             tokio::time::sleep(limit / LOOKS).await;
-            let now = self.0.begun.load(Ordering::Relaxed);
-            let quiet = now == begun && self.0.answering.load(Ordering::Relaxed) == 0;
-            silent = if quiet { silent + 1 } else { 0 };
-            begun = now;
+            let now = self.0.begun.load(Ordering::Relaxed) + self.0.taken.load(Ordering::Relaxed);
+            quiet = if now == moved && is_quiet(&self.0) { quiet + 1 } else { 0 };
+            moved = now;
         }
     }
 
@@ -70,7 +85,11 @@ pub(crate) struct Request(Activity);
 impl Request {
     /// The answer, which carries the request to its end.
     pub(crate) fn answered_by(self, response: Response<Body>) -> Response<Answering> {
-        response.map(|body| Answering { body, _request: self })
+        response.map(|body| {
+            let mut answering = Answering { body, is_unread: false, request: self };
+            answering.set_unread(true);
+            answering
+        })
     }
 }
 
@@ -86,7 +105,29 @@ impl Drop for Request {
 #[derive(Debug)]
 pub(crate) struct Answering {
     body: Body,
-    _request: Request,
+    /// Whether the next piece waits to be taken, and not we for the next piece.
+    is_unread: bool,
+    request: Request,
+}
+
+impl Answering {
+    fn set_unread(&mut self, is_unread: bool) {
+        if self.is_unread != is_unread {
+            self.is_unread = is_unread;
+            let unread = &self.request.0.0.unread;
+            if is_unread {
+                unread.fetch_add(1, Ordering::Relaxed);
+            } else {
+                unread.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.set_unread(false);
+    }
 }
 
 impl http_body::Body for Answering {
@@ -97,7 +138,12 @@ impl http_body::Body for Answering {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.set_unread(frame.is_ready());
+        if frame.is_ready() {
+            self.request.0.0.taken.fetch_add(1, Ordering::Relaxed);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

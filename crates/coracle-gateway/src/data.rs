@@ -100,6 +100,7 @@ impl Front {
     }
 
     fn target(&self, request: &Request<Incoming>) -> Result<Target, Problem> {
+        check_host(request)?;
         let uri = request.uri();
         let path_and_query = || uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         if let Some(function) = function_of_host(host_of(request)) {
@@ -253,7 +254,38 @@ fn prepare_head(
     Ok(())
 }
 
+/// Which host is meant decides who answers, so it must be said once, and as a host: RFC 9112, section 3.2.
+fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let is_sound = match (hosts.next(), hosts.next()) {
+        (None, _) => request.uri().authority().is_some() || request.version() != Version::HTTP_11,
+        (Some(host), None) => {
+            host.is_empty()
+                || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
+        }
+        (Some(_), Some(_)) => false,
+    };
+    if is_sound {
+        return Ok(());
+    }
+    Err(Problem::new(
+        &code::BAD_REQUEST,
+        "the request has no `Host` header, several, or one that names no host",
+    ))
+}
+
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // The header `connection` names more of them.
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
     // Most messages have none, and a look at the few names they have is cheaper than a look-up for each of ours.
     if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         for name in HOP_BY_HOP {

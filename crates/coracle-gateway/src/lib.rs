@@ -11,4 +11,4 @@ mod problem;
 pub use admin::Admin;
 pub use auth::Authenticator;
 pub use data::Front;
-pub use listen::{CONNECTIONS_MAX, HEAD_TIMEOUT, serve, serve_metrics};
+pub use listen::{Bounds, CONNECTIONS_MAX, HEAD_TIMEOUT, serve, serve_metrics};

@@ -23,38 +23,50 @@ use crate::Admin;
 use crate::activity::{Activity, Explaining};
 use crate::data::{Front, ask};
 
-/// Connections at once; beyond that new ones wait in the kernel.
-pub const CONNECTIONS_MAX: usize = 20_000;
+/// Connections at once, at the most; beyond that new ones wait in the kernel.
+pub const CONNECTIONS_MAX: u32 = 20_000;
+
+/// The bounds on the connections of a socket.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Connections at once.
+    pub connections: u32,
+    /// How long a client may take for the head of its next request, or take nothing of an answer.
+    pub head_timeout: Duration,
+}
 
 /// The usual time for the head of a request, and between two requests of a connection.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Those who read metrics by themselves are few.
+const METRICS_CONNECTIONS_MAX: u32 = 100;
 
 /// The head of a request, in bytes and in headers.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 128;
 
 /// Requests at once in one connection of HTTP/2.
-const STREAMS_MAX: u32 = 256;
+const STREAMS_MAX: u32 = 100;
 
 /// How long a connection that has nothing to answer is kept when the server stops.
 const DRAIN_SILENCE: Duration = Duration::from_millis(200);
 
 /// How long accepting pauses when the process has no more descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves a socket until `stop` says so, then lets each connection finish what it began.
 ///
-/// A connection whose next head takes longer than `head_timeout` is closed.
+/// A connection whose client asks nothing and takes nothing for `head_timeout` is closed.
 /// It returns when all connections are closed; the caller bounds how long it waits.
 pub async fn serve(
     listener: TcpListener,
     front: Front,
     metrics: Metrics,
-    head_timeout: Duration,
+    bounds: Bounds,
     stop: watch::Receiver<bool>,
 ) {
     let answer = move |request, client| front.clone().answer(request, client);
-    accept_all(listener, answer, metrics, head_timeout, stop).await;
+    accept_all(listener, answer, metrics, bounds, stop).await;
 }
 
 /// Serves `/metrics` and `/healthz` alone, without a token, until `stop` says so.
@@ -62,7 +74,8 @@ pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Rec
     let metrics = admin.observe.metrics.clone();
     let router = admin.metrics_router();
     let answer = move |request, _| ask(router.clone(), request);
-    accept_all(listener, answer, metrics, HEAD_TIMEOUT, stop).await;
+    let bounds = Bounds { connections: METRICS_CONNECTIONS_MAX, head_timeout: HEAD_TIMEOUT };
+    accept_all(listener, answer, metrics, bounds, stop).await;
 }
 
 /// Who asks, as far as the connection tells.
@@ -77,14 +90,14 @@ async fn accept_all<A, F>(
     listener: TcpListener,
     answer: A,
     metrics: Metrics,
-    head_timeout: Duration,
+    bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) where
     A: Fn(Request<Incoming>, Client) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let builder = Arc::new(builder());
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(bounds.connections as usize));
     let draining = stop.clone();
     loop {
         let accepted = tokio::select! {
@@ -97,15 +110,14 @@ async fn accept_all<A, F>(
         let (metrics, draining) = (metrics.clone(), draining.clone());
         tokio::spawn(async move {
             metrics.server().connections.add(1);
-            connection(stream, peer, answer, &builder, head_timeout, draining).await;
+            connection(stream, peer, answer, &builder, bounds, draining).await;
             metrics.server().connections.add(-1);
             drop(place);
         });
     }
     drop(listener);
     // Every connection gives its place back.
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    let _ = places.acquire_many(all).await;
+    let _ = places.acquire_many(bounds.connections).await;
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {
@@ -137,11 +149,14 @@ async fn accept(
         Ok((stream, peer)) => Some((stream, peer, place)),
         Err(error) => {
             // A connection that broke off while it was accepted is nobody's fault; too many open files is ours.
-            tracing::debug!(%error, "a connection could not be accepted");
-            if !matches!(
+            let is_theirs = matches!(
                 error.kind(),
                 std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset
-            ) {
+            );
+            if is_theirs {
+                tracing::debug!(%error, "a connection could not be accepted");
+            } else {
+                tracing::warn!(%error, "no connection can be accepted for a while");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             None
@@ -154,7 +169,7 @@ async fn connection<A, F>(
     peer: SocketAddr,
     answer: A,
     builder: &auto::Builder<TokioExecutor>,
-    head_timeout: Duration,
+    bounds: Bounds,
     mut draining: watch::Receiver<bool>,
 ) where
     A: Fn(Request<Incoming>, Client) -> F + Send + 'static,
@@ -177,7 +192,7 @@ async fn connection<A, F>(
         // How a connection ends is its client's matter; calls have their own records.
         _ = connection.as_mut() => return,
         never = tidy(after) => match never {},
-        () = activity.silent_for(head_timeout) => return,
+        () = activity.abandoned_for(bounds.head_timeout) => return,
         _ = draining.wait_for(|stop| *stop) => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -185,7 +200,7 @@ async fn connection<A, F>(
         biased;
         _ = connection => {}
         // Half a head would be waited for until its end.
-        () = activity.silent_for(DRAIN_SILENCE) => {}
+        () = activity.idle_for(DRAIN_SILENCE) => {}
     }
 }
 

@@ -101,6 +101,10 @@ impl Function {
 fn read_text(path: &Path) -> std::io::Result<String> {
     use std::io::{Error, Read as _};
     let mut text = String::new();
+    // Asked first: a pipe would be waited for.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(Error::other("it is not a file"));
+    }
     std::fs::File::open(path)?.take(MANIFEST_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MANIFEST_BYTES_MAX {
         return Err(Error::other(format!("it is longer than {MANIFEST_BYTES_MAX} bytes")));

@@ -75,7 +75,7 @@ pub(crate) async fn serve(
     ready: oneshot::Sender<Ready>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Problem> {
-    raise_descriptors();
+    let connections = connections_possible();
     // Before anything is made or restored: a port that is taken must leave nothing behind.
     let listener = listen(options.listen)?;
     let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
@@ -129,9 +129,10 @@ pub(crate) async fn serve(
     };
     let front = Front::new(catalog, invoke.clone(), authenticator, admin.router());
     let metrics_of_all = observe.metrics.clone();
-    let serving = coracle_gateway::serve(listener, front, metrics_of_all, options.head_timeout, stopped);
+    let bounds = coracle_gateway::Bounds { connections, head_timeout: options.head_timeout };
+    let serving = coracle_gateway::serve(listener, front, metrics_of_all, bounds, stopped);
     let serving = tokio::spawn(serving);
-    announce(&data, address)?;
+    announce(&data, address);
     // Whoever waited may have given up: then nobody needs to know.
     let _ = ready.send(Ready { address, metrics, admin_token });
 
@@ -183,6 +184,12 @@ fn open_data(options: &Options) -> Result<DataDir, Problem> {
         None => DataDir::open(&options.data).map_err(|error| match error {
             coracle_store::DataDirError::Locked { .. } => Problem::new(&code::DATA_LOCKED, error.to_string())
                 .hint("stop that server, or give this one a folder of its own with `--data`"),
+            coracle_store::DataDirError::File { ref source, .. }
+                if source.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                Problem::new(&code::DISK_FULL, format!("{error}: the disk is full"))
+                    .hint("make room, or name a folder on another disk with `--data`")
+            }
             _ => Problem::new(&code::DATA_UNUSABLE, error.to_string())
                 .hint("name another folder with `--data`"),
         }),
@@ -215,11 +222,14 @@ fn admin_token(path: &Path) -> Result<String, Problem> {
     Ok(token)
 }
 
-fn announce(data: &DataDir, address: SocketAddr) -> Result<(), Problem> {
+/// Says where the server listens, for the command line on the same machine; without it, it serves none the less.
+fn announce(data: &DataDir, address: SocketAddr) {
     let path = server_file(data.root());
     let text = serde_json::json!({ "url": url_of(address), "pid": std::process::id() }).to_string();
-    fs::write(&path, text)
-        .map_err(|error| Problem::new(&code::DATA_UNUSABLE, format!("write {}: {error}", path.display())))
+    if let Err(error) = fs::write(&path, text) {
+        tracing::warn!(%error, file = %path.display(), "cannot be written: the command line needs `--url` to find this server");
+        let _ = fs::remove_file(&path); // Half of it would only mislead.
+    }
 }
 
 /// The URL by which this machine reaches an address that is listened on.
@@ -261,15 +271,18 @@ fn unusable(data: &DataDir, error: &dyn std::fmt::Display) -> Problem {
 }
 
 /// Lets as many connections in as we bound ourselves to, if the machine allows it.
-fn raise_descriptors() {
+fn connections_possible() -> u32 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let wanted = CONNECTIONS_MAX as u64 + DESCRIPTORS_BESIDE;
+    let wanted = u64::from(CONNECTIONS_MAX) + DESCRIPTORS_BESIDE;
     let now = getrlimit(Resource::Nofile);
     let possible = now.maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if now.current.is_some_and(|current| current < possible) {
-        // Refused is as before: then fewer connections fit, and accepting pauses when they are all taken.
+        // Refused is as before: then fewer connections fit.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: now.maximum });
     }
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
+    let connections = descriptors.saturating_sub(DESCRIPTORS_BESIDE).max(descriptors / 2);
+    u32::try_from(connections).unwrap_or(u32::MAX).min(CONNECTIONS_MAX)
 }
 
 /// Lets go of what belongs to revisions and functions that are not there any more.

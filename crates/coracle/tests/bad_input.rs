@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
 
-use guests::{acid, built, until};
+use guests::{acid, built, deploy, record, until};
 use harness::{CACHE, Data, Ended, Server, coracle, wasm};
 use wire::{Wire, address, admin, ask, bearer, get, token};
 
@@ -245,6 +245,61 @@ fn a_head_that_does_not_come_in_time_ends_its_connection() {
     let mut wire = Wire::get(&server, "/healthz");
     assert_eq!(wire.reply("GET").status, 200);
     assert!(wire.ends());
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answers_is_not_kept() {
+    let server = Server::start_with(Data::new(), &["--head-timeout", "400ms"]);
+    deploy(&server, "acid", &["--stream-timeout", "300ms"]);
+    // HTTP/2 with a window of nothing (RFC 9113, section 6.5.2), and a request by the static table of HPACK.
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    let path = b"/function/acid/count";
+    let block = [&[0x82, 0x86, 0x01, 1, b'x', 0x04, path.len() as u8][..], path].concat();
+    let head = [&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1][..], &block].concat();
+    let mut wire = Wire::to(&server);
+    wire.send([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings, &head].concat());
+    assert!(wire.ends());
+    assert_eq!(get(&server, "/function/acid/count").status, 200);
+
+    // HTTP/1.1 with more than the buffers on the way hold: the client's doing, and not the function's.
+    let mut wire = Wire::to(&server);
+    wire.send("GET /function/acid/source?bytes=100000000 HTTP/1.1\r\nhost: x\r\nx-call-id: unread\r\n\r\n");
+    assert_eq!(record(&server, "unread")["outcome"], "client-gone");
+}
+
+#[test]
+fn a_request_says_once_which_host_it_means() {
+    let server = acid(&[]);
+    for hosts in ["", "host: a\r\nhost: b\r\n", "host: a b\r\n", "host: a@b\r\n"] {
+        let mut wire = Wire::to(&server);
+        wire.send(format!("GET /function/acid/count HTTP/1.1\r\n{hosts}\r\n"));
+        assert_eq!(wire.reply("GET").problem(), (400, "bad-request".to_owned()), "{hosts:?}");
+    }
+    let mut wire = Wire::to(&server);
+    wire.send("GET /function/acid/count HTTP/1.0\r\n\r\n");
+    assert_eq!(wire.reply("GET").status, 200, "the older version has no such header");
+}
+
+#[test]
+fn headers_of_the_connection_stay_on_it() {
+    let server = acid(&[]);
+    let headers = [("connection", "close, x-secret"), ("x-secret", "1"), ("x-open", "2")];
+    let seen = ask(&server, "GET", "/function/acid/headers", &headers, b"").text();
+    assert!(seen.contains("x-open") && !seen.contains("x-secret"), "{seen}");
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let server = acid(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("coracle.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let ended = server.run(&["deploy", folder.path().to_str().unwrap()]);
+    assert!(ended.stderr.contains("it is not a file"), "{}", ended.stderr);
+    let huge = folder.path().join("huge.wasm");
+    fs::File::create(&huge).unwrap().set_len(20 << 30).unwrap();
+    let ended = server.run(&["deploy", huge.to_str().unwrap(), "--name", "huge"]);
+    assert!(ended.stderr.contains("request-too-large"), "{}", ended.stderr);
 }
 
 /// As many of the ten thousand as the machine lets one program open.

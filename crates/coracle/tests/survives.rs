@@ -253,3 +253,13 @@ fn flip_a_byte(path: &Path) {
     bytes[middle] ^= 1;
     fs::write(path, bytes).unwrap();
 }
+
+#[test]
+fn a_server_that_cannot_say_where_it_is_serves_none_the_less() {
+    let server = acid(&[]);
+    let (_, data) = server.stop();
+    // As when the disk is full: the file cannot be written.
+    fs::create_dir(data.path().join("server.json")).unwrap();
+    let server = Server::start_with(data, &[]);
+    assert_eq!(get(&server, "/function/acid/count").status, 200);
+}

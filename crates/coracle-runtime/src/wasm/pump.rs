@@ -64,11 +64,12 @@ pub(super) async fn pump(
     _ticking: Ticking,
 ) -> Ended {
     let limits = &plan.revision.settings.limits;
-    let exit = drive(&plan, &mut guest, &progress, seen.as_deref()).await;
+    let end = drive(&plan, &mut guest, &progress, seen.as_deref()).await;
     drop(guest);
-    let (memory_bytes, left) = match exit {
-        None => (0, Left::Nothing),
-        Some(exit) => {
+    let is_unread = matches!(end, End::Unread);
+    let (memory_bytes, left) = match end {
+        End::CutOff | End::Unread => (0, Left::Nothing),
+        End::Itself(exit) => {
             let ok = exit.problem.is_none();
             // A guest that stumbled over a reader who left is not to blame.
             let left = progress.done() == Some(Done::Gone);
@@ -85,7 +86,8 @@ pub(super) async fn pump(
             }
         }
     };
-    let problem = read_out(&progress, limits).await;
+    let problem =
+        if is_unread { Some(gone("the client stopped reading")) } else { read_out(&progress, limits).await };
     if let Some(problem) = &problem {
         trap::note(&plan, &served, problem);
     }
@@ -98,8 +100,17 @@ pub(super) async fn pump(
     }
 }
 
-/// Until the guest ends, its reader goes, or its body pauses for too long; the last two give nothing.
-async fn drive(plan: &Plan, guest: &mut Guesting, progress: &Progress, seen: Option<&Seen>) -> Option<Exit> {
+/// How a guest came to its end.
+enum End {
+    /// By itself.
+    Itself(Exit),
+    /// Its reader is gone, or its body paused for too long.
+    CutOff,
+    /// Its reader takes nothing of what there is.
+    Unread,
+}
+
+async fn drive(plan: &Plan, guest: &mut Guesting, progress: &Progress, seen: Option<&Seen>) -> End {
     let pause_max = plan.revision.settings.limits.stream_timeout;
     let moved = || progress.bytes.load(Ordering::Relaxed) + seen.map_or(0, Seen::bytes);
     let (mut last, mut since) = (moved(), Instant::now());
@@ -109,17 +120,21 @@ async fn drive(plan: &Plan, guest: &mut Guesting, progress: &Progress, seen: Opt
             biased;
             () = progress.wake.notified() => {
                 if matches!(progress.done(), Some(Done::Gone | Done::TooLarge)) {
-                    return None;
+                    return End::CutOff;
                 }
             }
-            exit = &mut *guest => return Some(exit),
+            exit = &mut *guest => return End::Itself(exit),
             () = &mut look => {
                 let now = moved();
                 if now != last {
                     (last, since) = (now, Instant::now());
                 } else if since.elapsed() >= pause_max {
-                    progress.fail(trap::paused(&plan.revision.function, pause_max));
-                    return None;
+                    if progress.is_awaited() {
+                        progress.fail(trap::paused(&plan.revision.function, pause_max));
+                        return End::CutOff;
+                    }
+                    progress.fail(gone("the client stopped reading"));
+                    return End::Unread;
                 }
                 look.as_mut().reset(Instant::now() + pace_of(pause_max));
             }

@@ -2,7 +2,7 @@
 //! A short one that is there already becomes one piece; a long one is streamed while the guest runs.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -88,6 +88,8 @@ pub(super) struct Progress {
     /// Why the guest failed, set before its end of the body closes.
     // Std mutex: set once and taken once.
     pub(super) fault: Mutex<Option<Problem>>,
+    /// Whether the reader waits for the guest, and not the guest for the reader.
+    awaited: AtomicBool,
     /// Whether and how the reader was done with it.
     done: Mutex<Option<Done>>,
     pub(super) wake: Notify,
@@ -107,6 +109,11 @@ pub(super) enum Done {
 impl Progress {
     pub(super) fn done(&self) -> Option<Done> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the reader waits for the guest; else there is something that it does not take.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed)
     }
 
     fn set_done(&self, how: Done) {
@@ -154,7 +161,9 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Streamed<B> {
         if let Some(problem) = self.failed.take() {
             return Poll::Ready(Some(Err(problem.into())));
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return Poll::Pending };
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.awaited.store(frame.is_pending(), Ordering::Relaxed);
+        let Poll::Ready(frame) = frame else { return Poll::Pending };
         let failed = match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;

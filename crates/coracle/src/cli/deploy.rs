@@ -88,7 +88,8 @@ async fn plan(args: &Args, common: &Common) -> Done<Plan> {
 fn plan_file(args: &Args, common: &Common) -> Done<Plan> {
     let file = args.path.clone();
     if !file.is_file() {
-        let message = format!("cannot deploy {}: there is no such file or folder", file.display());
+        let why = if file.exists() { "it is not a file" } else { "there is no such file or folder" };
+        let message = format!("cannot deploy {}: {why}", file.display());
         return Err(Problem::new(&codes::BAD_REQUEST, message).into());
     }
     let Some(name) = args.name.clone() else { return Err(name_is_missing(&file)) };

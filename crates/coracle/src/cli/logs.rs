@@ -102,9 +102,16 @@ fn render(line: &LogLine, is_one: bool) -> String {
     format!("{} {} {}", styled(DIM, time), styled(DIM, who), styled(style, visible(text)))
 }
 
+/// Characters that turn the direction of what follows, and so may hide it: Unicode's explicit bidirectional formatting.
+const TURNS: [char; 9] = [
+    '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}',
+    '\u{2069}',
+];
+
 /// What a guest prints must not steer the terminal of whoever reads it.
 fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    let steers = |c: char| (c.is_control() && c != '\t') || TURNS.contains(&c);
+    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -114,6 +121,7 @@ mod tests {
     #[test]
     fn a_line_cannot_steer_the_terminal() {
         assert_eq!(visible("a\tb\u{1b}]0;title\u{7}c"), "a\tb\u{fffd}]0;title\u{fffd}c");
+        assert_eq!(visible("a\u{202e}b"), "a\u{fffd}b");
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", env = "CORACLE_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
     /// What the server writes to its own log, as in `debug` or `coracle_gateway=debug`
-    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    #[arg(long, value_name = "FILTER", default_value = "warn,h2=error")]
     log: String,
 }
 

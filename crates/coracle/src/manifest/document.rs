@@ -27,6 +27,9 @@ pub(super) struct Entry<'a> {
     value: &'a Spanned<DeValue<'a>>,
 }
 
+/// The longest line that an error repeats, in characters.
+const LINE_SHOWN_MAX: usize = 500;
+
 /// A place in a document, as an error shows it.
 #[derive(Debug, Clone)]
 pub(super) struct Position {
@@ -70,6 +73,10 @@ impl<'a> Document<'a> {
         // Tabs stay tabs, so that the caret stands below what it means.
         let indent: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         let line = self.text[line_start..line_end].trim_end();
+        if line.chars().count() > LINE_SHOWN_MAX {
+            let place = format!("{}:{number}:{}", self.file, before.chars().count() + 1);
+            return Position { place, excerpt: "(the line is too long to be shown)".to_owned() };
+        }
         let gutter = " ".repeat(number.to_string().len());
         Position {
             place: format!("{}:{number}:{}", self.file, before.chars().count() + 1),
@@ -125,7 +132,7 @@ impl<'a> Entry<'a> {
     }
 
     pub(super) fn number(&self, range: RangeInclusive<u32>) -> Result<u32, Problem> {
-        let wanted = format!("a number from {} to {}", range.start(), range.end());
+        let wanted = format!("a whole number from {} to {}", range.start(), range.end());
         let integer =
             self.value.get_ref().as_integer().ok_or_else(|| self.wrong_type(self.value, &wanted))?;
         u32::from_str_radix(integer.as_str(), integer.radix())

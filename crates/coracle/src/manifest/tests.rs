@@ -202,11 +202,11 @@ fn a_wrong_type_says_what_was_wanted_and_what_is_there() {
     check(
         "[function.hello]\ncode = 'a.wasm'\nconcurrency = '5'",
         expect![[r#"
-        coracle.toml:3:15: `concurrency` must be a number from 1 to 100000, and is a text
-          |
-        3 | concurrency = '5'
-          |               ^^^
-    "#]],
+            coracle.toml:3:15: `concurrency` must be a whole number from 1 to 100000, and is a text
+              |
+            3 | concurrency = '5'
+              |               ^^^
+        "#]],
     );
     check(
         "[function.hello]\ncode = 'a.wasm'\nsecrets = ['a', 2]",
@@ -269,20 +269,20 @@ fn a_value_out_of_range_says_the_range() {
     check(
         "[function.hello]\ncode = 'a.wasm'\nconcurrency = 0",
         expect![[r#"
-        coracle.toml:3:15: `concurrency` must be a number from 1 to 100000
-          |
-        3 | concurrency = 0
-          |               ^
-    "#]],
+            coracle.toml:3:15: `concurrency` must be a whole number from 1 to 100000
+              |
+            3 | concurrency = 0
+              |               ^
+        "#]],
     );
     check(
         "[function.hello]\ncode = 'a.wasm'\nreuse = -1",
         expect![[r#"
-        coracle.toml:3:9: `reuse` must be a number from 0 to 4294967295
-          |
-        3 | reuse = -1
-          |         ^^
-    "#]],
+            coracle.toml:3:9: `reuse` must be a whole number from 0 to 4294967295
+              |
+            3 | reuse = -1
+              |         ^^
+        "#]],
     );
 }
 

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use coracle_api::Client;
-use coracle_model::{Digest, FunctionName, Problem, code};
+use coracle_model::{ByteSize, Digest, FunctionName, Problem, code};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 
@@ -40,8 +40,18 @@ pub(super) async fn build(name: &FunctionName, command: &str, folder: &Path) -> 
     }
 }
 
+/// More than any server takes, whatever its `--upload-max`: it is not even read.
+const CODE_BYTES_MAX: u64 = 1 << 30;
+
 /// Uploads a file, unless the server has it.
 pub(in crate::cli) async fn upload(client: &Client, name: &FunctionName, file: &Path) -> Done<Digest> {
+    let length = std::fs::metadata(file).map_or(0, |file| file.len());
+    if length > CODE_BYTES_MAX {
+        let (length, most) = (ByteSize(length), ByteSize(CODE_BYTES_MAX));
+        let message =
+            format!("{} has {length}, and no server takes code of more than {most}", file.display());
+        return Err(Problem::new(&code::REQUEST_TOO_LARGE, message).into());
+    }
     let (digest, size) = digest(file).map_err(|error| {
         Problem::new(&code::BAD_REQUEST, format!("cannot read {}: {error}", file.display()))
     })?;
