@@ -54,11 +54,10 @@ pub(super) async fn upload(
         .map_err(|error| Problem::new(&code::INTERNAL, format!("write the artifact: {error}")))?;
     match written {
         Ok(Some(view)) => Ok((StatusCode::CREATED, Json(view))),
-        Err(ArtifactError::TooLarge { .. }) => {
+        Err(error) => {
             linger(&mut body, bytes_max).await;
-            Err(too_large(bytes_max).into())
+            Err(problem_of(error).into())
         }
-        Err(error) => Err(problem_of(error).into()),
         Ok(None) => {
             let ended = || Problem::new(&code::BAD_REQUEST, "the upload ended before its end");
             Err(passed.err().unwrap_or_else(ended).into())
