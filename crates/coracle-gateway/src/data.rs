@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
@@ -18,7 +19,8 @@ use coracle_runtime::random_bits;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower_service::Service;
 
@@ -55,6 +57,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
 ];
+
+/// How much is read of a call that is refused already, and for how long.
+const LINGER_BYTES_MAX: usize = 4 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// Names under this one are functions: `NAME.NAMESPACE.localhost`.
 const HOST_SUFFIX: &str = ".localhost";
@@ -149,11 +155,15 @@ impl Front {
                 format!("there is no function `{}` in the namespace `{}`", function.name, function.namespace);
             let problem = Problem::new(&code::FUNCTION_NOT_FOUND, message)
                 .hint("`coracle list` shows those that are deployed");
+            linger(&head.headers, body).await;
             return refuse(&problem);
         };
         let principal = match admit(&inner.authenticator, &mut head.headers, &revision) {
             Ok(principal) => principal,
-            Err(problem) => return refuse(&problem),
+            Err(problem) => {
+                linger(&head.headers, body).await;
+                return refuse(&problem);
+            }
         };
         let parent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         let trace = Trace::of_call(
@@ -186,6 +196,25 @@ impl Front {
 /// Requests of HTTP/2 are answered by tasks of their own, which the connection does not wait for.
 fn may_leave_chores(request: &Request<Incoming>) -> bool {
     request.version() < Version::HTTP_2
+}
+
+/// Reads on for a moment after a call is refused: a client that sends all before it reads would else see a broken connection.
+async fn linger(headers: &HeaderMap, mut body: Incoming) {
+    // Whoever waits for leave to send has sent nothing.
+    if body.is_end_stream() || headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let read = async {
+        let mut left = LINGER_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // A slow client has had its chance.
+    let _ = tokio::time::timeout(LINGER_TIME, read).await;
 }
 
 /// Asks a router of ours.

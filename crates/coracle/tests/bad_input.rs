@@ -281,6 +281,19 @@ fn a_request_says_once_which_host_it_means() {
 }
 
 #[test]
+fn a_call_that_is_refused_is_heard_out_so_that_the_reason_arrives() {
+    let server = acid(&["--private"]);
+    let body = vec![b'x'; 2 << 20];
+    for (path, status) in [("/function/nobody", 404), ("/function/acid/sink", 401)] {
+        // All of it is sent before anything is read.
+        let mut wire = Wire::to(&server);
+        wire.send(format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len()));
+        wire.send(&body);
+        assert_eq!(wire.reply("POST").status, status);
+    }
+}
+
+#[test]
 fn headers_of_the_connection_stay_on_it() {
     let server = acid(&[]);
     let headers = [("connection", "close, x-secret"), ("x-secret", "1"), ("x-open", "2")];
