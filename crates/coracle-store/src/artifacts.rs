@@ -5,6 +5,7 @@ use std::fs::{DirEntry, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::SystemTime;
 
 use coracle_model::Digest;
 use sha2::{Digest as _, Sha256};
@@ -121,6 +122,34 @@ impl Artifacts {
         let mut digests: Vec<Digest> = files(&self.0.dir)?.into_iter().filter_map(digest).collect();
         digests.sort_unstable();
         Ok(digests)
+    }
+
+    /// The artifacts that were neither written nor [touched](Self::touch) since then.
+    ///
+    /// # Errors
+    /// [`ArtifactError::File`].
+    pub fn untouched_since(&self, since: SystemTime) -> Result<Vec<Digest>, ArtifactError> {
+        let mut old = Vec::new();
+        for digest in self.list()? {
+            let path = self.path(&digest);
+            match std::fs::metadata(&path).and_then(|file| file.modified()) {
+                Ok(modified) if modified < since => old.push(digest),
+                Ok(_) => {}
+                // Somebody else removed it.
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(failed("look at", &path, source)),
+            }
+        }
+        Ok(old)
+    }
+
+    /// Makes an artifact young again, because somebody is about to need it.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Missing`] or [`ArtifactError::File`].
+    pub fn touch(&self, digest: &Digest, now: SystemTime) -> Result<(), ArtifactError> {
+        let file = self.open_file(digest)?;
+        file.set_modified(now).map_err(|source| failed("touch", &self.path(digest), source))
     }
 
     /// Removes an artifact; says whether it was there. Waits for a backup that is under way.
@@ -298,6 +327,21 @@ mod tests {
         artifacts.verify(&digest).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&artifacts.0.dir), mode(&artifacts.path(&digest))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_was_touched_is_young_again() {
+        let (_dir, artifacts) = fresh();
+        let (one, two) = (put(&artifacts, &[b"one"]), put(&artifacts, &[b"two"]));
+        let then = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000);
+        let at = |seconds| then + std::time::Duration::from_secs(seconds);
+        artifacts.touch(&one, at(0)).unwrap();
+        artifacts.touch(&two, at(0)).unwrap();
+        artifacts.touch(&two, at(10)).unwrap();
+        assert_eq!(artifacts.untouched_since(at(5)).unwrap(), [one]);
+        assert_eq!(artifacts.untouched_since(at(0)).unwrap(), []);
+        artifacts.remove(&one).unwrap();
+        assert!(matches!(artifacts.touch(&one, at(0)), Err(ArtifactError::Missing { .. })));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use coracle_store::{Artifacts, DataDir, Database, Embedded, RestoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 
+use crate::clear_up::clear_up;
+
 /// Instances that wait for a call, of all functions together: made ahead of demand, or kept for reuse.
 const IDLE_MAX: u32 = 64;
 
@@ -100,10 +102,11 @@ pub(crate) async fn serve(
     let program = std::env::current_exe()
         .map_err(|error| Problem::new(&code::INTERNAL, format!("find this program's own file: {error}")))?;
     let cache = options.cache.clone().unwrap_or_else(|| data.cache());
-    let runtime = Runtime::open(bounds, artifacts.clone(), &cache, program, host, clock)?;
+    let runtime = Runtime::open(bounds, artifacts.clone(), &cache, program, host, clock.clone())?;
     let invoke = Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), options.instances, IDLE_MAX);
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
+    let clearing = tokio::spawn(clear_up(catalog.clone(), artifacts.clone(), runtime.clone(), clock));
     let authenticator = Authenticator::new(catalog.clone());
     let admin = Admin {
         catalog: catalog.clone(),
@@ -146,6 +149,7 @@ pub(crate) async fn serve(
         let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
     }
     changes.abort();
+    clearing.abort();
     // The next server writes its own.
     let _ = fs::remove_file(server_file(data.root()));
     observe.logs.flush();

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use guests::{acid, deploy, now, record};
+use guests::{acid, deploy, now, record, until};
 use harness::{Data, Ended, Server, coracle};
 use wire::{Wire, admin, bearer, get, token, try_ask};
 
@@ -261,5 +261,32 @@ fn a_server_that_cannot_say_where_it_is_serves_none_the_less() {
     // As when the disk is full: the file cannot be written.
     fs::create_dir(data.path().join("server.json")).unwrap();
     let server = Server::start_with(data, &[]);
+    assert_eq!(get(&server, "/function/acid/count").status, 200);
+}
+
+#[test]
+fn code_that_nobody_needs_is_removed_once_it_is_old() {
+    let server = acid(&[]);
+    // Code of this test's own: the compiled one goes too, and other tests share theirs.
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own.wasm");
+    let section = b"\0\x08\x03own-own";
+    fs::write(&own, [&fs::read(guests::built("tiny")).unwrap()[..], &section[..10]].concat()).unwrap();
+    server.ok(&["deploy", own.to_str().unwrap(), "--name", "own"]);
+    server.ok(&["remove", "own"]);
+    let (_, data) = server.stop();
+    let artifacts = || -> Vec<_> {
+        fs::read_dir(data.path().join("artifacts")).unwrap().map(|file| file.unwrap().path()).collect()
+    };
+    assert_eq!(artifacts().len(), 2);
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1);
+    for file in artifacts() {
+        fs::File::open(file).unwrap().set_modified(long_ago).unwrap();
+    }
+    let folder = data.path().join("artifacts");
+    let server = Server::start_with(data, &[]);
+    until("the code that is left over is gone", || {
+        (fs::read_dir(&folder).unwrap().count() == 1).then_some(())
+    });
     assert_eq!(get(&server, "/function/acid/count").status, 200);
 }

@@ -1,7 +1,7 @@
 //! Artifacts: uploaded once, whole or not at all, and known by their digest from then on.
 //! `coracle deploy` uploads here what the server does not have yet.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::body::Body;
@@ -74,6 +74,12 @@ pub(super) async fn show(
     let digest: Digest =
         digest.parse().map_err(|error| Problem::new(&code::BAD_REQUEST, format!("`{digest}`: {error}")))?;
     let size = size(&admin, digest).await?;
+    // Whoever asks is about to deploy it.
+    let now = SystemTime::from(admin.observe.clock.now());
+    let artifacts = admin.artifacts.clone();
+    let touched =
+        tokio::task::spawn_blocking(move || artifacts.touch(&digest, now).map_err(problem_of)).await;
+    touched.map_err(|error| Problem::new(&code::INTERNAL, format!("touch {digest}: {error}")))??;
     Ok(Json(ArtifactView { digest, size }))
 }
 

@@ -195,6 +195,11 @@ impl Runtime {
         Instance::start(plan, program, &self.0.ticker, deadline).await
     }
 
+    /// Removes the compiled code of an artifact that is removed; what is mapped stays so while it is used.
+    pub fn forget(&self, artifact: &Digest) {
+        self.0.cache.discard(artifact);
+    }
+
     /// What it has and did so far.
     pub fn status(&self) -> Status {
         let inner = &self.0;
