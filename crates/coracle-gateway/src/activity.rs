@@ -4,14 +4,14 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_api::ProblemView;
 use coracle_model::{Body, BodyError, Problem, code};
-use http::Response;
+use http::{Response, Version};
 use http_body::{Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
@@ -23,8 +23,10 @@ pub(crate) struct Activity(Arc<State>);
 struct State {
     /// Requests that were read, ever.
     begun: AtomicU64,
-    /// Pieces of answers that were taken, ever.
+    /// Pieces of answers that were taken, ever; on HTTP/1.1 also those of them that were written.
     taken: AtomicU64,
+    /// Whether it speaks HTTP/1.1, where every byte that is written is of an answer.
+    is_plain: AtomicBool,
     /// Requests whose answer is not in hyper's buffer yet.
     answering: AtomicU32,
     /// Those of them whose next piece waits for the client, who does not read.
@@ -42,7 +44,8 @@ const LAST_BYTES: u8 = 2;
 
 impl Activity {
     /// A request was read; it is answered when what comes back is dropped.
-    pub(crate) fn begin(&self) -> Request {
+    pub(crate) fn begin(&self, version: Version) -> Request {
+        self.0.is_plain.store(version < Version::HTTP_2, Ordering::Relaxed);
         self.0.begun.fetch_add(1, Ordering::Relaxed);
         self.0.answering.fetch_add(1, Ordering::Relaxed);
         self.0.writer.store(ANSWER, Ordering::Relaxed);
@@ -70,6 +73,13 @@ impl Activity {
             let now = self.0.begun.load(Ordering::Relaxed) + self.0.taken.load(Ordering::Relaxed);
             quiet = if now == moved && is_quiet(&self.0) { quiet + 1 } else { 0 };
             moved = now;
+        }
+    }
+
+    /// Something was written.
+    fn wrote(&self) {
+        if self.0.is_plain.load(Ordering::Relaxed) {
+            self.0.taken.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -202,7 +212,13 @@ impl<T: Write + Unpin> Write for Explaining<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.poll_refusal(cx, bytes) {
             Some(written) => written,
-            None => Pin::new(&mut self.io).poll_write(cx, bytes),
+            None => {
+                let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+                if written.is_ready() {
+                    self.activity.wrote();
+                }
+                written
+            }
         }
     }
 
@@ -214,7 +230,13 @@ impl<T: Write + Unpin> Write for Explaining<T> {
         let first = parts.first().map_or(&[][..], |part| part);
         match self.poll_refusal(cx, first) {
             Some(written) => written,
-            None => Pin::new(&mut self.io).poll_write_vectored(cx, parts),
+            None => {
+                let written = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+                if written.is_ready() {
+                    self.activity.wrote();
+                }
+                written
+            }
         }
     }
 

@@ -181,8 +181,9 @@ async fn connection<A, F>(
     let (activity, after) = (Activity::default(), client.after.clone());
     let io = Explaining::new(TokioIo::new(stream), activity.clone());
     let begins = activity.clone();
-    let service = service_fn(move |request| {
-        let (begun, answering) = (begins.begin(), answer(request, client.clone()));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let begun = begins.begin(request.version());
+        let answering = answer(request, client.clone());
         async move { Ok::<_, Infallible>(begun.answered_by(answering.await)) }
     });
     let connection = builder.serve_connection(io, service);
