@@ -5,6 +5,7 @@ mod ago;
 mod backup;
 mod call;
 mod calls;
+mod changes;
 mod completions;
 mod demo;
 mod deploy;

@@ -221,4 +221,6 @@ fn a_deploy_says_what_it_opens_and_what_it_gives_up() {
     assert!(said.contains("changed: env -GREETING"), "{said}");
     let said = again();
     assert!(said.starts_with("unchanged: acid, revision 2"), "{said}");
+    let shown = server.ok(&["show", "acid"]);
+    assert!(shown.contains("env -GREETING, private true → false"), "{shown}");
 }

@@ -1,7 +1,6 @@
 //! `coracle deploy`: builds what a manifest says to build, uploads what the server does not have, and makes it answer.
 //! A folder with `coracle.toml`, or a file and flags; flags outrank the manifest.
 
-mod changes;
 mod code;
 mod flags;
 
@@ -17,9 +16,9 @@ use coracle_model::{
 };
 use serde_json::json;
 
-use self::changes::changes;
 pub(super) use self::code::upload;
 use self::flags::Flags;
+use super::changes::changes;
 use crate::manifest::{self, Manifest};
 use crate::options::{Common, Options};
 use crate::stop::{Done, Stop};

@@ -9,6 +9,7 @@ use coracle_model::Limits;
 use serde_json::json;
 
 use super::ago::{ago, bytes, millis};
+use super::changes::changes;
 use crate::options::{Common, Named};
 use crate::print;
 use crate::stop::Done;
@@ -98,16 +99,20 @@ fn render_revisions(revisions: &[RevisionView]) -> Done {
         Column::Right("REVISION"),
         Column::Left(""),
         Column::Left("CODE"),
-        Column::Left("MEMORY"),
         Column::Left("DEPLOYED"),
+        Column::Left("CHANGED"),
     ]);
-    for revision in revisions.iter().take(REVISIONS_MAX) {
+    for (place, revision) in revisions.iter().enumerate().take(REVISIONS_MAX) {
+        let changed = revisions.get(place + 1).map_or_else(Vec::new, |before| {
+            let code = (before.digest != revision.digest).then(|| "code".to_owned());
+            code.into_iter().chain(changes(&before.settings, &revision.settings)).collect()
+        });
         table.row([
             revision.number.to_string(),
             if revision.current { "current" } else { "" }.to_owned(),
             revision.digest.short(),
-            revision.settings.memory.to_string(),
             ago(revision.created),
+            changed.join(", "),
         ]);
     }
     print::line("")?;

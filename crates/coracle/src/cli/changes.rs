@@ -1,5 +1,5 @@
-//! What a deploy changed in how a function is run, in words: it says all settings anew, so one that is left out is given up.
-//! Names only, where values may be long or private.
+//! What changed from one revision to the next in how a function is run, in words; names only, where values may be long or private.
+//! `coracle deploy` says it, because a setting that is left out is given up; `coracle show` says it of each revision.
 
 use coracle_api::SettingsView;
 use serde_json::{Map, Value};
