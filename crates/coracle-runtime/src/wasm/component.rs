@@ -60,7 +60,7 @@ fn start_failed(plan: &Plan, store: &Store<Guest>, error: &wasmtime::Error) -> P
             .retry_after(1);
     }
     guest.output.flush();
-    guest.output.note(format!("failed to start: {error:?}"));
+    guest.output.note(format!("failed to start: {}", trap::story(error)));
     trap::problem(error, &circumstances(plan, guest))
 }
 
@@ -325,7 +325,7 @@ fn exit_of(instance: Instance, result: wasmtime::Result<()>) -> Exit {
     guest.output.flush();
     let memory_bytes = guest.limiter.peak();
     let problem = result.err().map(|error| {
-        guest.output.note(format!("{error:?}"));
+        guest.output.note(trap::story(&error));
         trap::problem(&error, &circumstances(&instance.plan, guest))
     });
     Exit { problem, memory_bytes, remains: Remains::Instance(instance) }

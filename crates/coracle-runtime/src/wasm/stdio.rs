@@ -118,7 +118,7 @@ async fn run(plan: Arc<Plan>, program: Arc<Program>, guest: Guest) -> Exit {
     };
     let problem = failed.map(|error| {
         if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_none() {
-            guest.output.note(format!("{error:?}"));
+            guest.output.note(trap::story(&error));
         }
         trap::problem(&error, &at)
     });

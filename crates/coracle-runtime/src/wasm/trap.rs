@@ -106,6 +106,36 @@ pub(super) fn late(plan: &Plan, seen: Option<&Seen>) -> Problem {
     timed_out(&plan.revision.function, plan.revision.settings.limits.timeout)
 }
 
+/// An error of the engine with its backtrace, for the function's log; frames that have no names are counted and not listed.
+pub(super) fn story(error: &wasmtime::Error) -> String {
+    fold(&format!("{error:?}"))
+}
+
+fn fold(text: &str) -> String {
+    let mut story = String::new();
+    let mut nameless = 0;
+    for line in text.lines() {
+        if line.contains("<unknown>!<wasm function") {
+            nameless += 1;
+            continue;
+        }
+        end_fold(&mut story, &mut nameless);
+        story.push_str(line);
+        story.push('\n');
+    }
+    end_fold(&mut story, &mut nameless);
+    story
+}
+
+fn end_fold(story: &mut String, nameless: &mut usize) {
+    if *nameless > 0 {
+        story.push_str(&format!(
+            "    … {nameless} frames without names: build without stripping to see them\n"
+        ));
+        *nameless = 0;
+    }
+}
+
 /// Which instance served which call.
 pub(super) struct Served {
     pub(super) instance: u64,
@@ -123,4 +153,20 @@ pub(super) fn note(plan: &Plan, served: &Served, problem: &Problem) {
 
 fn logs_of(function: &FunctionRef) -> String {
     format!("`coracle logs {function}` shows what it printed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_without_names_are_counted() {
+        let text = "error while executing at wasm backtrace:\n    0: 0x1 - <unknown>!<wasm function 7>\n    \
+                    1: 0x2 - <unknown>!<wasm function 8>\n    2: 0x3 - app!handle\n\nCaused by:\n    unreachable";
+        assert_eq!(
+            fold(text),
+            "error while executing at wasm backtrace:\n    … 2 frames without names: build without stripping to see \
+             them\n    2: 0x3 - app!handle\n\nCaused by:\n    unreachable\n"
+        );
+    }
 }
