@@ -1,0 +1,189 @@
+//! What is known of the past: calls, logs, backups and the status.
+//! Followed and read back, by whom may see it.
+
+use super::*;
+
+#[tokio::test]
+async fn the_last_calls_are_shown_with_how_they_ended() {
+    let server = Server::open().await;
+    let call = |id: &str, end| CallRecord {
+        id: CallId::parse(id).unwrap(),
+        function: FunctionRef::parse("hello.shop").unwrap(),
+        revision: 3,
+        method: http::Method::GET,
+        path: "/thumb".into(),
+        status: 200,
+        started: "2026-01-31T12:00:00Z".parse().unwrap(),
+        waited_us: 1,
+        started_us: 20,
+        run_us: 300,
+        total_us: 321,
+        cold: true,
+        bytes_in: 4,
+        bytes_out: 5,
+        memory_peak_bytes: 65_536,
+        end,
+    };
+    server.admin.observe.calls.record(call("good", End::Ok));
+    let failed = End::Failed { code: "guest-trapped".into(), message: "`hello` crashed".into() };
+    server.admin.observe.calls.record(call("bad", failed));
+    server
+        .check(
+            "GET /v1/calls/good",
+            "",
+            expect![[r#"
+        200
+        {
+          "bytes_in": 4,
+          "bytes_out": 5,
+          "cold": true,
+          "function": "hello.shop",
+          "id": "good",
+          "memory_bytes": 65536,
+          "method": "GET",
+          "outcome": "ok",
+          "path": "/thumb",
+          "revision": 3,
+          "run_us": 300,
+          "start_us": 20,
+          "started": "2026-01-31T12:00:00Z",
+          "status": 200,
+          "total_us": 321,
+          "waited_us": 1
+        }"#]],
+        )
+        .await;
+    server
+        .check(
+            "GET /v1/calls?failed=true&limit=1",
+            "",
+            expect![[r#"
+        200
+        {
+          "items": [
+            {
+              "bytes_in": 4,
+              "bytes_out": 5,
+              "cold": true,
+              "function": "hello.shop",
+              "hint": "coracle explain guest-trapped",
+              "id": "bad",
+              "memory_bytes": 65536,
+              "message": "`hello` crashed",
+              "method": "GET",
+              "outcome": "guest-trapped",
+              "path": "/thumb",
+              "revision": 3,
+              "run_us": 300,
+              "start_us": 20,
+              "started": "2026-01-31T12:00:00Z",
+              "status": 200,
+              "total_us": 321,
+              "waited_us": 1
+            }
+          ]
+        }"#]],
+        )
+        .await;
+    let elsewhere = server.mint(Scope::Deploy, Reach::Namespace(NamespaceName::default())).await;
+    let (status, body) = server.ask(&elsewhere, "GET /v1/calls/good", "").await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{body}");
+    assert_eq!(server.ask(&elsewhere, "GET /v1/calls", "").await.1, r#"{"items":[]}"#);
+}
+
+#[tokio::test]
+async fn logs_are_read_from_their_end_and_from_a_time() {
+    let server = Server::open().await;
+    let logs = &server.admin.observe.logs;
+    for (at, text) in
+        [("2026-01-31T11:50:00Z", "one"), ("2026-01-31T11:58:00Z", "two"), ("2026-01-31T11:59:00Z", "three")]
+    {
+        logs.write(line(at, text));
+    }
+    let texts = async |query: &str| {
+        let (status, body) = server.ask(&server.token, &format!("GET /v1/logs{query}"), "").await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let lines = body.lines().map(|line| serde_json::from_str::<coracle_api::LogLine>(line).unwrap().text);
+        lines.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(texts("").await, "one two three");
+    assert_eq!(texts("?tail=1").await, "three");
+    assert_eq!(texts("?since=5m").await, "two three");
+    assert_eq!(texts("?since=5m&tail=1").await, "three");
+    assert_eq!(texts("?since=2026-01-31T11:59:00Z").await, "three");
+    assert_eq!(texts("?function=hello&call=order-17&stream=stdout").await, "one two three");
+    assert_eq!(texts("?stream=stderr").await, "");
+    assert_eq!(texts("?function=other").await, "");
+    server
+        .check(
+            "GET /v1/logs?tail=1",
+            "",
+            expect![[r#"
+        200
+        {
+          "call": "order-17",
+          "function": "hello.default",
+          "instance": 2,
+          "revision": 1,
+          "stream": "stdout",
+          "text": "three",
+          "time": "2026-01-31T11:59:00Z"
+        }"#]],
+        )
+        .await;
+    server.check("GET /v1/logs?since=yesterday", "", expect![[r#"
+        400
+        {
+          "code": "bad-request",
+          "docs": "coracle explain bad-request",
+          "message": "the query is not what was expected: `yesterday` is neither a time as `2026-01-31T12:00:00Z` nor a span as `5m`"
+        }"#]]).await;
+}
+
+#[tokio::test]
+async fn a_reader_who_follows_sees_each_line_once() {
+    let server = Server::open().await;
+    let logs = server.admin.observe.logs.clone();
+    for (query, minute) in [("?follow=true&tail=5", 50), ("?follow=true&since=1h", 52)] {
+        logs.write(line(&format!("2026-01-31T11:{minute}:00Z"), "before"));
+        let response =
+            server.send(request(&server.token, &format!("GET /v1/logs{query}"), Body::empty())).await;
+        let mut body = response.into_body();
+        let mut next = async || {
+            let frame = body.frame().await.unwrap().unwrap();
+            String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+        };
+        let before = next().await;
+        assert!(before.contains("before"), "{before}");
+        logs.write(line(&format!("2026-01-31T11:{}:00Z", minute + 1), "after"));
+        let after = next().await;
+        assert_eq!((after.lines().count(), after.contains(r#""text":"after""#)), (1, true), "{after}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_a_file_and_leaves_none_behind() {
+    let server = Server::open().await;
+    let response = server.send(request(&server.token, "POST /v1/backup", Body::empty())).await;
+    let length = response.headers()["content-length"].to_str().unwrap().to_owned();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(length, body.len().to_string());
+    let file = server.dir.path().join("backup");
+    std::fs::write(&file, &body).unwrap();
+    DataDir::restore(&file, &server.dir.path().join("restored")).unwrap();
+    let left = std::fs::read_dir(server.dir.path().join("data")).unwrap();
+    let left: Vec<_> = left.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(left.iter().all(|name| !name.contains("backup")), "{left:?}");
+}
+
+#[tokio::test]
+async fn the_status_shows_its_inside_to_an_admin_only() {
+    let server = Server::open().await;
+    server.clock.advance(Duration::from_secs(90));
+    let status = server.json("GET /v1/status", "").await;
+    assert_eq!((&status["uptime_s"], &status["namespaces"]), (&90.into(), &1.into()));
+    assert_eq!(status["details"]["instances_max"], 1);
+    let token = server.mint(Scope::Deploy, Reach::All).await;
+    let (_, body) = server.ask(&token, "GET /v1/status", "").await;
+    assert!(!body.contains("details"), "{body}");
+}
