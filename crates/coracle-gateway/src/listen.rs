@@ -109,10 +109,16 @@ async fn accept_all<A, F>(
         let (answer, builder) = (answer.clone(), Arc::clone(&builder));
         let (metrics, draining) = (metrics.clone(), draining.clone());
         tokio::spawn(async move {
+            let client = Client { address: peer, after: Afterwards::default() };
+            let after = client.after.clone();
             metrics.server().connections.add(1);
-            connection(stream, peer, answer, &builder, bounds, draining).await;
+            connection(stream, client, answer, &builder, bounds, draining).await;
             metrics.server().connections.add(-1);
             drop(place);
+            // A connection that ended with its answer had no time for them.
+            while let Some(chore) = after.take() {
+                chore.run().await;
+            }
         });
     }
     drop(listener);
@@ -166,7 +172,7 @@ async fn accept(
 
 async fn connection<A, F>(
     stream: TcpStream,
-    peer: SocketAddr,
+    client: Client,
     answer: A,
     builder: &auto::Builder<TokioExecutor>,
     bounds: Bounds,
@@ -177,7 +183,6 @@ async fn connection<A, F>(
 {
     // Without it small responses wait; its only failure is a connection that is gone already.
     let _ = stream.set_nodelay(true);
-    let client = Client { address: peer, after: Afterwards::default() };
     let (activity, after) = (Activity::default(), client.after.clone());
     let io = Explaining::new(TokioIo::new(stream), activity.clone());
     let begins = activity.clone();

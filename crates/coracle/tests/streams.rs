@@ -10,11 +10,11 @@ mod wire;
 
 use std::io::Write as _;
 
-use guests::{acid, deploy, record};
+use guests::{acid, built, deploy, record, until};
 use harness::{Server, wasm};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use wire::{Reply, Wire, address, ask, get};
+use wire::{Reply, Wire, address, admin, ask, get};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -248,4 +248,20 @@ fn routes_lead_to_their_functions_and_ours_are_not_given_away() {
     let taken = deploy("/shop/*");
     assert!(taken.stderr.starts_with("error[route-taken]:"), "{}", taken.stderr);
     assert_eq!(get(&server, "/function/x").status, 404);
+}
+
+/// With a guest that is done when its head is there, as most are: one that streams has a task of its own.
+#[test]
+fn an_instance_is_made_ahead_whether_its_client_stays_or_goes() {
+    for connection in ["keep-alive", "close"] {
+        let server = Server::start();
+        server.ok(&["deploy", built("tiny").to_str().unwrap(), "--name", "tiny"]);
+        let mut wire = Wire::to(&server);
+        wire.send(format!("GET /function/tiny HTTP/1.1\r\nhost: x\r\nconnection: {connection}\r\n\r\n"));
+        assert_eq!(wire.reply("GET").status, 200);
+        until(&format!("an instance that waits, after {connection}"), || {
+            let status = admin(&server, "GET", "/v1/status", b"").json();
+            (status["details"]["instances_idle"] == 1).then_some(())
+        });
+    }
 }
