@@ -9,5 +9,6 @@ mod wasm;
 pub use host::{Host, Printed, Secret, Stream};
 pub use identity::random_bits;
 pub use wasm::{
-    Answer, Bounds, Ended, Instance, Left, Plan, Prepared, Running, Runtime, Status, Work, compile_worker,
+    Answer, Bounds, COMPILE_WORKER, Ended, Instance, Left, Plan, Prepared, Running, Runtime, Status, Work,
+    compile_worker,
 };

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use coracle_model::{Problem, code};
+use coracle_runtime::COMPILE_WORKER;
 
 use crate::cli::Verb;
 use crate::options::Options;
@@ -25,9 +26,9 @@ use crate::stop::{Done, Stop};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before anything else is set up: it bounds its own process. No verb: nobody types it.
-    if let Some(job) = compile_job() {
-        return coracle_runtime::compile_worker(&job);
+    // Before anything else is set up: it forks, and so must have one thread. No verb: nobody types it.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == COMPILE_WORKER) {
+        return coracle_runtime::compile_worker();
     }
     let options = Options::parse();
     let json = options.common.json;
@@ -43,12 +44,6 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// The job of a compile process, which the server starts as `coracle compile-worker JOB`.
-fn compile_job() -> Option<String> {
-    let mut typed = std::env::args_os().skip(1);
-    (typed.next()? == "compile-worker").then(|| typed.next()?.into_string().ok()).flatten()
 }
 
 fn run(options: Options) -> Done {

@@ -47,6 +47,10 @@ pub(crate) struct Options {
     pub(crate) instances: u32,
     /// Mapped machine code, in bytes.
     pub(crate) code_bytes: u64,
+    /// Memory of one compile, in bytes.
+    pub(crate) compile_bytes: u64,
+    /// Time of one compile.
+    pub(crate) compile_timeout: Duration,
     /// The largest upload, in bytes.
     pub(crate) upload_bytes: u64,
     /// The file of the key that secrets are sealed with, if it is not in the data directory.
@@ -97,7 +101,8 @@ pub(crate) async fn serve(
         instances: options.instances,
         idle: IDLE_MAX,
         code_bytes: options.code_bytes,
-        ..Bounds::default()
+        compile_memory_bytes: options.compile_bytes,
+        compile_timeout: options.compile_timeout,
     };
     let program = std::env::current_exe()
         .map_err(|error| Problem::new(&code::INTERNAL, format!("find this program's own file: {error}")))?;

@@ -20,7 +20,7 @@ mod runtime;
 mod stdio;
 mod trap;
 
-pub use compile::compile_worker;
+pub use compile::{COMPILE_WORKER, compile_worker};
 pub use guest::Plan;
 pub use instance::{Answer, Ended, Instance, Left, Running, Work};
 pub(crate) use output::Output;

@@ -51,6 +51,12 @@ pub(crate) struct Args {
     /// Compiled code that is kept in memory
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     code_cache: ByteSize,
+    /// Memory that compiling a deployed file may take
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    compile_memory: ByteSize,
+    /// How long compiling a deployed file may take
+    #[arg(long, value_name = "SPAN", default_value = "3m")]
+    compile_timeout: Span,
     /// The largest file that may be deployed
     #[arg(long, value_name = "SIZE", default_value_t = ByteSize(coracle_api::ARTIFACT_BYTES_MAX))]
     upload_max: ByteSize,
@@ -79,6 +85,8 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         head_timeout: args.head_timeout.0,
         instances: args.instances,
         code_bytes: args.code_cache.0,
+        compile_bytes: args.compile_memory.0,
+        compile_timeout: args.compile_timeout.0,
         upload_bytes: args.upload_max.0,
         key_file: args.key_file,
         cache: args.cache,
