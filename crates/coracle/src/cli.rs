@@ -9,6 +9,7 @@ mod changes;
 mod completions;
 mod demo;
 mod deploy;
+mod dev;
 mod explain;
 mod list;
 mod logs;
@@ -33,6 +34,8 @@ pub(crate) enum Verb {
     Up(up::Args),
     /// Deploy a folder with a coracle.toml, or a .wasm file
     Deploy(deploy::Args),
+    /// Build, deploy and watch: every save is a new revision
+    Dev(dev::Args),
     /// Call a function
     Call(call::Args),
     /// List functions
@@ -70,6 +73,7 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
     match verb {
         Verb::Up(args) => up::run(args, common).await,
         Verb::Deploy(args) => deploy::run(args, common).await,
+        Verb::Dev(args) => dev::run(args, common).await,
         Verb::Call(args) => call::run(args, common).await,
         Verb::List(args) => list::run(args, common).await,
         Verb::Show(args) => show::run(args, common).await,

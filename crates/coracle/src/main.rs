@@ -1,6 +1,7 @@
 //! Coracle: serverless functions made simple, in one binary.
 //! Reads what was typed, runs the verb, and makes an exit code of how it ended: 0 done, 1 failed, 2 wrong usage.
 
+mod busy;
 mod clear_up;
 mod cli;
 mod find;
@@ -8,6 +9,7 @@ mod manifest;
 mod options;
 mod print;
 mod serve;
+mod signals;
 mod stop;
 mod table;
 mod talk;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     match run(options) {
         Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,
         Err(Stop::Shown) => ExitCode::FAILURE,
+        Err(Stop::Interrupted) => ExitCode::from(130),
         Err(Stop::Problem(problem)) => {
             talk::problem(&problem, json);
             ExitCode::FAILURE
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Done {
     let mut runtime = match options.verb {
-        Verb::Up(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Up(_) | Verb::Dev(_) => tokio::runtime::Builder::new_multi_thread(),
         // The other verbs ask one thing after the other.
         _ => tokio::runtime::Builder::new_current_thread(),
     };

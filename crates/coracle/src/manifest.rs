@@ -38,8 +38,8 @@ pub(crate) struct Function {
     /// The file to deploy, as it stands in the manifest: relative to its folder.
     pub(crate) code: PathBuf,
     pub(crate) settings: Settings,
-    /// Where `code` stands, for the error that it is missing.
-    code_at: Position,
+    /// Where `code` stands, for the error that it is missing; `None` when no manifest names it.
+    code_at: Option<Position>,
 }
 
 const KEYS: &[&str] = &["app", "namespace", "function"];
@@ -81,6 +81,11 @@ impl Manifest {
 }
 
 impl Function {
+    /// One that is there already, and has the settings that are given to it.
+    pub(crate) fn of_file(name: FunctionName, code: PathBuf) -> Self {
+        Self { name, build: None, code, settings: Settings::default(), code_at: None }
+    }
+
     /// The file to deploy, once it is built.
     pub(crate) fn artifact(&self, folder: &Path) -> Result<PathBuf, Problem> {
         let path = folder.join(&self.code);
@@ -92,8 +97,11 @@ impl Function {
             Some(build) => format!("`{build}` succeeded, but writes another file: correct `code`"),
             None => "build it first, or add a line `build = \"COMMAND\"` that does".to_owned(),
         };
-        let problem =
-            self.code_at.problem(&format!("the code of `{}` {what}: {}", self.name, path.display()));
+        let message = format!("the code of `{}` {what}: {}", self.name, path.display());
+        let problem = match &self.code_at {
+            Some(position) => position.problem(&message),
+            None => Problem::new(&code::BAD_REQUEST, message),
+        };
         Err(problem.hint(hint))
     }
 }

@@ -59,6 +59,11 @@ impl Common {
         find::client(self.url.as_deref(), token, self.data.as_deref(), self.data_dir())
     }
 
+    /// Whether somebody said which server is meant.
+    pub(crate) fn names_a_server(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// The data directory; an error when nothing says where it is.
     pub(crate) fn data_dir(&self) -> Result<PathBuf, Problem> {
         let home = |variable, below: &str| folder_of(variable).map(|folder| folder.join(below));
@@ -93,6 +98,12 @@ impl Common {
 fn folder_of(variable: &str) -> Option<PathBuf> {
     // The XDG specification: a path that is not absolute is to be ignored.
     std::env::var_os(variable).map(PathBuf::from).filter(|folder| folder.is_absolute())
+}
+
+/// The folders in which a shell looks for programs.
+#[expect(clippy::disallowed_methods, reason = "this is the binary's options; PATH is the shell's")]
+pub(crate) fn path() -> Vec<PathBuf> {
+    std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
 
 /// A token, which stands in no error and no debug output.

@@ -5,11 +5,12 @@ use std::io::{IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
+use crate::busy;
 use crate::stop::{Done, Stop};
 
 /// A line.
 pub(crate) fn line(text: impl std::fmt::Display) -> Done {
-    writeln!(anstream::stdout(), "{text}").map_err(|error| Stop::of_output(&error))
+    busy::above(|| writeln!(anstream::stdout(), "{text}")).map_err(|error| Stop::of_output(&error))
 }
 
 /// A value as JSON, over several lines.

@@ -30,6 +30,17 @@ const BACKLOG: u32 = 4_096;
 /// Descriptors that are not connections: files, pipes, outgoing requests.
 const DESCRIPTORS_BESIDE: u64 = 4_096;
 
+/// How long calls in flight may take once the server is to stop, if nobody says otherwise; as are the next.
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+/// Calls that run at once.
+pub(crate) const INSTANCES: u32 = 1_000;
+/// Mapped machine code, in bytes.
+pub(crate) const CODE_BYTES: u64 = 256 << 20;
+/// Memory of one compile, in bytes.
+pub(crate) const COMPILE_BYTES: u64 = 2 << 30;
+/// Time of one compile.
+pub(crate) const COMPILE_TIMEOUT: Duration = Duration::from_secs(180);
+
 /// How to serve.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -51,6 +62,8 @@ pub(crate) struct Options {
     pub(crate) compile_bytes: u64,
     /// Time of one compile.
     pub(crate) compile_timeout: Duration,
+    /// Whether parts of compiled code are kept for the next revision.
+    pub(crate) incremental: bool,
     /// The largest upload, in bytes.
     pub(crate) upload_bytes: u64,
     /// The file of the key that secrets are sealed with, if it is not in the data directory.
@@ -59,6 +72,28 @@ pub(crate) struct Options {
     pub(crate) cache: Option<PathBuf>,
     /// A backup to begin from.
     pub(crate) restore: Option<PathBuf>,
+}
+
+impl Options {
+    /// The usual way.
+    pub(crate) fn new(data: PathBuf, listen: SocketAddr) -> Self {
+        Self {
+            data,
+            listen,
+            metrics_listen: None,
+            drain: DRAIN,
+            head_timeout: coracle_gateway::HEAD_TIMEOUT,
+            instances: INSTANCES,
+            code_bytes: CODE_BYTES,
+            compile_bytes: COMPILE_BYTES,
+            compile_timeout: COMPILE_TIMEOUT,
+            incremental: false,
+            upload_bytes: coracle_api::ARTIFACT_BYTES_MAX,
+            key_file: None,
+            cache: None,
+            restore: None,
+        }
+    }
 }
 
 /// What a server that is ready can be told of.
@@ -103,6 +138,7 @@ pub(crate) async fn serve(
         code_bytes: options.code_bytes,
         compile_memory_bytes: options.compile_bytes,
         compile_timeout: options.compile_timeout,
+        keep_parts: options.incremental,
     };
     let program = std::env::current_exe()
         .map_err(|error| Problem::new(&code::INTERNAL, format!("find this program's own file: {error}")))?;

@@ -18,6 +18,8 @@ pub(crate) enum Stop {
     Shown,
     /// Flags that do not go together: exit code 2.
     Usage(Box<clap::Error>),
+    /// Somebody pressed Ctrl-C: exit code 130, as shells have it.
+    Interrupted,
     /// Whoever read our output has seen enough, as in `coracle logs | head`: exit code 0.
     ReaderGone,
 }

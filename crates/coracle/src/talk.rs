@@ -8,6 +8,8 @@ use anstyle::{AnsiColor, Style};
 use coracle_api::ProblemView;
 use coracle_model::NamespaceName;
 
+use crate::busy;
+
 /// What stands out.
 pub(crate) const BOLD: Style = Style::new().bold();
 /// What stands back.
@@ -26,7 +28,7 @@ pub(crate) fn styled(style: Style, text: impl Display) -> String {
 
 /// A line to whoever sits there.
 pub(crate) fn say(text: impl Display) {
-    let _ = writeln!(anstream::stderr(), "{text}");
+    let _ = busy::above(|| writeln!(anstream::stderr(), "{text}"));
 }
 
 /// What to do next.

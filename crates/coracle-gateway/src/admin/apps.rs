@@ -43,7 +43,8 @@ pub(super) async fn deploy(
     admin.authenticator.require_in(who, Scope::Deploy, &namespace)?;
     let mut deployments = Vec::with_capacity(spec.functions.len());
     for (function, spec) in spec.functions {
-        deployments.push(functions::deployment(&admin, function, spec).await?);
+        let function = FunctionRef { namespace: namespace.clone(), name: function };
+        deployments.push(functions::deployment(&admin, &function, spec).await?);
     }
     let deploy = Deploy { namespace, app: Some(name), functions: deployments };
     let deployed = admin.catalog.deploy(deploy).await?;

@@ -74,7 +74,7 @@ pub(super) async fn deploy(
     let function = FunctionRef { namespace, name };
     admin.authenticator.require_on(who, Scope::Deploy, &function)?;
     let is_new = admin.catalog.function(&function).is_none();
-    let functions = vec![deployment(&admin, function.name.clone(), spec).await?];
+    let functions = vec![deployment(&admin, &function, spec).await?];
     admin.catalog.deploy(Deploy { namespace: function.namespace.clone(), app: None, functions }).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view_of(&admin, &function).await?)))
@@ -118,17 +118,19 @@ pub(super) async fn rollback(
 /// What is to be deployed, looked at and compiled.
 pub(super) async fn deployment(
     admin: &Admin,
-    name: FunctionName,
+    function: &FunctionRef,
     spec: FunctionSpec,
 ) -> Result<Deployment, Problem> {
     let artifact = spec.artifact;
+    let name = function.name.clone();
     let cannot = |problem: Problem| Problem {
         message: format!("cannot deploy `{name}`: {}", problem.message),
         ..problem
     };
     artifacts::size(admin, artifact).await.map_err(cannot)?;
+    let before = admin.catalog.resolve(function).map(|current| current.code.artifact());
     // On the heap: compiling holds more than a handler's future should.
-    let prepared = Box::pin(admin.runtime.prepare(artifact)).await.map_err(cannot)?;
+    let prepared = Box::pin(admin.runtime.prepare(artifact, before)).await.map_err(cannot)?;
     Ok(Deployment { code: Code::Wasm(artifact), contract: prepared.contract, settings: spec.into(), name })
 }
 

@@ -15,10 +15,13 @@ use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::wasm::compile::Compiled;
+use crate::wasm::compile::{Compiled, PartFiles};
 
 /// The name of the key that seals, in the directory of the cache.
 const KEY_FILE: &str = "seal.key";
+
+/// How files of parts end.
+const PARTS: &str = "parts";
 
 /// The folder of machine code.
 #[derive(Debug)]
@@ -142,6 +145,24 @@ impl CodeCache {
         Ok(())
     }
 
+    /// The parts for a draft: those of the artifact before it, and where its own are to go.
+    pub(super) fn part_files(&self, draft: &Path, before: Option<&Digest>) -> PartFiles {
+        let before = before.map(|before| self.path(before, PARTS));
+        PartFiles { before, now: draft.with_extension("parts.tmp") }
+    }
+
+    /// Gives parts their name once their code is kept, in the place of those that were before.
+    pub(super) fn keep_parts(&self, artifact: &Digest, files: &PartFiles, code_is_kept: bool) {
+        // They only save time: whatever fails here, the next compile does without them.
+        if !code_is_kept {
+            let _ = fs::remove_file(&files.now);
+        } else if fs::rename(&files.now, self.path(artifact, PARTS)).is_ok()
+            && let Some(before) = &files.before
+        {
+            let _ = fs::remove_file(before);
+        }
+    }
+
     /// What is known of code that was made, without mapping it.
     pub(super) fn known(&self, artifact: &Digest) -> Result<Compiled, NoCode> {
         self.check(artifact).map(|(_, compiled, _)| compiled)
@@ -164,7 +185,7 @@ impl CodeCache {
 
     /// Takes a damaged file out of the way.
     pub(super) fn discard(&self, artifact: &Digest) {
-        for extension in ["seal", "cwasm"] {
+        for extension in ["seal", "cwasm", PARTS] {
             // Whether it was there does not matter: it will be made anew.
             let _ = fs::remove_file(self.path(artifact, extension));
         }

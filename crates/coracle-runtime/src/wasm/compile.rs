@@ -1,6 +1,7 @@
 //! Machine code is made in a process of its own, with bounds on its memory and time.
 //! A hostile or enormous component can so break one compile, never the server.
 
+mod parts;
 mod worker;
 mod zygote;
 
@@ -53,8 +54,18 @@ pub(super) struct Compiler {
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
     code: PathBuf,
+    parts: Option<PartFiles>,
     memory_bytes: u64,
     cpu_seconds: u64,
+}
+
+/// Files of parts of machine code.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct PartFiles {
+    /// Of a compile before, of code that is likely to be similar.
+    pub(super) before: Option<PathBuf>,
+    /// To be written.
+    pub(super) now: PathBuf,
 }
 
 /// What a compile process says of the code.
@@ -76,15 +87,20 @@ impl Compiler {
         Self { zygote: Arc::new(Zygote::new(program)), bounds, places: Semaphore::new(at_once.max(1)) }
     }
 
-    /// Compiles the open file `wasm` into the file `code`, which must not exist.
-    pub(super) async fn compile(&self, wasm: File, code: &Path) -> Result<Compiled, Problem> {
+    /// Compiles the open file `wasm` into the file `code`, which must not exist, with the parts of a compile before if there are any.
+    pub(super) async fn compile(
+        &self,
+        wasm: File,
+        code: &Path,
+        parts: Option<PartFiles>,
+    ) -> Result<Compiled, Problem> {
         let internal = |what: &str, error: &dyn std::fmt::Display| {
             Problem::new(&code::INTERNAL, format!("{what} the compile process: {error}"))
         };
         let _place = self.places.acquire().await.map_err(|error| internal("wait for", &error))?;
         let cpu_seconds = self.bounds.timeout.as_secs().max(1)
             * std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        let job = Job { code: code.to_owned(), memory_bytes: self.bounds.memory_bytes, cpu_seconds };
+        let job = Job { code: code.to_owned(), parts, memory_bytes: self.bounds.memory_bytes, cpu_seconds };
         let zygote = Arc::clone(&self.zygote);
         let voice = tokio::task::spawn_blocking(move || zygote.fork(&job, &wasm))
             .await

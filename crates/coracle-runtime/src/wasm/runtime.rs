@@ -53,6 +53,8 @@ pub struct Bounds {
     pub compile_memory_bytes: u64,
     /// Time of one compile.
     pub compile_timeout: Duration,
+    /// Whether parts of compiled code are kept for the next revision of it: only where all who deploy trust each other.
+    pub keep_parts: bool,
 }
 
 impl Default for Bounds {
@@ -63,6 +65,7 @@ impl Default for Bounds {
             code_bytes: 256 << 20,
             compile_memory_bytes: 2 << 30,
             compile_timeout: Duration::from_secs(180),
+            keep_parts: false,
         }
     }
 }
@@ -148,11 +151,12 @@ impl Runtime {
         })))
     }
 
-    /// Looks at an artifact and compiles it, so that it can be deployed.
+    /// Looks at an artifact and compiles it, so that it can be deployed. `before` is the one that it follows:
+    /// where parts are kept, those of it that did not change are not compiled again.
     ///
     /// # Errors
     /// Why it cannot be a function, each reason with a code of its own.
-    pub async fn prepare(&self, artifact: Digest) -> Result<Prepared, Problem> {
+    pub async fn prepare(&self, artifact: Digest, before: Option<Digest>) -> Result<Prepared, Problem> {
         let inner = &self.0;
         let known = blocking({
             let inner = Arc::clone(inner);
@@ -162,7 +166,7 @@ impl Runtime {
         let Compiled { contract, imports } = match known {
             Ok(compiled) => compiled,
             Err(_) => {
-                self.load(artifact).await.map_err(|problem| *problem)?;
+                self.load(artifact, before).await.map_err(|problem| *problem)?;
                 let inner = Arc::clone(inner);
                 blocking(move || inner.cache.known(&artifact)).await?.map_err(|_| {
                     Problem::new(&code::INTERNAL, "the compiled code went away while it was looked at")
@@ -190,7 +194,7 @@ impl Runtime {
         let artifact = plan.revision().code.artifact();
         let program = match self.0.loaded.get(&artifact) {
             Some(program) => program,
-            None => Box::pin(self.load(artifact)).await?,
+            None => Box::pin(self.load(artifact, None)).await?,
         };
         Instance::start(plan, program, &self.0.ticker, deadline).await
     }
@@ -220,7 +224,7 @@ impl Runtime {
     }
 
     /// Maps the code of an artifact; makes it first if it is missing or damaged.
-    async fn load(&self, artifact: Digest) -> Result<Arc<Program>, Box<Problem>> {
+    async fn load(&self, artifact: Digest, before: Option<Digest>) -> Result<Arc<Program>, Box<Problem>> {
         let inner = &self.0;
         let flight = inner.loaded.flight(&artifact);
         let _alone = flight.lock().await;
@@ -235,7 +239,7 @@ impl Runtime {
                     inner.rebuilt.fetch_add(1, Ordering::Relaxed);
                     inner.cache.discard(&artifact);
                 }
-                self.compile(artifact).await?;
+                self.compile(artifact, before).await?;
                 self.map(artifact).await?.map_err(|reason| Box::new(unmappable(artifact, &reason)))?
             }
         };
@@ -274,7 +278,7 @@ impl Runtime {
         .await?
     }
 
-    async fn compile(&self, artifact: Digest) -> Result<(), Problem> {
+    async fn compile(&self, artifact: Digest, before: Option<Digest>) -> Result<(), Problem> {
         let inner = &self.0;
         // The artifact is checked against its name first: what was damaged on disk must not become code.
         let wasm = {
@@ -291,7 +295,8 @@ impl Runtime {
         };
         let draft = inner.cache.draft(&artifact);
         let begun = inner.clock.instant();
-        let compiled = inner.compiler.compile(wasm, &draft).await;
+        let parts = inner.bounds.keep_parts.then(|| inner.cache.part_files(&draft, before.as_ref()));
+        let compiled = inner.compiler.compile(wasm, &draft, parts.clone()).await;
         let took = inner.clock.instant().duration_since(begun);
         inner.compiles.fetch_add(1, Ordering::Relaxed);
         inner.compile_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -308,6 +313,9 @@ impl Runtime {
             if kept.is_err() {
                 // It may never have been made.
                 let _ = std::fs::remove_file(&draft);
+            }
+            if let Some(parts) = parts {
+                inner.cache.keep_parts(&artifact, &parts, kept.is_ok());
             }
             kept
         })

@@ -85,7 +85,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     Ok(())
 }
 
-fn render(line: &LogLine, is_one: bool) -> String {
+pub(super) fn render(line: &LogLine, is_one: bool) -> String {
     let LogLine { time, function, revision, instance, stream, text, .. } = line;
     // In UTC, as the server keeps it: two people who look at one line see one time.
     let time = time.strftime("%Y-%m-%d %H:%M:%S%.3f");

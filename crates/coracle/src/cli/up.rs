@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use coracle_model::{ByteSize, Problem, Span, code};
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use super::demo;
 use crate::options::Common;
 use crate::serve::{self, Ready};
+use crate::signals::Signals;
 use crate::stop::{Done, Stop};
 use crate::talk::{BOLD, DIM, styled};
 use crate::{print, talk};
@@ -22,6 +22,9 @@ Examples:
   coracle up --demo
   coracle up --data /srv/coracle --listen 0.0.0.0:8080 --metrics-listen 127.0.0.1:9090
   coracle up --data NEW --restore shop.backup";
+
+/// What a server writes to its own log, if nobody says otherwise.
+pub(super) const LOG_FILTER: &str = "warn,h2=error";
 
 /// Start a server. It keeps everything in the data directory, and serves until Ctrl-C or SIGTERM.
 #[derive(Debug, clap::Args)]
@@ -40,23 +43,26 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     restore: Option<PathBuf>,
     /// How long calls may take to finish when the server is stopped
-    #[arg(long, value_name = "SPAN", default_value = "30s")]
+    #[arg(long, value_name = "SPAN", default_value_t = Span(serve::DRAIN))]
     drain: Span,
     /// How long a client may take for the head of a request, and between two of a connection
     #[arg(long, value_name = "SPAN", default_value_t = Span(coracle_gateway::HEAD_TIMEOUT))]
     head_timeout: Span,
     /// Instances of all functions that may run at once
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = serve::INSTANCES, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     instances: u32,
     /// Compiled code that is kept in memory
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize(serve::CODE_BYTES))]
     code_cache: ByteSize,
     /// Memory that compiling a deployed file may take
-    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize(serve::COMPILE_BYTES))]
     compile_memory: ByteSize,
     /// How long compiling a deployed file may take
-    #[arg(long, value_name = "SPAN", default_value = "3m")]
+    #[arg(long, value_name = "SPAN", default_value_t = Span(serve::COMPILE_TIMEOUT))]
     compile_timeout: Span,
+    /// Keep parts of compiled code, so that the next revision compiles faster; for development: whoever may deploy must be trusted by all
+    #[arg(long)]
+    incremental: bool,
     /// The largest file that may be deployed
     #[arg(long, value_name = "SIZE", default_value_t = ByteSize(coracle_api::ARTIFACT_BYTES_MAX))]
     upload_max: ByteSize,
@@ -67,14 +73,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", env = "CORACLE_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
     /// What the server writes to its own log, as in `debug` or `coracle_gateway=debug`
-    #[arg(long, value_name = "FILTER", default_value = "warn,h2=error")]
+    #[arg(long, value_name = "FILTER", default_value = LOG_FILTER)]
     log: String,
 }
 
 pub(crate) async fn run(args: Args, common: &Common) -> Done {
     log(&args.log)?;
     // Heard from now on: a signal during the start must not be lost.
-    let stop = Stopped::listen()?;
+    let signals = Signals::listen()?;
     let data = common.data_dir()?;
     let (ready, is_ready) = oneshot::channel();
     let options = serve::Options {
@@ -87,12 +93,13 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         code_bytes: args.code_cache.0,
         compile_bytes: args.compile_memory.0,
         compile_timeout: args.compile_timeout.0,
+        incremental: args.incremental,
         upload_bytes: args.upload_max.0,
         key_file: args.key_file,
         cache: args.cache,
         restore: args.restore,
     };
-    let mut server = std::pin::pin!(serve::serve(options, ready, stop.heard(args.drain)));
+    let mut server = std::pin::pin!(serve::serve(options, ready, stopped(signals, args.drain)));
     let announced = async {
         // The server gave up before it was ready: it says itself why.
         let Ok(ready) = is_ready.await else { return std::future::pending().await };
@@ -132,12 +139,12 @@ async fn announce(ready: &Ready, data: &Path, demo: bool, json: bool) -> Done {
     Ok(())
 }
 
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "write an address and a port, as in `127.0.0.1:8080` or `0.0.0.0:80`")
 }
 
 /// The server's own log goes to standard error, as talk does.
-fn log(filter: &str) -> Result<(), Problem> {
+pub(super) fn log(filter: &str) -> Result<(), Problem> {
     let filter = filter.parse::<EnvFilter>().map_err(|error| {
         Problem::new(&code::BAD_REQUEST, format!("`{filter}` is not a filter of logs: {error}"))
     })?;
@@ -148,34 +155,13 @@ fn log(filter: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The two signals that stop a server.
-struct Stopped {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stopped {
-    fn listen() -> Result<Self, Problem> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Problem::new(&code::INTERNAL, format!("cannot listen for signals: {error}")))
-        };
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn heard(mut self, drain: Span) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-        talk::say(format_args!("stopping: calls that run have {drain} to finish; once more stops at once"));
-        // Whoever asks twice does not want to wait.
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = self.interrupt.recv() => {}
-                _ = self.terminate.recv() => {}
-            }
-            std::process::exit(1);
-        });
-    }
+/// The first signal is heard; the second ends everything.
+async fn stopped(mut signals: Signals, drain: Span) {
+    signals.heard().await;
+    talk::say(format_args!("stopping: calls that run have {drain} to finish; once more stops at once"));
+    // Whoever asks twice does not want to wait.
+    tokio::spawn(async move {
+        signals.heard().await;
+        std::process::exit(1);
+    });
 }

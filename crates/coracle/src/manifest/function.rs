@@ -59,7 +59,7 @@ pub(super) fn read(table: &Entry<'_>) -> Result<Function, Problem> {
     if code.as_os_str().is_empty() {
         return Err(code_at.problem("`code` is empty").hint("name the file to deploy"));
     }
-    Ok(Function { name, build, code, settings, code_at })
+    Ok(Function { name, build, code, settings, code_at: Some(code_at) })
 }
 
 fn set(settings: &mut Settings, entry: &Entry<'_>) -> Result<(), Problem> {

@@ -4,12 +4,14 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use coracle_model::{Problem, code};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use wasmtime::Engine;
+use wasmtime::{CacheStore, Engine};
 
-use super::{CODE_BYTES_MAX, Compiled, Job, Report};
+use super::parts::Parts;
+use super::{CODE_BYTES_MAX, Compiled, Job, PartFiles, Report};
 use crate::wasm::{engine, inspect};
 
 /// How a compile process is lower in rank than the calls of its neighbours.
@@ -79,7 +81,14 @@ fn work(job: &Job, engines: &Engines) -> Result<Compiled, Problem> {
     } else {
         wasm
     };
-    let engine = if component.len() <= ONE_THREAD_BYTES_MAX { &engines.one_thread } else { &engines.threads };
+    let parts = job.parts.as_ref().map(|files| (files, Arc::new(read_parts(files))));
+    let engine = match &parts {
+        Some((_, parts)) => &engine_with(parts).map_err(|error| {
+            Problem::new(&code::INTERNAL, format!("compile with the parts of the last revision: {error:#}"))
+        })?,
+        None if component.len() <= ONE_THREAD_BYTES_MAX => &engines.one_thread,
+        None => &engines.threads,
+    };
     let machine_code = engine.precompile_component(&component).map_err(|error| {
         // The validator's own words, without the engine's wrapping.
         Problem::new(
@@ -89,7 +98,21 @@ fn work(job: &Job, engines: &Engines) -> Result<Compiled, Problem> {
     })?;
     // Not synced: what a crash leaves of it does not match its seal, and is made anew.
     File::create_new(&job.code).and_then(|mut out| out.write_all(&machine_code)).map_err(file)?;
+    if let Some((files, parts)) = parts {
+        // They would only save time.
+        let _ = parts.write(&files.now);
+    }
     Ok(Compiled { contract: inspected.contract, imports: inspected.imports })
+}
+
+fn read_parts(files: &PartFiles) -> Parts {
+    files.before.as_deref().map(Parts::read).unwrap_or_default()
+}
+
+fn engine_with(parts: &Arc<Parts>) -> wasmtime::Result<Engine> {
+    let mut config = engine::code_config();
+    config.enable_incremental_compilation(Arc::clone(parts) as Arc<dyn CacheStore>)?;
+    Engine::new(&config)
 }
 
 /// Makes a component of a core wasip1 program.

@@ -1,11 +1,9 @@
-//! Code on its way to the server: the build command, the digest, the upload.
+//! Code on its way to the server: the digest, the upload.
 //! `coracle deploy` calls it for each function, the demo for its own three.
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use coracle_api::Client;
@@ -14,31 +12,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 
 use crate::stop::Done;
-use crate::talk::{self, BOLD, styled};
+use crate::talk;
 
 /// An upload that is done sooner shows no bar.
 const MOMENT: Duration = Duration::from_millis(300);
 
 /// How much of a file is hashed at once.
 const HASH_CHUNK_BYTES: usize = 64 << 10;
-
-/// Runs a build command in the folder of the manifest; what it prints is shown as it comes.
-pub(super) async fn build(name: &FunctionName, command: &str, folder: &Path) -> Done {
-    talk::say(format_args!("building {}: {command}", styled(BOLD, name)));
-    let failed = |what: String| {
-        Problem::new(&code::BUILD_FAILED, format!("cannot build `{name}`: `{command}` {what}"))
-    };
-    // Standard output is for data; what a build prints is talk.
-    let talk = io::stderr().as_fd().try_clone_to_owned().map_or_else(|_| Stdio::null(), Stdio::from);
-    let mut shell = tokio::process::Command::new("sh");
-    let shell = shell.arg("-c").arg(command).current_dir(folder).stdin(Stdio::null()).stdout(talk);
-    let status = shell.status().await.map_err(|error| failed(format!("does not start: {error}")))?;
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(exit) => Err(failed(format!("failed with exit code {exit}")).into()),
-        None => Err(failed(format!("was stopped: {status}")).into()),
-    }
-}
 
 /// More than any server takes, whatever its `--upload-max`: it is not even read.
 const CODE_BYTES_MAX: u64 = 1 << 30;

@@ -1,0 +1,322 @@
+//! `coracle dev`: builds and deploys a project on every save, and prints what its functions say.
+//! The loop stands here; what it waits for, deploys to and prints through has a file each.
+
+mod follow;
+mod server;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use coracle_api::{ClientError, FunctionView};
+use coracle_model::{Clock as _, FunctionName, FunctionRef, Span, code};
+use coracle_observe::clock::System;
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::follow::Following;
+use self::server::Server;
+use self::watch::{Project, Watch};
+use super::deploy::{BUILD_TIMEOUT, Builder, Plan, Voice};
+use super::up;
+use crate::busy::busy;
+use crate::options::Common;
+use crate::print;
+use crate::signals::Signals;
+use crate::stop::{Done, Stop};
+use crate::talk::{self, BOLD, DIM, GOOD, styled};
+
+const EXAMPLES: &str = "\
+Examples:
+  coracle dev                          the folder with coracle.toml that you stand in
+  coracle dev shop/ --name resize      one function of it
+  coracle dev out.wasm --name hello    a file that something else builds";
+
+/// How often is looked whether the server and the functions are still as they were left.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A project whose every build changes its own sources is built this many times in a row, and then not until the next save.
+const BUILDS_IN_A_ROW_MAX: u32 = 3;
+
+/// Build, deploy and watch: every save is a new revision, and what the functions print is shown.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// A folder with a coracle.toml, or a .wasm file
+    #[arg(default_value = ".", value_name = "FOLDER|FILE")]
+    path: PathBuf,
+    /// The name of the function; with a folder, the only one of it to deploy
+    #[arg(long)]
+    name: Option<FunctionName>,
+    /// Start a server here [default: the one that runs, else a new one at 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = up::address)]
+    listen: Option<SocketAddr>,
+    /// How long a build command may take
+    #[arg(long, value_name = "SPAN", default_value = BUILD_TIMEOUT)]
+    build_timeout: Span,
+}
+
+pub(crate) async fn run(args: Args, common: &Common) -> Done {
+    let mut signals = Signals::listen()?;
+    up::log(up::LOG_FILTER)?;
+    // Before a server is started: whether there is anything to deploy.
+    let plan = Plan::of(&args.path, args.name.as_ref(), common)?;
+    let server = Server::find(common, args.listen).await?;
+    let mut dev = Dev::new(args, common.clone(), server, &plan)?;
+    let done = tokio::select! {
+        done = dev.run(plan) => done,
+        () = signals.heard() => Ok(()),
+    };
+    dev.server.stop().await;
+    done
+}
+
+/// A project that is worked on.
+struct Dev {
+    args: Args,
+    common: Common,
+    server: Server,
+    builder: Builder,
+    project: Project,
+    watch: Watch,
+    /// The revision of each function that was deployed last, here or, as we noticed, elsewhere; 0 when it is gone.
+    revisions: BTreeMap<FunctionName, u32>,
+    is_gone: bool,
+    following: tokio::sync::watch::Sender<Following>,
+}
+
+/// What a save came to.
+struct Deployed {
+    functions: Vec<FunctionView>,
+    /// How long building took, if there was anything to build.
+    build: Option<Duration>,
+    /// From the end of that until the functions answer.
+    deploy: Duration,
+}
+
+impl Dev {
+    fn new(args: Args, common: Common, server: Server, plan: &Plan) -> Done<Self> {
+        let (following, followed) = tokio::sync::watch::channel(following(&server, plan)?);
+        tokio::spawn(follow::lines(followed, common.json));
+        let project = project(&args.path, plan);
+        Ok(Self {
+            builder: Builder { timeout: args.build_timeout, voice: Voice::WhenItFails },
+            watch: Watch::of(project.clone())?,
+            project,
+            args,
+            common,
+            server,
+            revisions: BTreeMap::new(),
+            is_gone: false,
+            following,
+        })
+    }
+
+    async fn run(&mut self, plan: Plan) -> Done {
+        self.greet(&plan)?;
+        let mut plan = Some(plan);
+        let mut in_a_row = 1;
+        loop {
+            let deployed = self.cycle(plan.take()).await;
+            self.show(deployed)?;
+            let changed = self.watch.see(self.project.clone())?;
+            if changed.is_empty() {
+                in_a_row = 1;
+            } else if in_a_row < BUILDS_IN_A_ROW_MAX {
+                // Saved while it was built.
+                in_a_row += 1;
+                continue;
+            } else {
+                says_that_builds_write(&changed);
+                in_a_row = 1;
+            }
+            self.wait().await?;
+            self.watch.see(self.project.clone())?;
+        }
+    }
+
+    /// Reads the manifest, builds and deploys.
+    async fn cycle(&mut self, plan: Option<Plan>) -> Done<Deployed> {
+        let plan = match plan {
+            Some(plan) => plan,
+            None => Plan::of(&self.args.path, self.args.name.as_ref(), &self.common)?,
+        };
+        self.project = project(&self.args.path, &plan);
+        let is_built = plan.functions.iter().any(|function| function.build.is_some());
+        let begun = System.instant();
+        {
+            let _busy = is_built.then(|| busy(format!("building {}", names(&plan))));
+            plan.build(&self.builder).await?;
+        }
+        let built = System.instant();
+        let _busy = busy(format!("the server compiles {}", names(&plan)));
+        self.following.send_replace(following(&self.server, &plan)?);
+        let functions = plan.apply(&self.server.client()?).await?;
+        Ok(Deployed {
+            functions,
+            build: is_built.then(|| built.duration_since(begun)),
+            deploy: System.instant().duration_since(built),
+        })
+    }
+
+    /// Waits for a save; meanwhile it looks after the server.
+    async fn wait(&mut self) -> Done {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = self.watch.changed() => return Ok(changed?),
+                problem = self.server.ended() => return Err(problem.into()),
+                _ = looks.tick() => {}
+            }
+            let is_gone = self.look_after().await.is_err();
+            let was_gone = std::mem::replace(&mut self.is_gone, is_gone);
+            match (was_gone, self.is_gone) {
+                (false, true) => talk::say("the server does not answer any more: waiting for it"),
+                (true, false) => {
+                    talk::say(styled(GOOD, "the server is back"));
+                    // Whether it still has the functions as they were left is for a deploy to find out.
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks the server for the functions, and says who else changed one; an error when it does not answer.
+    async fn look_after(&mut self) -> Done {
+        let client = self.server.client()?;
+        client.whoami().await?;
+        let namespace = self.following.borrow().namespace.clone();
+        for (name, known) in &mut self.revisions {
+            let function = FunctionRef { namespace: namespace.clone(), name: name.clone() };
+            let now = match client.function(&function).await {
+                Ok(now) => now.revision,
+                Err(ClientError::Problem(problem)) if problem.status == 404 => 0,
+                Err(error) => return Err(error.into()),
+            };
+            match now {
+                0 if *known != 0 => {
+                    talk::say(format_args!("`{name}` was removed: save a file to deploy it again"))
+                }
+                now if now != *known => talk::say(format_args!(
+                    "`{name}` answers with revision {now}, which somebody else deployed: save a file to deploy yours again"
+                )),
+                _ => {}
+            }
+            *known = now;
+        }
+        Ok(())
+    }
+
+    fn greet(&self, plan: &Plan) -> Done {
+        let client = self.server.client()?;
+        let json = self.common.json;
+        for function in &plan.functions {
+            let function = FunctionRef { namespace: plan.namespace.clone(), name: function.name.clone() };
+            let url = format!("{}{}", client.url(), FunctionView::path_of(&function));
+            let text = format!("{} {url}", styled(BOLD, &function.name));
+            event(json, text, &json!({ "event": "began", "function": function.to_string(), "url": url }))?;
+        }
+        if matches!(self.server, Server::Embedded(_)) {
+            talk::say(styled(
+                DIM,
+                format_args!("a server of its own, data in {}", self.common.data_dir()?.display()),
+            ));
+        }
+        talk::say(styled(DIM, format_args!("watching {}, stop with Ctrl-C", self.args.path.display())));
+        Ok(())
+    }
+
+    fn show(&mut self, deployed: Done<Deployed>) -> Done {
+        match deployed {
+            Ok(deployed) => {
+                for FunctionView { name, revision, .. } in &deployed.functions {
+                    let before = self.revisions.insert(name.clone(), *revision);
+                    show_deployed(name, *revision, before == Some(*revision), &deployed, self.common.json)?;
+                }
+                Ok(())
+            }
+            Err(Stop::Problem(problem)) if self.common.json => {
+                print::json_line(&json!({ "event": "failed", "problem": problem }))
+            }
+            Err(Stop::Problem(problem)) => {
+                self.is_gone = problem.code == code::SERVER_UNREACHABLE.name;
+                talk::problem(&problem, false);
+                for (name, revision) in self.revisions.iter().filter(|(_, revision)| **revision != 0) {
+                    talk::say(styled(DIM, format_args!("`{name}` goes on with revision {revision}")));
+                }
+                Ok(())
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+}
+
+/// What happened: a line for people, an object for programs.
+fn event(json: bool, text: impl std::fmt::Display, event: &serde_json::Value) -> Done {
+    if json { print::json_line(event) } else { print::line(text) }
+}
+
+fn show_deployed(
+    name: &FunctionName,
+    revision: u32,
+    is_same: bool,
+    Deployed { build, deploy, .. }: &Deployed,
+    json: bool,
+) -> Done {
+    let ms = |span: &Duration| span.as_secs_f64() * 1e3;
+    let mut text = styled(GOOD, format_args!("{name} revision {revision}"));
+    if is_same {
+        text.push_str(" goes on, nothing changed");
+    }
+    if let Some(build) = build {
+        text.push_str(&format!(", built in {:.1} s", build.as_secs_f64()));
+    }
+    if !is_same {
+        text.push_str(&format!(", answers after {:.0} ms", ms(deploy)));
+    }
+    let value = json!({
+        "event": if is_same { "unchanged" } else { "deployed" },
+        "name": name,
+        "revision": revision,
+        "build_ms": build.as_ref().map(ms),
+        "deploy_ms": ms(deploy),
+    });
+    event(json, text, &value)
+}
+
+fn says_that_builds_write(changed: &[PathBuf]) {
+    let files: Vec<_> = changed.iter().take(3).map(|file| file.display().to_string()).collect();
+    talk::say(format_args!("every build changes what is watched: {}", files.join(", ")));
+    talk::hint("name such files in .gitignore; it is built again at the next save");
+}
+
+fn names(plan: &Plan) -> String {
+    let names: Vec<_> = plan.functions.iter().map(|function| function.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// What is watched: all of a folder but what its builds make, and code that nothing builds.
+fn project(path: &Path, plan: &Plan) -> Project {
+    let folder = plan.folder.clone();
+    let code = |is_built: bool| {
+        let functions = plan.functions.iter().filter(move |function| function.build.is_some() == is_built);
+        let folder = folder.clone();
+        functions.map(move |function| match &folder {
+            Some(folder) => folder.join(&function.code),
+            None => path.to_owned(),
+        })
+    };
+    Project { made: code(true).collect(), files: code(false).collect(), folder: folder.clone() }
+}
+
+fn following(server: &Server, plan: &Plan) -> Done<Following> {
+    Ok(Following {
+        client: server.client()?,
+        namespace: plan.namespace.clone(),
+        functions: plan.functions.iter().map(|function| function.name.clone()).collect(),
+    })
+}

@@ -1,0 +1,320 @@
+//! The sources of a project, and the news that somebody saved one.
+//! The loop of `coracle dev` waits for it; what a build writes is no news, unless it is a source too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use coracle_model::{Problem, code};
+use ignore::WalkBuilder;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+/// Saves that follow each other this closely are one: an editor writes a file in several steps, and several files at once.
+const QUIET: Duration = Duration::from_millis(40);
+
+/// Saves that never end are heard after this long.
+const UNQUIET_MAX: Duration = Duration::from_secs(1);
+
+/// How often is looked where the system tells nothing: its watches are used up, or the file system has none.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Files of a project, at most: more are no sources, but something that should be ignored.
+const FILES_MAX: usize = 10_000;
+
+/// Larger files are compared by their times alone, in bytes.
+const HASHED_BYTES_MAX: u64 = 4 << 20;
+
+/// Folders that tools fill, whether or not `.gitignore` says so.
+const FILLED_BY_TOOLS: [&str; 5] = ["target", "node_modules", "__pycache__", "venv", "dist"];
+
+/// Looks after the sources of a project.
+#[derive(Debug)]
+pub(super) struct Watch {
+    project: Project,
+    seen: Sources,
+    /// Whether something happened since then, of which it is not known yet what.
+    stirred: bool,
+    stirs: mpsc::Receiver<()>,
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+}
+
+/// What belongs to a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Project {
+    /// Its folder, all of which is looked at; `None` when there are only files.
+    pub(super) folder: Option<PathBuf>,
+    /// Files that count in any case.
+    pub(super) files: Vec<PathBuf>,
+    /// Files that never count: what the build makes.
+    pub(super) made: Vec<PathBuf>,
+}
+
+/// Files, and what tells whether one changed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Sources {
+    files: BTreeMap<PathBuf, Source>,
+    folders: BTreeSet<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+struct Source {
+    bytes: u64,
+    modified: Option<SystemTime>,
+    /// Not of large ones.
+    digest: Option<[u8; 32]>,
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.digest, other.digest) {
+            // A file that was written again as it was did not change.
+            (Some(one), Some(other)) => one == other,
+            _ => (self.bytes, self.modified) == (other.bytes, other.modified),
+        }
+    }
+}
+
+impl Eq for Source {}
+
+impl Watch {
+    /// Sees the sources as they are.
+    pub(super) fn of(project: Project) -> Result<Self, Problem> {
+        let (stir, stirs) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading is no news; an error may hide some.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                // One that waits to be heard says as much as two.
+                let _ = stir.try_send(());
+            }
+        });
+        let seen = project.sources(&Sources::default())?;
+        let mut watch = Self {
+            project,
+            seen,
+            stirred: false,
+            stirs,
+            // Without it, we look every now and then.
+            watcher: watcher.ok(),
+            watched: BTreeSet::new(),
+        };
+        watch.follow_folders();
+        Ok(watch)
+    }
+
+    /// Sees the sources as they are now; says which changed since they were last seen.
+    pub(super) fn see(&mut self, project: Project) -> Result<Vec<PathBuf>, Problem> {
+        let before = std::mem::take(&mut self.seen);
+        self.stirred = false;
+        self.project = project;
+        self.seen = self.project.sources(&before)?;
+        self.follow_folders();
+        Ok(before.changed(&self.seen))
+    }
+
+    /// Waits until the sources are not as they were seen. May be dropped and asked again: nothing is missed.
+    pub(super) async fn changed(&mut self) -> Result<(), Problem> {
+        loop {
+            if !self.stirred {
+                match self.watcher {
+                    Some(_) => drop(self.stirs.recv().await),
+                    None => tokio::time::sleep(LOOK_EVERY).await,
+                }
+                self.stirred = true;
+            }
+            let quiet =
+                async { while let Ok(Some(())) = tokio::time::timeout(QUIET, self.stirs.recv()).await {} };
+            // Whether it became quiet or not: now is the time to look.
+            let _ = tokio::time::timeout(UNQUIET_MAX, quiet).await;
+            let now = self.project.sources(&self.seen)?;
+            if now != self.seen {
+                return Ok(());
+            }
+            self.stirred = false;
+        }
+    }
+
+    fn follow_folders(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        for gone in self.watched.difference(&self.seen.folders) {
+            // With a folder its watch is gone as well.
+            let _ = watcher.unwatch(gone);
+        }
+        let mut refused = false;
+        for new in self.seen.folders.difference(&self.watched) {
+            // One that is gone again is seen as such by the next look.
+            refused |= watcher.watch(new, RecursiveMode::NonRecursive).is_err() && new.exists();
+        }
+        self.watched = self.seen.folders.clone();
+        if refused {
+            self.watcher = None;
+        }
+    }
+}
+
+impl Project {
+    /// The sources as they are; what was hashed before and looks the same is not read again.
+    fn sources(&self, before: &Sources) -> Result<Sources, Problem> {
+        let mut sources = Sources::default();
+        if let Some(folder) = &self.folder {
+            if !folder.is_dir() {
+                return Err(gone(folder));
+            }
+            for entry in walk(folder).flatten() {
+                let path = entry.path();
+                if entry.file_type().is_some_and(|kind| kind.is_dir()) {
+                    sources.folders.insert(path.to_owned());
+                } else if !self.made.iter().any(|made| made == path) {
+                    sources.add(path, before);
+                }
+                if sources.files.len() > FILES_MAX {
+                    return Err(too_many(folder));
+                }
+            }
+        }
+        for file in &self.files {
+            sources.add(file, before);
+            if let Some(folder) = file.parent() {
+                let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+                if !folder.is_dir() {
+                    return Err(gone(folder));
+                }
+                sources.folders.insert(folder.to_owned());
+            }
+        }
+        Ok(sources)
+    }
+}
+
+impl Sources {
+    fn add(&mut self, path: &Path, before: &Self) {
+        // What is gone while we look will be gone the next time, too.
+        let Ok(file) = fs::metadata(path) else { return };
+        let (bytes, modified) = (file.len(), file.modified().ok());
+        let known = before.files.get(path).filter(|known| (known.bytes, known.modified) == (bytes, modified));
+        let source = known.cloned().unwrap_or_else(|| {
+            let digest = (file.is_file() && bytes <= HASHED_BYTES_MAX).then(|| fs::read(path).ok()).flatten();
+            Source { bytes, modified, digest: digest.map(|bytes| Sha256::digest(bytes).into()) }
+        });
+        self.files.insert(path.to_owned(), source);
+    }
+
+    /// The files that are only here, only there, or not the same.
+    fn changed(&self, now: &Self) -> Vec<PathBuf> {
+        let all: BTreeSet<_> = self.files.keys().chain(now.files.keys()).collect();
+        all.into_iter().filter(|path| self.files.get(*path) != now.files.get(*path)).cloned().collect()
+    }
+}
+
+fn walk(folder: &Path) -> ignore::Walk {
+    WalkBuilder::new(folder)
+        // A project that is not in git yet has its `.gitignore` all the same.
+        .require_git(false)
+        .git_global(false)
+        .filter_entry(|entry| {
+            let name = entry.file_name().to_string_lossy();
+            entry.depth() == 0
+                || !FILLED_BY_TOOLS.contains(&&*name)
+                || !entry.file_type().is_some_and(|kind| kind.is_dir())
+        })
+        .build()
+}
+
+fn gone(folder: &Path) -> Problem {
+    Problem::new(&code::BAD_REQUEST, format!("the folder {} is gone", folder.display()))
+        .hint("the function goes on as it was deployed; `coracle dev FOLDER` watches another folder")
+}
+
+fn too_many(folder: &Path) -> Problem {
+    Problem::new(&code::BAD_REQUEST, format!("{} has more than {FILES_MAX} files to watch", folder.display()))
+        .hint(
+            "name the folders of tools in its .gitignore, or run `coracle dev` in the folder of one project",
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Project) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let made = vec![folder.path().join("out.wasm")];
+        let project = Project { folder: Some(folder.path().to_owned()), files: Vec::new(), made };
+        (folder, project)
+    }
+
+    fn names(changed: &[PathBuf], folder: &tempfile::TempDir) -> Vec<String> {
+        changed.iter().map(|path| path.strip_prefix(folder).unwrap().display().to_string()).collect()
+    }
+
+    #[test]
+    fn sources_are_what_no_tool_and_no_gitignore_claims() {
+        let (folder, project) = project(&[
+            ("src/lib.rs", ""),
+            ("out.wasm", ""),
+            ("target/x.rs", ""),
+            ("node_modules/a/b.js", ""),
+            (".git/config", ""),
+            (".gitignore", "*.log\n"),
+            ("a.log", ""),
+            ("src/target", "a file may have that name"),
+        ]);
+        let sources = project.sources(&Sources::default()).unwrap();
+        let files: Vec<_> = sources.files.into_keys().collect();
+        assert_eq!(names(&files, &folder), ["src/lib.rs", "src/target"]);
+        let folders: Vec<_> = sources.folders.into_iter().collect();
+        assert_eq!(names(&folders, &folder), ["", "src"]);
+    }
+
+    #[test]
+    fn only_what_has_other_bytes_changed() {
+        let (folder, project) = project(&[("a", "one"), ("b", "two")]);
+        let mut watch = Watch::of(project.clone()).unwrap();
+        fs::write(folder.path().join("a"), "one").unwrap();
+        assert_eq!(watch.see(project.clone()).unwrap(), [] as [PathBuf; 0]);
+        fs::write(folder.path().join("a"), "three").unwrap();
+        fs::remove_file(folder.path().join("b")).unwrap();
+        fs::write(folder.path().join("c"), "").unwrap();
+        let changed = watch.see(project).unwrap();
+        assert_eq!(names(&changed, &folder), ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_save_is_noticed_also_in_a_folder_that_is_new() {
+        let (folder, project) = project(&[("a", "")]);
+        let mut watch = Watch::of(project.clone()).unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::write(folder.path().join("sub/b"), "").unwrap();
+        watch.changed().await.unwrap();
+        watch.see(project.clone()).unwrap();
+        fs::write(folder.path().join("sub/b"), "saved").unwrap();
+        watch.changed().await.unwrap();
+        let changed = watch.see(project).unwrap();
+        assert_eq!(names(&changed, &folder), ["sub/b"]);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_removed_is_an_error_that_says_so() {
+        let (folder, project) = project(&[("a", "")]);
+        let mut watch = Watch::of(project).unwrap();
+        fs::remove_dir_all(folder.path()).unwrap();
+        assert!(watch.changed().await.unwrap_err().message.ends_with("is gone"));
+    }
+
+    #[tokio::test]
+    async fn without_help_of_the_system_a_save_is_noticed_too() {
+        let (folder, project) = project(&[("a", "")]);
+        let mut watch = Watch::of(project).unwrap();
+        watch.watcher = None;
+        fs::write(folder.path().join("a"), "saved").unwrap();
+        watch.changed().await.unwrap();
+    }
+}
