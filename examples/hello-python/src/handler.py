@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import traceback  # wsgiref wants it when an application fails; what is not imported at the build is not there.
 from urllib.parse import unquote_to_bytes, urlsplit
 from wsgiref.handlers import BaseHandler
 
@@ -25,6 +26,7 @@ class IncomingHandler(exports.IncomingHandler):
 class Exchange(BaseHandler):
     """One request and its response."""
 
+    wsgi_multithread = False
     wsgi_run_once = True
     os_environ = {}
 
