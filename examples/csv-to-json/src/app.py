@@ -6,9 +6,9 @@ import json
 
 
 def app(environ, start_response):
-    # Spreadsheets begin their exports with a mark that is no part of the first name.
-    text = io.TextIOWrapper(environ["wsgi.input"], encoding="utf-8-sig", newline="")
     try:
+        # Spreadsheets begin their exports with a mark that is no part of the first name.
+        text = environ["wsgi.input"].read().decode().removeprefix("\ufeff")
         rows = read(text)
     except (ValueError, csv.Error) as error:
         print(f"refused: {error}")
@@ -21,7 +21,7 @@ def app(environ, start_response):
 
 
 def read(text):
-    reader = csv.DictReader(text, strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     if reader.fieldnames is None:
         raise ValueError("it is empty")
     rows = []
