@@ -18,7 +18,7 @@ usage: cargo xtask CHORE
 
   test [--only STEP]       formatting, lints, guests, generated files, all tests
   generate                 write again what is made from the code: openapi.json, tables under docs/
-  guests                   build the WebAssembly guests and write the committed files
+  guests                   build the WebAssembly guests, for the tests, and write the committed files
   bench wasm [--rounds N] [--functions N] [--only PART]
                            measure beside a floor; all parts together write bench/RESULTS.md
   deny                     licences, advisories and sources of all dependencies";

@@ -61,16 +61,21 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String, String> {
 pub(crate) fn install_missing(programs: &[(&str, &str)]) -> Result<(), String> {
     let missing: Vec<&str> =
         programs.iter().filter(|(name, _)| program(name).is_none()).map(|&(_, package)| package).collect();
-    if missing.is_empty() {
+    install(&missing)
+}
+
+/// Installs some of Debian's packages.
+pub(crate) fn install(packages: &[&str]) -> Result<(), String> {
+    if packages.is_empty() {
         return Ok(());
     }
-    say(&format!("installing {}", missing.join(", ")));
+    say(&format!("installing {}", packages.join(", ")));
     let apt = |args: &[&str]| {
         run_to_end(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(args))
     };
     apt(&["update"])
-        .and_then(|()| apt(&[&["install", "--yes", "--no-install-recommends"], &missing[..]].concat()))
-        .map_err(|error| format!("{error}\nhint: as root: apt-get install {}", missing.join(" ")))
+        .and_then(|()| apt(&[&["install", "--yes", "--no-install-recommends"], packages].concat()))
+        .map_err(|error| format!("{error}\nhint: as root: apt-get install {}", packages.join(" ")))
 }
 
 /// A variable of the environment that is set and not empty.

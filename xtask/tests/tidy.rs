@@ -58,6 +58,25 @@ fn the_keyword_is_found_in_code_and_nowhere_else() {
     assert_eq!(unsafe_line("// unsafe is not here\nlet unsafe_code = \"unsafe\";"), None);
 }
 
+/// Each example stands alone, so some have files in common; what is mended in one is mended in all.
+#[test]
+fn what_examples_have_in_common_is_the_same_in_all() {
+    let copies = [
+        (
+            "hello-python",
+            "csv-to-json",
+            ["build.sh", "requirements.txt", "src/handler.py", "world.wit"].as_slice(),
+        ),
+        ("hello-js", "fetch", ["build.js", "package.json"].as_slice()),
+    ];
+    for (one, other, files) in copies {
+        for file in files {
+            let read = |example: &str| text(&root().join("examples").join(example).join(file));
+            assert_eq!(read(one).replace(one, other), read(other), "{file} of {one} and {other}");
+        }
+    }
+}
+
 fn rust_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for place in PLACES {

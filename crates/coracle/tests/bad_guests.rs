@@ -9,13 +9,11 @@ mod harness;
 #[expect(dead_code, reason = "these tests use a part of the harness")]
 mod wire;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
 use guests::{acid, deploy, log_with, now, record};
-use wire::{Reply, Wire, ask, get};
+use wire::{Reply, Wire, ask, get, neighbour_on_the_network};
 
 /// The call that an answer is of.
 fn call_id(reply: &Reply) -> String {
@@ -285,30 +283,6 @@ fn an_error_is_plain_text_for_those_who_prefer_it() {
     assert_eq!(reply.header("x-coracle-error"), Some("guest-trapped"));
     assert!(reply.text().starts_with("error: `acid"), "{}", reply.text());
     assert!(reply.text().contains("coracle explain guest-trapped"), "{}", reply.text());
-}
-
-/// A server of somebody else on this machine, which says one thing to everybody.
-fn neighbour_on_the_network() -> (String, std::thread::JoinHandle<()>) {
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 200 OK\r\ncontent-length: 18\r\nconnection: close\r\n\r\nfrom the neighbour";
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    // It ends with the test's process.
-    let serving = std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut seen = Vec::new();
-            let mut piece = [0; 1024];
-            while !seen.ends_with(b"\r\n\r\n") {
-                match stream.read(&mut piece) {
-                    Ok(length) if length > 0 => seen.extend(&piece[..length]),
-                    _ => break,
-                }
-            }
-            let _ = stream.write_all(ANSWER); // Whoever asked may be gone.
-        }
-    });
-    (url, serving)
 }
 
 fn p99_of_200(server: &harness::Server) -> Duration {

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -264,4 +264,28 @@ pub(crate) fn token(server: &Server) -> String {
 /// The `Authorization` that a token is sent with.
 pub(crate) fn bearer(token: &str) -> String {
     format!("Bearer {token}")
+}
+
+/// A server of somebody else on this machine, which says one thing to everybody.
+pub(crate) fn neighbour_on_the_network() -> (String, std::thread::JoinHandle<()>) {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 200 OK\r\ncontent-length: 18\r\nconnection: close\r\n\r\nfrom the neighbour";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // It ends with the test's process.
+    let serving = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut seen = Vec::new();
+            let mut piece = [0; 1024];
+            while !seen.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut piece) {
+                    Ok(length) if length > 0 => seen.extend(&piece[..length]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(ANSWER); // Whoever asked may be gone.
+        }
+    });
+    (url, serving)
 }
