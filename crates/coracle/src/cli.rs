@@ -14,6 +14,7 @@ mod explain;
 mod list;
 mod logs;
 mod namespace;
+mod new;
 mod remove;
 mod rollback;
 mod secret;
@@ -32,6 +33,8 @@ use crate::stop::Done;
 pub(crate) enum Verb {
     /// Start a server
     Up(up::Args),
+    /// Begin a project in Rust, JavaScript, Python or C
+    New(new::Args),
     /// Deploy a folder with a coracle.toml, or a .wasm file
     Deploy(deploy::Args),
     /// Build, deploy and watch: every save is a new revision
@@ -72,6 +75,7 @@ pub(crate) enum Verb {
 pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
     match verb {
         Verb::Up(args) => up::run(args, common).await,
+        Verb::New(args) => new::run(&args, common),
         Verb::Deploy(args) => deploy::run(args, common).await,
         Verb::Dev(args) => dev::run(args, common).await,
         Verb::Call(args) => call::run(args, common).await,

@@ -18,6 +18,7 @@ pub(super) use self::build::{Builder, Voice};
 pub(super) use self::code::upload;
 use self::flags::Flags;
 pub(super) use self::plan::Plan;
+pub(super) use self::tools::missing_tool;
 use super::changes::changes;
 use crate::options::Common;
 use crate::signals::Signals;

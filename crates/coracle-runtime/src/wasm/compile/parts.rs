@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -56,7 +57,10 @@ impl Parts {
         if now.iter().map(|(key, part)| key.len() + value(part)).sum::<usize>() > PARTS_BYTES_MAX {
             return Ok(());
         }
-        let mut out = Hashing { out: BufWriter::new(File::create_new(file)?), hasher: blake3::Hasher::new() };
+        let mut out = Hashing {
+            out: BufWriter::new(OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?),
+            hasher: blake3::Hasher::new(),
+        };
         for (key, part) in &*now {
             let value = match part {
                 Part::Before(place) => &self.before[place.clone()],

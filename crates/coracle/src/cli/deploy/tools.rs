@@ -1,5 +1,5 @@
 //! Why a build failed, where the reason is a tool that is not there: its name, and what installs it.
-//! Looked at only after a failure, so that a build that works costs nothing more.
+//! `coracle new` asks before, a build only after it failed, so that one that works costs nothing more.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,20 @@ const TOOLS: [(&str, &str); 8] = [
     ("node", "sudo apt-get install nodejs npm"),
     ("python3", "sudo apt-get install python3-venv"),
     ("pip", "sudo apt-get install python3-pip"),
-    ("clang", "sudo apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"),
+    ("clang", "sudo apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32"),
     ("make", "sudo apt-get install make"),
 ];
 
 /// What to install for a build command that failed, if that is what it lacks.
 pub(super) fn missing(command: &str, exit: Option<i32>) -> Option<String> {
+    missing_tool(command).or_else(|| {
+        (exit == Some(NOT_FOUND))
+            .then(|| "it calls a program that is not installed, or not in PATH".to_owned())
+    })
+}
+
+/// What to install before a build command can work.
+pub(in crate::cli) fn missing_tool(command: &str) -> Option<String> {
     let tool = programs(command).find(|program| !is_there(program));
     if let Some(tool) = tool {
         return Some(match install(tool) {
@@ -31,10 +39,8 @@ pub(super) fn missing(command: &str, exit: Option<i32>) -> Option<String> {
             None => format!("`{tool}` is not installed, or not in PATH"),
         });
     }
-    if let Some(target) = rust_target(command).filter(|target| !rust_has(target)) {
-        return Some(format!("Rust's target is not installed: rustup target add {target}"));
-    }
-    (exit == Some(NOT_FOUND)).then(|| "it calls a program that is not installed, or not in PATH".to_owned())
+    let target = rust_target(command).filter(|target| !rust_has(target))?;
+    Some(format!("Rust's target is not installed: rustup target add {target}"))
 }
 
 fn install(tool: &str) -> Option<&'static str> {
@@ -107,7 +113,7 @@ mod tests {
         );
         assert_eq!(
             install("clang").unwrap(),
-            "sudo apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
+            "sudo apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32"
         );
         assert!(missing("./no-such-script", Some(127)).unwrap().contains("not in PATH"));
     }
