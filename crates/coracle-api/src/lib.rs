@@ -19,12 +19,12 @@ mod status;
 mod token;
 
 pub use artifact::{ARTIFACT_BYTES_MAX, ArtifactView};
-pub use call::{CallQuery, CallView};
+pub use call::{CallQuery, CallView, FollowedCall};
 pub use client::{Client, ClientError};
 pub use function::{FunctionQuery, FunctionStats, FunctionView, RevisionView, RollbackRequest, SettingsView};
 pub use identity::IdentityView;
 pub use json::{JSON_BYTES_MAX, decode_json, nearest, nearest_field};
-pub use log::{LogLine, LogQuery, LogStream, Since};
+pub use log::{FUNCTIONS_SKIPPED, LogLine, LogQuery, LogStream, Since};
 pub use namespace::{AppView, NamespaceView};
 pub use page::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, Page};
 pub use paths::{openapi, operations};

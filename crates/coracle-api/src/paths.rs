@@ -7,9 +7,9 @@ use utoipa::openapi::{ContentBuilder, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use crate::{
-    AppSpec, AppView, ArtifactView, CallQuery, CallView, FunctionQuery, FunctionSpec, FunctionView,
-    IdentityView, LogLine, LogQuery, NamespaceView, Page, ProblemView, RevisionView, RollbackRequest,
-    SecretValue, SecretView, StatusView, TokenCreated, TokenRequest, TokenView,
+    AppSpec, AppView, ArtifactView, CallQuery, CallView, FollowedCall, FunctionQuery, FunctionSpec,
+    FunctionView, IdentityView, LogLine, LogQuery, NamespaceView, Page, ProblemView, RevisionView,
+    RollbackRequest, SecretValue, SecretView, StatusView, TokenCreated, TokenRequest, TokenView,
 };
 
 /// The OpenAPI document of `/v1`, as JSON that people can read.
@@ -173,9 +173,10 @@ fn app_deploy() {}
     responses((status = 204, description = "They are gone")))]
 fn app_remove() {}
 
-/// List the last calls, newest first.
+/// List the last calls, newest first, or follow calls as they end.
 #[utoipa::path(get, path = "/v1/calls", tag = "calls", params(CallQuery),
-    responses((status = 200, description = "Those that are kept", body = Page<CallView>)))]
+    responses((status = 200, description = "Those that are kept; with `follow` one JSON object a line",
+        content((Page<CallView> = "application/json"), (FollowedCall = "application/x-ndjson")))))]
 fn call_list() {}
 
 /// One of the last calls.
@@ -186,7 +187,8 @@ fn call_get() {}
 
 /// Read logs, and follow them.
 #[utoipa::path(get, path = "/v1/logs", tag = "logs", params(LogQuery),
-    responses((status = 200, description = "One JSON object per line", body = LogLine, content_type = "application/x-ndjson")))]
+    responses((status = 200, description = "One JSON object per line", body = LogLine, content_type = "application/x-ndjson",
+        headers(("x-coracle-functions-skipped" = Option<usize>, description = "Functions whose older lines were left out, because 1000 others wrote later")))))]
 fn log_read() {}
 
 /// List secrets by name. Their values never come back.

@@ -3,12 +3,11 @@
 
 use super::*;
 
-#[tokio::test]
-async fn the_last_calls_are_shown_with_how_they_ended() {
-    let server = Server::open().await;
-    let call = |id: &str, end| CallRecord {
+/// A call that ended so.
+fn ended(function: &str, id: &str, end: End) -> CallRecord {
+    CallRecord {
         id: CallId::parse(id).unwrap(),
-        function: FunctionRef::parse("hello.shop").unwrap(),
+        function: FunctionRef::parse(function).unwrap(),
         revision: 3,
         method: http::Method::GET,
         path: "/thumb".into(),
@@ -23,10 +22,15 @@ async fn the_last_calls_are_shown_with_how_they_ended() {
         bytes_out: 5,
         memory_peak_bytes: 65_536,
         end,
-    };
-    server.admin.observe.calls.record(call("good", End::Ok));
+    }
+}
+
+#[tokio::test]
+async fn the_last_calls_are_shown_with_how_they_ended() {
+    let server = Server::open().await;
+    server.admin.observe.calls.record(ended("hello.shop", "good", End::Ok));
     let failed = End::Failed { code: "guest-trapped".into(), message: "`hello` crashed".into() };
-    server.admin.observe.calls.record(call("bad", failed));
+    server.admin.observe.calls.record(ended("hello.shop", "bad", failed));
     server
         .check(
             "GET /v1/calls/good",
@@ -186,4 +190,59 @@ async fn the_status_shows_its_inside_to_an_admin_only() {
     let token = server.mint(Scope::Deploy, Reach::All).await;
     let (_, body) = server.ask(&token, "GET /v1/status", "").await;
     assert!(!body.contains("details"), "{body}");
+}
+
+#[tokio::test]
+async fn without_a_function_the_lines_of_all_that_the_token_reaches_come() {
+    let server = Server::open().await;
+    server.admin.catalog.create_namespace(&NamespaceName::parse("shop").unwrap()).await.unwrap();
+    for (function, text) in [("hello", "elsewhere"), ("hello.shop", "mine"), ("other.shop", "beside")] {
+        let function = FunctionRef::parse(function).unwrap();
+        server.admin.observe.logs.write(Line { function, ..line("2026-01-31T11:59:00Z", text) });
+    }
+    let texts = async |reach, query: &str| {
+        let token = server.mint(Scope::Deploy, reach).await;
+        let (status, body) = server.ask(&token, &format!("GET /v1/logs{query}"), "").await;
+        let text = |line: &str| serde_json::from_str::<coracle_api::LogLine>(line).unwrap().text;
+        if status.is_success() { body.lines().map(text).collect() } else { vec![status.to_string()] }
+    };
+    assert_eq!(texts(Reach::All, "").await, ["elsewhere"]);
+    assert_eq!(texts(Reach::All, "?namespace=shop").await, ["mine", "beside"]);
+    assert_eq!(texts(in_shop(), "").await, ["mine", "beside"]);
+    assert_eq!(texts(only_hello(), "").await, ["mine"]);
+    assert_eq!(texts(only_hello(), "?namespace=shop").await, ["403 Forbidden"]);
+    assert_eq!(texts(only_hello(), "?function=other").await, ["403 Forbidden"]);
+}
+
+#[tokio::test]
+async fn calls_are_followed_as_they_end() {
+    let server = Server::open().await;
+    server.admin.catalog.create_namespace(&NamespaceName::parse("shop").unwrap()).await.unwrap();
+    let calls = &server.admin.observe.calls;
+    let failed = || End::Failed { code: "guest-trapped".into(), message: "`hello` crashed".into() };
+    calls.record(ended("hello.shop", "first", End::Ok));
+    calls.record(ended("hello.shop", "second", End::Ok));
+    let token = server.mint(Scope::Deploy, in_shop()).await;
+    let mut bodies = Vec::new();
+    for query in ["", "&limit=1", "&limit=0&failed=true"] {
+        let line = format!("GET /v1/calls?follow=true{query}");
+        bodies.push(server.send(request(&token, &line, Body::empty())).await.into_body());
+    }
+    calls.record(ended("hello", "elsewhere", End::Ok));
+    calls.record(ended("hello.shop", "third", End::Ok));
+    calls.record(ended("hello.shop", "bad", failed()));
+    let expected: [&[&str]; 3] = [&["third", "bad"], &["second", "third", "bad"], &["bad"]];
+    for (mut body, expected) in bodies.into_iter().zip(expected) {
+        for id in expected {
+            let line = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            match serde_json::from_slice(&line).unwrap() {
+                coracle_api::FollowedCall::Call(call) => assert_eq!(call.id, *id),
+                missed => panic!("{missed:?}"),
+            }
+        }
+    }
+    for line in ["GET /v1/calls?follow=true&namespace=default", "GET /v1/calls?follow=true&function=hello"] {
+        assert_eq!(server.ask(&token, line, "").await.0, StatusCode::FORBIDDEN, "{line}");
+    }
+    assert_eq!(server.ask(&token, "GET /v1/calls?limit=0", "").await.0, StatusCode::BAD_REQUEST);
 }
