@@ -15,6 +15,7 @@ mod problem;
 mod query;
 mod secret;
 mod spec;
+mod stats;
 mod status;
 mod token;
 
@@ -32,5 +33,6 @@ pub use problem::ProblemView;
 pub use query::{decode_query, encode_query, encode_segment};
 pub use secret::{SecretValue, SecretView};
 pub use spec::{AppSpec, FunctionSpec};
+pub use stats::{FunctionActivity, ServerStats, StatsQuery, StatsSort, StatsTotals, StatsView};
 pub use status::{CodeCacheView, StatusDetails, StatusView};
 pub use token::{TokenCreated, TokenRequest, TokenView};

@@ -9,7 +9,8 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 use crate::{
     AppSpec, AppView, ArtifactView, CallQuery, CallView, FollowedCall, FunctionQuery, FunctionSpec,
     FunctionView, IdentityView, LogLine, LogQuery, NamespaceView, Page, ProblemView, RevisionView,
-    RollbackRequest, SecretValue, SecretView, StatusView, TokenCreated, TokenRequest, TokenView,
+    RollbackRequest, SecretValue, SecretView, StatsQuery, StatsView, StatusView, TokenCreated, TokenRequest,
+    TokenView,
 };
 
 /// The OpenAPI document of `/v1`, as JSON that people can read.
@@ -50,7 +51,7 @@ pub fn operations() -> Vec<(http::Method, String)> {
         artifact_upload, artifact_get,
         function_list, function_get, function_deploy, function_remove, function_revisions, function_rollback,
         app_list, app_get, app_deploy, app_remove,
-        call_list, call_get, log_read,
+        call_list, call_get, log_read, stats_read,
         secret_list, secret_set, secret_remove,
         namespace_list, namespace_create, namespace_remove,
         token_list, token_create, token_revoke,
@@ -190,6 +191,11 @@ fn call_get() {}
     responses((status = 200, description = "One JSON object per line", body = LogLine, content_type = "application/x-ndjson",
         headers(("x-coracle-functions-skipped" = Option<usize>, description = "Functions whose older lines were left out, because 1000 others wrote later")))))]
 fn log_read() {}
+
+/// How functions do of late, the busiest first.
+#[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StatsQuery),
+    responses((status = 200, description = "Totals, and the first functions", body = StatsView)))]
+fn stats_read() {}
 
 /// List secrets by name. Their values never come back.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/secrets", tag = "secrets", params(InNamespace),

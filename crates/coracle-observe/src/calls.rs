@@ -96,7 +96,8 @@ pub enum Filter {
 }
 
 impl Filter {
-    fn matches(&self, function: &FunctionRef) -> bool {
+    /// Whether calls of this function are among them.
+    pub fn matches(&self, function: &FunctionRef) -> bool {
         match self {
             Self::All => true,
             Self::Namespace(namespace) => function.namespace == *namespace,

@@ -16,7 +16,8 @@ use super::{Chunks, Client, ClientError, Lines, LogLines};
 use crate::{
     AppSpec, AppView, ArtifactView, CallQuery, CallView, FUNCTIONS_SKIPPED, FollowedCall, FunctionQuery,
     FunctionSpec, FunctionView, IdentityView, LogQuery, NamespaceView, Page, RevisionView, RollbackRequest,
-    SecretValue, SecretView, StatusView, TokenCreated, TokenRequest, TokenView, encode_query, encode_segment,
+    SecretValue, SecretView, StatsQuery, StatsView, StatusView, TokenCreated, TokenRequest, TokenView,
+    encode_query, encode_segment,
 };
 
 /// How much of a file is read at once.
@@ -169,6 +170,11 @@ impl Client {
             answer.headers().get(FUNCTIONS_SKIPPED).and_then(|number| number.to_str().ok()?.parse().ok());
         let lines = Lines::new(Chunks::new(self.url(), answer.into_body()));
         Ok(LogLines::new(lines, skipped.unwrap_or(0)))
+    }
+
+    /// How functions do of late.
+    pub async fn stats(&self, query: &StatsQuery) -> Result<StatsView, ClientError> {
+        self.ask(Method::GET, &format!("/v1/stats{}", encode_query(query))).await
     }
 
     /// The secrets of a namespace, by name.

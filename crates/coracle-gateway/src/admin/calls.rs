@@ -9,7 +9,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use coracle_api::{CallQuery, CallView, FollowedCall, Page};
-use coracle_model::{BodyError, CallId, FunctionRef, Principal, Problem, Reach, Scope, code};
+use coracle_model::{
+    BodyError, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, code,
+};
 use coracle_observe::Followed;
 use coracle_observe::calls::{CALLS_RECENT_MAX, CallRecord, Calls, End, Filter, FollowersFull};
 use futures_util::stream;
@@ -17,10 +19,10 @@ use http::header::CONTENT_TYPE;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 
-use super::Shared;
 use super::functions::limit_of;
 use super::logs::NDJSON;
 use super::rim::{Answer, Asked, Segment, Who};
+use super::{Admin, Shared};
 
 pub(super) async fn list(
     State(admin): State<Shared>,
@@ -32,20 +34,7 @@ pub(super) async fn list(
         None | Some(0) if query.follow => 0,
         limit => limit_of(limit)?,
     };
-    let filter = match (query.function, query.namespace, &who) {
-        (Some(name), namespace, _) => {
-            let function = FunctionRef { namespace: namespace.unwrap_or_default(), name };
-            admin.authenticator.require_on(who, Scope::Deploy, &function)?;
-            Filter::Function(function)
-        }
-        (None, Some(namespace), _) => {
-            admin.authenticator.require_in(who, Scope::Deploy, &namespace)?;
-            Filter::Namespace(namespace)
-        }
-        (None, None, Principal::Token { reach: Reach::Namespace(own), .. }) => Filter::Namespace(own.clone()),
-        (None, None, Principal::Token { reach: Reach::Function(own), .. }) => Filter::Function(own.clone()),
-        (None, None, _) => Filter::All,
-    };
+    let filter = filter_of(&admin, &who, query.namespace, query.function)?;
     let wanted = Wanted { filter, failed: query.failed, limit };
     if query.follow {
         return Ok(wanted.follow(&admin.observe.calls)?);
@@ -129,6 +118,29 @@ pub(super) async fn show(
             .hint("`coracle logs --call` may still know it")
     })?;
     Ok(Json(view(&call)))
+}
+
+/// Whose calls are meant, as far as the token reaches.
+pub(super) fn filter_of(
+    admin: &Admin,
+    who: &Principal,
+    namespace: Option<NamespaceName>,
+    function: Option<FunctionName>,
+) -> Result<Filter, Problem> {
+    Ok(match (function, namespace, who) {
+        (Some(name), namespace, _) => {
+            let function = FunctionRef { namespace: namespace.unwrap_or_default(), name };
+            admin.authenticator.require_on(who.clone(), Scope::Deploy, &function)?;
+            Filter::Function(function)
+        }
+        (None, Some(namespace), _) => {
+            admin.authenticator.require_in(who.clone(), Scope::Deploy, &namespace)?;
+            Filter::Namespace(namespace)
+        }
+        (None, None, Principal::Token { reach: Reach::Namespace(own), .. }) => Filter::Namespace(own.clone()),
+        (None, None, Principal::Token { reach: Reach::Function(own), .. }) => Filter::Function(own.clone()),
+        (None, None, _) => Filter::All,
+    })
 }
 
 fn view(call: &CallRecord) -> CallView {

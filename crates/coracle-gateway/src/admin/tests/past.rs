@@ -246,3 +246,53 @@ async fn calls_are_followed_as_they_end() {
     }
     assert_eq!(server.ask(&token, "GET /v1/calls?limit=0", "").await.0, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn the_busiest_functions_of_late_come_first() {
+    let server = Server::open().await;
+    server.admin.catalog.create_namespace(&NamespaceName::parse("shop").unwrap()).await.unwrap();
+    for function in ["quiet", "busy", "hello.shop", "slow.shop"] {
+        server.deploy(function, Settings::default()).await;
+    }
+    let count = |function: &str, class, ms, times| {
+        let metrics = server.admin.observe.metrics.function(&FunctionRef::parse(function).unwrap());
+        let took = std::time::Duration::from_millis(ms);
+        (0..times).for_each(|_| metrics.ended(class, took, server.admin.observe.clock.now()));
+    };
+    server.clock.advance(std::time::Duration::from_secs(60));
+    count("hello.shop", Class::Ok, 3, 1_000);
+    server.clock.advance(std::time::Duration::from_secs(60));
+    count("busy", Class::Ok, 1, 40);
+    count("busy", Class::Guest, 1, 10);
+    count("slow.shop", Class::Ok, 900, 5);
+    let view = async |reach, query: &str| {
+        let token = server.mint(Scope::Deploy, reach).await;
+        let (status, body) = server.ask(&token, &format!("GET /v1/stats{query}"), "").await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        serde_json::from_str::<coracle_api::StatsView>(&body).unwrap()
+    };
+    let names = |view: &coracle_api::StatsView| {
+        view.items.iter().map(|item| item.name.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let all = view(Reach::All, "").await;
+    assert_eq!(names(&all), "busy slow hello quiet");
+    assert_eq!((all.window_s, all.functions, all.server), (5.0, 4, None));
+    assert_eq!((all.totals.calls_per_s, all.totals.errors_per_s), (11.0, 2.0));
+    assert_eq!((all.items[0].calls_per_s, all.items[0].errors_per_s, all.items[0].calls), (10.0, 2.0, 50));
+    assert!(all.items[1].p50_ms.is_some_and(|ms| (500.0..=1_000.0).contains(&ms)), "{:?}", all.items[1]);
+    assert_eq!((all.items[2].calls_per_s, all.items[2].p99_ms, all.items[2].calls), (0.0, None, 1_000));
+    assert_eq!(names(&view(Reach::All, "?sort=p99&limit=2").await), "slow busy");
+    assert_eq!(names(&view(Reach::All, "?sort=name").await), "busy quiet hello slow");
+    assert_eq!(names(&view(Reach::All, "?contains=u").await), "busy quiet");
+    assert_eq!(names(&view(Reach::All, "?contains=u&limit=1&sort=name").await), "busy");
+    let shop = view(in_shop(), "").await;
+    assert_eq!((names(&shop).as_str(), shop.functions, shop.totals.calls_per_s), ("slow hello", 2, 1.0));
+    assert_eq!(names(&view(only_hello(), "").await), "hello");
+    let (_, body) = server.ask(&server.token, "GET /v1/stats", "").await;
+    assert!(body.contains(r#""server":{"instances":0,"#), "{body}");
+    let token = server.mint(Scope::Deploy, only_hello()).await;
+    for query in ["?namespace=shop", "?function=busy", "?namespace=default"] {
+        let (status, _) = server.ask(&token, &format!("GET /v1/stats{query}"), "").await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{query}");
+    }
+}
