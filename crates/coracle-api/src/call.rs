@@ -53,7 +53,7 @@ pub struct CallView {
     pub hint: Option<String>,
 }
 
-/// Which calls to list, newest first.
+/// Which calls to list, newest first, or to follow.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -66,13 +66,30 @@ pub struct CallQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub function: Option<FunctionName>,
-    /// How many at most: 1 to 1000, 100 if absent.
+    /// How many at most: 1 to 1000, 100 if absent; with `follow`, how many to begin with, none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Only those that failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[param(required = false)]
     pub failed: bool,
+    /// Whether to go on with calls as they end, until the client goes: then they come oldest first, one JSON object a line.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[param(required = false)]
+    pub follow: bool,
+}
+
+/// What comes next while calls are followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum FollowedCall {
+    /// A call that ended.
+    Call(CallView),
+    /// Calls that ended here and do not come, because the client was too slow.
+    Missed {
+        /// How many.
+        missed: u64,
+    },
 }
 
 /// A function as `NAME.NAMESPACE`.

@@ -5,9 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use coracle_model::{FunctionName, FunctionRef, NamespaceName, Span};
+use http::HeaderName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+
+/// The header that says of how many functions older lines were left out, because so many others wrote later.
+pub const FUNCTIONS_SKIPPED: HeaderName = HeaderName::from_static("x-coracle-functions-skipped");
 
 /// One line of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -49,11 +53,11 @@ pub enum LogStream {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct LogQuery {
-    /// Of this namespace; absent is `default`, or the one that the token is for.
+    /// Of this namespace; absent is `default`, or what the token is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub namespace: Option<NamespaceName>,
-    /// Of one function there.
+    /// Of one function there; absent is all, of which the past is read from the 1000 that wrote last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub function: Option<FunctionName>,

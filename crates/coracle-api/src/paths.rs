@@ -7,9 +7,10 @@ use utoipa::openapi::{ContentBuilder, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use crate::{
-    AppSpec, AppView, ArtifactView, CallQuery, CallView, FunctionQuery, FunctionSpec, FunctionView,
-    IdentityView, LogLine, LogQuery, NamespaceView, Page, ProblemView, RevisionView, RollbackRequest,
-    SecretValue, SecretView, StatusView, TokenCreated, TokenRequest, TokenView,
+    AppSpec, AppView, ArtifactView, CallQuery, CallView, FollowedCall, FunctionQuery, FunctionSpec,
+    FunctionView, IdentityView, LogLine, LogQuery, NamespaceView, Page, ProblemView, RevisionView,
+    RollbackRequest, SecretValue, SecretView, StatsQuery, StatsView, StatusView, TokenCreated, TokenRequest,
+    TokenView,
 };
 
 /// The OpenAPI document of `/v1`, as JSON that people can read.
@@ -50,7 +51,7 @@ pub fn operations() -> Vec<(http::Method, String)> {
         artifact_upload, artifact_get,
         function_list, function_get, function_deploy, function_remove, function_revisions, function_rollback,
         app_list, app_get, app_deploy, app_remove,
-        call_list, call_get, log_read,
+        call_list, call_get, log_read, stats_read,
         secret_list, secret_set, secret_remove,
         namespace_list, namespace_create, namespace_remove,
         token_list, token_create, token_revoke,
@@ -173,9 +174,10 @@ fn app_deploy() {}
     responses((status = 204, description = "They are gone")))]
 fn app_remove() {}
 
-/// List the last calls, newest first.
+/// List the last calls, newest first, or follow calls as they end.
 #[utoipa::path(get, path = "/v1/calls", tag = "calls", params(CallQuery),
-    responses((status = 200, description = "Those that are kept", body = Page<CallView>)))]
+    responses((status = 200, description = "Those that are kept; with `follow` one JSON object a line",
+        content((Page<CallView> = "application/json"), (FollowedCall = "application/x-ndjson")))))]
 fn call_list() {}
 
 /// One of the last calls.
@@ -186,8 +188,14 @@ fn call_get() {}
 
 /// Read logs, and follow them.
 #[utoipa::path(get, path = "/v1/logs", tag = "logs", params(LogQuery),
-    responses((status = 200, description = "One JSON object per line", body = LogLine, content_type = "application/x-ndjson")))]
+    responses((status = 200, description = "One JSON object per line", body = LogLine, content_type = "application/x-ndjson",
+        headers(("x-coracle-functions-skipped" = Option<usize>, description = "Functions whose older lines were left out, because 1000 others wrote later")))))]
 fn log_read() {}
+
+/// How functions do of late, the busiest first.
+#[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StatsQuery),
+    responses((status = 200, description = "Totals, and the first functions", body = StatsView)))]
+fn stats_read() {}
 
 /// List secrets by name. Their values never come back.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/secrets", tag = "secrets", params(InNamespace),

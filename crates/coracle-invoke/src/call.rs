@@ -176,6 +176,11 @@ impl Invoke {
         self.0.rooms.idle()
     }
 
+    /// Those of them that wait for a call of this function.
+    pub fn idle_instances_of(&self, function: &FunctionRef) -> usize {
+        self.0.rooms.get(function).map_or(0, |room| room.current_pool().idle.len())
+    }
+
     /// Lets go of what a function has that is not current any more: it was deployed anew, removed, or its secrets changed.
     pub fn changed(&self, function: &FunctionRef) {
         let inner = &self.0;

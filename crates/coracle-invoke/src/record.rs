@@ -88,10 +88,14 @@ impl Recorder {
     fn write(&mut self, problem: Option<&Problem>, usage: Usage) {
         let took = self.took();
         let Some(mut record) = self.record.take() else { return };
-        self.metrics.ended(class_of(problem), took);
+        let now = self.observe.clock.now();
+        self.metrics.ended(class_of(problem), took, now);
+        if usage.memory_bytes > 0 {
+            self.metrics.memory_bytes.set(usage.memory_bytes);
+        }
         record.total_us = us(took);
         record.run_us = record.total_us.saturating_sub(record.waited_us + record.started_us);
-        record.started = self.observe.clock.now().checked_sub(took).unwrap_or(Timestamp::UNIX_EPOCH);
+        record.started = now.checked_sub(took).unwrap_or(Timestamp::UNIX_EPOCH);
         record.bytes_in = usage.bytes_in;
         record.bytes_out = usage.bytes_out;
         record.memory_peak_bytes = usage.memory_bytes;

@@ -1,5 +1,7 @@
 //! The last calls: what each was, how long its parts took, and how it ended.
-//! Invoke records every call here; `/v1/calls` and `coracle show` read. In memory only: after a restart they are gone.
+//! Invoke records every call here; `/v1/calls` and `coracle show` read, and follow. In memory only: after a restart they are gone.
+
+mod follow;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -11,6 +13,9 @@ use coracle_model::{CallId, FunctionRef, NamespaceName};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::bounded;
+
+use follow::Followers;
+pub use follow::{FOLLOW_CALLS_MAX, FOLLOWERS_MAX, Follower, FollowersFull};
 
 /// Calls kept of one function.
 pub const CALLS_PER_FUNCTION_MAX: usize = 32;
@@ -90,6 +95,17 @@ pub enum Filter {
     Function(FunctionRef),
 }
 
+impl Filter {
+    /// Whether calls of this function are among them.
+    pub fn matches(&self, function: &FunctionRef) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespace(namespace) => function.namespace == *namespace,
+            Self::Function(only) => function == only,
+        }
+    }
+}
+
 /// The last calls; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Calls(Arc<Inner>);
@@ -98,13 +114,15 @@ pub struct Calls(Arc<Inner>);
 struct Inner {
     hasher: RandomState,
     // Std mutexes: held for a push and a pop, never over an await.
-    shards: [Mutex<HashMap<FunctionRef, Ring>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     recent: Mutex<Ring>,
     kept: AtomicUsize,
+    followers: Arc<Followers>,
 }
 
 /// Oldest first; it grows as calls come, so that a function called twice does not pay for 32.
 type Ring = VecDeque<Arc<CallRecord>>;
+type Shard = HashMap<FunctionRef, Ring>;
 
 impl Calls {
     /// Keeps a call, and lets the oldest go when there is no room.
@@ -126,17 +144,29 @@ impl Calls {
     pub fn last(&self, filter: &Filter, n: usize) -> Vec<Arc<CallRecord>> {
         match filter {
             Filter::All => lock(&self.0.recent).iter().rev().take(n).cloned().collect(),
-            Filter::Function(function) => {
-                let shard = lock(self.shard(function));
-                shard.get(function).into_iter().flat_map(|ring| ring.iter().rev()).take(n).cloned().collect()
-            }
-            Filter::Namespace(namespace) => {
-                let mut calls = self.all(|function| function.namespace == *namespace);
-                calls.sort_by_key(|call| std::cmp::Reverse(call.ended()));
-                calls.truncate(n);
-                calls
+            Filter::Function(function) => last_of(&lock(self.shard(function)), filter, n),
+            Filter::Namespace(_) => {
+                newest(self.0.shards.iter().flat_map(|shard| last_of(&lock(shard), filter, n)).collect(), n)
             }
         }
+    }
+
+    /// The last `n` calls, newest first, and then those that end from now on: none twice, none left out between.
+    ///
+    /// Of each function no more than [`CALLS_PER_FUNCTION_MAX`] are among the first.
+    ///
+    /// # Errors
+    /// [`FollowersFull`].
+    pub fn follow(
+        &self,
+        filter: &Filter,
+        n: usize,
+    ) -> Result<(Vec<Arc<CallRecord>>, Follower), FollowersFull> {
+        // A call is kept and handed out under the lock of its shard: with all locks held, it is either before us or after.
+        let held: Vec<_> = self.0.shards.iter().map(lock).collect();
+        let follower = self.0.followers.add(filter)?;
+        let calls = held.iter().flat_map(|shard| last_of(shard, filter, n)).collect();
+        Ok((newest(calls, n), follower))
     }
 
     /// The call with this identity, if it is still kept; the latest one, where a client chose the same identity twice.
@@ -173,6 +203,7 @@ impl Calls {
         ring.drain(..before.saturating_sub(room - 1));
         ring.push_back(Arc::clone(record));
         let after = ring.len();
+        self.0.followers.publish(record);
         drop(shard);
         if after >= before {
             self.0.kept.fetch_add(after - before, Relaxed);
@@ -181,17 +212,7 @@ impl Calls {
         }
     }
 
-    fn all(&self, wanted: impl Fn(&FunctionRef) -> bool) -> Vec<Arc<CallRecord>> {
-        let mut calls = Vec::new();
-        for shard in &self.0.shards {
-            for (_, ring) in lock(shard).iter().filter(|(function, _)| wanted(function)) {
-                calls.extend(ring.iter().cloned());
-            }
-        }
-        calls
-    }
-
-    fn shard(&self, function: &FunctionRef) -> &Mutex<HashMap<FunctionRef, Ring>> {
+    fn shard(&self, function: &FunctionRef) -> &Mutex<Shard> {
         let hash = self.0.hasher.hash_one(function);
         &self.0.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
     }
@@ -205,6 +226,25 @@ impl CallRecord {
     }
 }
 
+/// The last `n` calls of each function that is wanted, newest first.
+fn last_of(shard: &Shard, filter: &Filter, n: usize) -> Vec<Arc<CallRecord>> {
+    let of = |ring: &Ring| ring.iter().rev().take(n).cloned().collect::<Vec<_>>();
+    match filter {
+        Filter::Function(function) => shard.get(function).map(of).unwrap_or_default(),
+        _ => shard
+            .iter()
+            .filter(|(function, _)| filter.matches(function))
+            .flat_map(|(_, ring)| of(ring))
+            .collect(),
+    }
+}
+
+fn newest(mut calls: Vec<Arc<CallRecord>>, n: usize) -> Vec<Arc<CallRecord>> {
+    calls.sort_by_key(|call| std::cmp::Reverse(call.ended()));
+    calls.truncate(n);
+    calls
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -212,6 +252,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Followed;
 
     fn record(function: &str, number: u32) -> CallRecord {
         CallRecord {
@@ -274,6 +315,50 @@ mod tests {
         calls.record(record("a", 7));
         let told = CallId::parse(CallId::from_bits(7).as_str()).expect("an identity");
         assert!(calls.get(&told).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_reader_follows_calls_from_the_last_ones_on() {
+        let calls = Calls::default();
+        calls.record(record("a", 1));
+        calls.record(record("b", 2));
+        calls.record(record("c.shop", 3));
+        let shop = Filter::Namespace(NamespaceName::default());
+        let (last, mut follower) = calls.follow(&shop, 1).expect("a place");
+        assert_eq!(last.iter().map(|call| call.started.as_second()).collect::<Vec<_>>(), [2]);
+        let (_, mut other) = calls.follow(&function("a"), 0).expect("a place");
+        for (name, number) in [("c.shop", 4), ("b", 5), ("a", 6)] {
+            calls.record(record(name, number));
+        }
+        let next = async |follower: &mut Follower| match follower.next().await {
+            Some(Followed::One(call)) => call.started.as_second(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((next(&mut follower).await, next(&mut follower).await), (5, 6));
+        assert_eq!(next(&mut other).await, 6);
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_is_too_slow_learns_how_many_calls_it_missed() {
+        let calls = Calls::default();
+        let (_, mut follower) = calls.follow(&Filter::All, 0).expect("a place");
+        for number in 0..FOLLOW_CALLS_MAX as u32 + 7 {
+            calls.record(record("a", number));
+        }
+        for _ in 0..FOLLOW_CALLS_MAX {
+            assert!(matches!(follower.next().await, Some(Followed::One(_))));
+        }
+        assert_eq!(follower.next().await, Some(Followed::Missed(7)));
+    }
+
+    #[test]
+    fn readers_are_bounded_and_those_who_leave_make_room() {
+        let calls = Calls::default();
+        let follow = || calls.follow(&Filter::All, 0).map(|(_, follower)| follower);
+        let mut followers: Vec<_> = (0..FOLLOWERS_MAX).map(|_| follow().expect("a place")).collect();
+        assert_eq!(follow().err(), Some(FollowersFull));
+        followers.pop();
+        assert!(follow().is_ok());
     }
 
     #[test]

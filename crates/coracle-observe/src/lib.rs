@@ -6,7 +6,9 @@ pub mod calls;
 pub mod clock;
 pub mod log_rate;
 pub mod logs;
+mod mailbox;
 pub mod metrics;
 mod observe;
 
+pub use mailbox::Followed;
 pub use observe::Observe;

@@ -86,6 +86,47 @@ fn a_log_is_followed_while_it_is_written() {
 }
 
 #[test]
+fn the_logs_of_all_functions_are_followed_at_once() {
+    let server = Server::start();
+    for name in ["hello", "again"] {
+        server.ok(&["deploy", wasm("hello").to_str().unwrap(), "--name", name]);
+        server.ok(&["call", name, "-d", "before"]);
+    }
+    let lines = server.ok(&["logs", "--tail", "1"]);
+    assert!(lines.contains(" again 1/") && lines.lines().count() == 1, "{lines}");
+    assert_eq!(server.ok(&["logs", "--since", "1h"]).lines().count(), 2);
+    let mut follower = server.command(&["logs", "-f"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert!(next().contains(" hello 1/"));
+    assert!(next().contains(" again 1/"));
+    server.ok(&["call", "hello", "-d", "after"]);
+    let after = next();
+    assert!(after.contains(" hello 1/") && after.ends_with("greeting after"), "{after}");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn calls_are_followed_as_they_end() {
+    let server = Server::start();
+    server.deploy("hello");
+    server.ok(&["call", "hello", "--path", "/before"]);
+    let mut follower =
+        server.command(&["calls", "-f", "--limit", "1", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    // The first line says that the follower has begun.
+    assert!(next().contains(r#""path":"/before""#));
+    server.ok(&["call", "hello", "--path", "/after"]);
+    let after = next();
+    assert!(after.contains(r#""path":"/after""#) && after.contains(r#""outcome":"ok""#), "{after}");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    assert!(server.run(&["calls", "nobody", "-f"]).stderr.contains("function-not-found"));
+}
+
+#[test]
 fn what_is_not_there_is_said_to_be_not_there() {
     let server = Server::start();
     let cases: [(&[&str], &str); 4] = [

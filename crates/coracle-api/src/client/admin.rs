@@ -12,11 +12,12 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use tokio::io::AsyncReadExt;
 
-use super::{Chunks, Client, ClientError, LogLines};
+use super::{Chunks, Client, ClientError, Lines, LogLines};
 use crate::{
-    AppSpec, AppView, ArtifactView, CallQuery, CallView, FunctionQuery, FunctionSpec, FunctionView,
-    IdentityView, LogQuery, NamespaceView, Page, RevisionView, RollbackRequest, SecretValue, SecretView,
-    StatusView, TokenCreated, TokenRequest, TokenView, encode_query, encode_segment,
+    AppSpec, AppView, ArtifactView, CallQuery, CallView, FUNCTIONS_SKIPPED, FollowedCall, FunctionQuery,
+    FunctionSpec, FunctionView, IdentityView, LogQuery, NamespaceView, Page, RevisionView, RollbackRequest,
+    SecretValue, SecretView, StatsQuery, StatsView, StatusView, TokenCreated, TokenRequest, TokenView,
+    encode_query, encode_segment,
 };
 
 /// How much of a file is read at once.
@@ -146,6 +147,15 @@ impl Client {
         self.list(&format!("/v1/calls{}", encode_query(query))).await
     }
 
+    /// Calls as they end, after as many of the last ones as `limit` says.
+    pub async fn follow_calls(&self, query: &CallQuery) -> Result<Lines<FollowedCall>, ClientError> {
+        let query = CallQuery { follow: true, ..query.clone() };
+        let request =
+            self.request(Method::GET, &format!("/v1/calls{}", encode_query(&query)), Body::empty())?;
+        let answer = self.answer(request).await?;
+        Ok(Lines::new(Chunks::new(self.url(), answer.into_body())))
+    }
+
     /// One of the last calls. Any text may be asked for: callers choose their own identities.
     pub async fn call_view(&self, id: &str) -> Result<CallView, ClientError> {
         self.ask(Method::GET, &format!("/v1/calls/{}", encode_segment(id))).await
@@ -156,7 +166,15 @@ impl Client {
         let request =
             self.request(Method::GET, &format!("/v1/logs{}", encode_query(query)), Body::empty())?;
         let answer = self.answer(request).await?;
-        Ok(LogLines::new(Chunks::new(self.url(), answer.into_body())))
+        let skipped =
+            answer.headers().get(FUNCTIONS_SKIPPED).and_then(|number| number.to_str().ok()?.parse().ok());
+        let lines = Lines::new(Chunks::new(self.url(), answer.into_body()));
+        Ok(LogLines::new(lines, skipped.unwrap_or(0)))
+    }
+
+    /// How functions do of late.
+    pub async fn stats(&self, query: &StatsQuery) -> Result<StatsView, ClientError> {
+        self.ask(Method::GET, &format!("/v1/stats{}", encode_query(query))).await
     }
 
     /// The secrets of a namespace, by name.

@@ -13,7 +13,7 @@ use http::HeaderValue;
 
 pub use call::{Caller, FunctionCall, FunctionReply, Timings};
 pub use error::{ClientError, InvalidUrl};
-pub use stream::{Chunks, LogLines};
+pub use stream::{Chunks, Lines, LogLines};
 
 use transport::Origin;
 

@@ -1,14 +1,17 @@
-//! Answers that are read while they come: bytes, and the lines of logs.
-//! `coracle logs -f`, `call` and `backup` read them.
+//! Answers that are read while they come: bytes, the lines of logs, and calls as they end.
+//! `coracle logs -f`, `calls -f`, `call` and `backup` read them.
+
+use std::marker::PhantomData;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
 
 use super::ClientError;
 use crate::LogLine;
 
-/// The longest line of a log that is read, in bytes; the server cuts text long before.
+/// The longest line that is read, in bytes; the server cuts text long before.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// A body, piece by piece. Dropped, it closes the connection.
@@ -60,20 +63,47 @@ impl Chunks {
 /// The lines of logs, as they come.
 #[derive(Debug)]
 pub struct LogLines {
-    chunks: Chunks,
-    pending: BytesMut,
+    lines: Lines<LogLine>,
+    functions_skipped: usize,
 }
 
 impl LogLines {
-    pub(super) fn new(chunks: Chunks) -> Self {
-        Self { chunks, pending: BytesMut::new() }
+    pub(super) fn new(lines: Lines<LogLine>, functions_skipped: usize) -> Self {
+        Self { lines, functions_skipped }
+    }
+
+    /// Functions whose older lines do not come, because so many others wrote later.
+    pub fn functions_skipped(&self) -> usize {
+        self.functions_skipped
     }
 
     /// The next line; `None` when there are no more.
     ///
     /// # Errors
-    /// [`ClientError::Protocol`] for what is not a line of a log, or when it ends in the middle.
+    /// As of [`Lines::next`].
     pub async fn next(&mut self) -> Result<Option<LogLine>, ClientError> {
+        self.lines.next().await
+    }
+}
+
+/// JSON objects, one a line, as they come.
+#[derive(Debug)]
+pub struct Lines<T> {
+    chunks: Chunks,
+    pending: BytesMut,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Lines<T> {
+    pub(super) fn new(chunks: Chunks) -> Self {
+        Self { chunks, pending: BytesMut::new(), of: PhantomData }
+    }
+
+    /// The next one; `None` when there are no more.
+    ///
+    /// # Errors
+    /// [`ClientError::Protocol`] for what cannot be read, or when it ends in the middle.
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         let mut searched = 0;
         loop {
             if let Some(end) = self.pending[searched..].iter().position(|byte| *byte == b'\n') {

@@ -1,41 +1,107 @@
-//! The last calls: how long their parts took, and how they ended.
-//! `coracle show` asks here.
+//! The last calls, and calls as they end: how long their parts took, and how they ended.
+//! `coracle show` and `calls` ask here.
+
+use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
-use coracle_api::{CallQuery, CallView, Page};
-use coracle_model::{CallId, FunctionRef, Principal, Problem, Reach, Scope, code};
-use coracle_observe::calls::{CALLS_RECENT_MAX, CallRecord, End, Filter};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use coracle_api::{CallQuery, CallView, FollowedCall, Page};
+use coracle_model::{
+    BodyError, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, code,
+};
+use coracle_observe::Followed;
+use coracle_observe::calls::{CALLS_RECENT_MAX, CallRecord, Calls, End, Filter, FollowersFull};
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 
-use super::Shared;
 use super::functions::limit_of;
+use super::logs::NDJSON;
 use super::rim::{Answer, Asked, Segment, Who};
+use super::{Admin, Shared};
 
 pub(super) async fn list(
     State(admin): State<Shared>,
     Who(who): Who,
     Asked(query): Asked<CallQuery>,
-) -> Answer<Json<Page<CallView>>> {
+) -> Answer<Response> {
     let who = admin.authenticator.require_somewhere(who, Scope::Deploy)?;
-    let limit = limit_of(query.limit)?;
-    let filter = match (query.function, query.namespace, &who) {
-        (Some(name), namespace, _) => {
-            let function = FunctionRef { namespace: namespace.unwrap_or_default(), name };
-            admin.authenticator.require_on(who, Scope::Deploy, &function)?;
-            Filter::Function(function)
-        }
-        (None, Some(namespace), _) => {
-            admin.authenticator.require_in(who, Scope::Deploy, &namespace)?;
-            Filter::Namespace(namespace)
-        }
-        (None, None, Principal::Token { reach: Reach::Namespace(own), .. }) => Filter::Namespace(own.clone()),
-        (None, None, Principal::Token { reach: Reach::Function(own), .. }) => Filter::Function(own.clone()),
-        (None, None, _) => Filter::All,
+    let limit = match query.limit {
+        None | Some(0) if query.follow => 0,
+        limit => limit_of(limit)?,
     };
-    let all = if query.failed { CALLS_RECENT_MAX } else { limit };
-    let calls = admin.observe.calls.last(&filter, all);
-    let wanted = calls.iter().filter(|call| !query.failed || call.end != End::Ok);
-    Ok(Json(wanted.take(limit).map(|call| view(call)).collect()))
+    let filter = filter_of(&admin, &who, query.namespace, query.function)?;
+    let wanted = Wanted { filter, failed: query.failed, limit };
+    if query.follow {
+        return Ok(wanted.follow(&admin.observe.calls)?);
+    }
+    let calls = admin.observe.calls.last(&wanted.filter, wanted.looked_at());
+    Ok(Json(wanted.of(calls).map(|call| view(&call)).collect::<Page<_>>()).into_response())
+}
+
+/// Which calls a client wants.
+struct Wanted {
+    filter: Filter,
+    failed: bool,
+    /// How many of those that ended already.
+    limit: usize,
+}
+
+impl Wanted {
+    /// How many of the last calls must be looked at.
+    fn looked_at(&self) -> usize {
+        if self.failed && self.limit > 0 { CALLS_RECENT_MAX } else { self.limit }
+    }
+
+    fn takes(&self, call: &CallRecord) -> bool {
+        !self.failed || call.end != End::Ok
+    }
+
+    /// Those that are wanted among the last ones.
+    fn of(&self, calls: Vec<Arc<CallRecord>>) -> impl Iterator<Item = Arc<CallRecord>> {
+        calls.into_iter().filter(|call| self.takes(call)).take(self.limit)
+    }
+
+    /// The last ones, oldest first, then each as it ends, until the client goes.
+    fn follow(self, calls: &Calls) -> Result<Response, Problem> {
+        let (last, follower) = calls.follow(&self.filter, self.looked_at()).map_err(full)?;
+        let mut begun: Vec<_> = self.of(last).map(|call| FollowedCall::Call(view(&call))).collect();
+        begun.reverse();
+        let lines = stream::unfold((self, begun, follower), async |(wanted, begun, mut follower)| {
+            if !begun.is_empty() {
+                return Some((encoded(&begun), (wanted, Vec::new(), follower)));
+            }
+            loop {
+                let next = match follower.next().await? {
+                    Followed::One(call) if wanted.takes(&call) => FollowedCall::Call(view(&call)),
+                    Followed::One(_) => continue,
+                    Followed::Missed(missed) => FollowedCall::Missed { missed },
+                };
+                return Some((encoded(&[next]), (wanted, begun, follower)));
+            }
+        });
+        let mut response = Response::new(Body::new(StreamBody::new(lines)));
+        response.headers_mut().insert(CONTENT_TYPE, NDJSON);
+        Ok(response)
+    }
+}
+
+/// One JSON object a line, on its way out.
+fn encoded(calls: &[FollowedCall]) -> Result<Frame<Bytes>, BodyError> {
+    let mut lines = Vec::new();
+    for call in calls {
+        serde_json::to_writer(&mut lines, call).map_err(BodyError::broken)?;
+        lines.push(b'\n');
+    }
+    Ok(Frame::data(lines.into()))
+}
+
+fn full(error: FollowersFull) -> Problem {
+    Problem::new(&code::SERVER_BUSY, error.to_string()).retry_after(5)
 }
 
 pub(super) async fn show(
@@ -52,6 +118,29 @@ pub(super) async fn show(
             .hint("`coracle logs --call` may still know it")
     })?;
     Ok(Json(view(&call)))
+}
+
+/// Whose calls are meant, as far as the token reaches.
+pub(super) fn filter_of(
+    admin: &Admin,
+    who: &Principal,
+    namespace: Option<NamespaceName>,
+    function: Option<FunctionName>,
+) -> Result<Filter, Problem> {
+    Ok(match (function, namespace, who) {
+        (Some(name), namespace, _) => {
+            let function = FunctionRef { namespace: namespace.unwrap_or_default(), name };
+            admin.authenticator.require_on(who.clone(), Scope::Deploy, &function)?;
+            Filter::Function(function)
+        }
+        (None, Some(namespace), _) => {
+            admin.authenticator.require_in(who.clone(), Scope::Deploy, &namespace)?;
+            Filter::Namespace(namespace)
+        }
+        (None, None, Principal::Token { reach: Reach::Namespace(own), .. }) => Filter::Namespace(own.clone()),
+        (None, None, Principal::Token { reach: Reach::Function(own), .. }) => Filter::Function(own.clone()),
+        (None, None, _) => Filter::All,
+    })
 }
 
 fn view(call: &CallRecord) -> CallView {

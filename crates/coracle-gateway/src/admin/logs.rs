@@ -5,9 +5,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use coracle_api::{LogLine, LogQuery, LogStream, PAGE_ITEMS_DEFAULT};
-use coracle_model::{BodyError, CallId, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, code};
-use coracle_observe::logs::{Error, Filter, Followed, Follower, Line, Logs, READ_LINES_MAX, Stream};
+use coracle_api::{FUNCTIONS_SKIPPED, LogLine, LogQuery, LogStream, PAGE_ITEMS_DEFAULT};
+use coracle_model::{
+    BodyError, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, code,
+};
+use coracle_observe::Followed;
+use coracle_observe::logs::{
+    Error, Filter, Follower, Line, Lines, Logs, READ_FUNCTIONS_MAX, READ_LINES_MAX, Stream,
+};
 use futures_util::stream;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
@@ -18,35 +23,40 @@ use jiff::{Timestamp, ToSpan};
 use super::Shared;
 use super::rim::{Answer, Asked, Who};
 
-const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+/// One JSON object a line.
+pub(super) const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
 pub(super) async fn read(
     State(admin): State<Shared>,
     Who(who): Who,
     Asked(query): Asked<LogQuery>,
 ) -> Answer<Response> {
-    let namespace = query.namespace.clone().unwrap_or_else(|| own_namespace(&who));
-    match query.function.clone() {
+    let (namespace, function) = asked_for(&query, &who);
+    match function.clone() {
         Some(name) => {
             let function = FunctionRef { namespace: namespace.clone(), name };
             admin.authenticator.require_on(who, Scope::Deploy, &function)?
         }
         None => admin.authenticator.require_in(who, Scope::Deploy, &namespace)?,
     };
-    let filter = filter_of(&query, namespace)?;
+    let filter = filter_of(&query, namespace, function)?;
     let since = query.since.map(|since| since.at(admin.observe.clock.now()));
     let reading = Reading::begin(&admin.observe.logs, filter, &query, since).await.map_err(problem_of)?;
+    let skipped = reading.functions_skipped;
     let lines = stream::unfold(Some(reading), async |reading| {
         let mut reading = reading?;
         match reading.next().await {
             Ok(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(reading))),
             Ok(None) => None,
             // The client sees that the stream broke off; it has no other place for an error.
-            Err(error) => Some((Err(BodyError::from(problem_of(error))), None)),
+            Err(problem) => Some((Err(BodyError::from(problem)), None)),
         }
     });
     let mut response = Response::new(Body::new(StreamBody::new(lines)));
     response.headers_mut().insert(CONTENT_TYPE, NDJSON);
+    if skipped > 0 {
+        response.headers_mut().insert(FUNCTIONS_SKIPPED, skipped.into());
+    }
     Ok(response)
 }
 
@@ -62,6 +72,8 @@ struct Reading {
     seen: Option<Timestamp>,
     /// Whether the follower may still bring lines that were found on disk already.
     catching_up: bool,
+    /// Functions whose older lines the client was told that it does not get.
+    functions_skipped: usize,
 }
 
 impl Reading {
@@ -79,6 +91,7 @@ impl Reading {
             follower: None,
             seen: None,
             catching_up: false,
+            functions_skipped: 0,
         };
         let tail =
             query.tail.or(since.is_none().then_some(PAGE_ITEMS_DEFAULT)).map(|n| n.min(READ_LINES_MAX));
@@ -87,11 +100,13 @@ impl Reading {
                 let lines = if query.follow {
                     let (lines, follower) = logs.tail_then_follow(&reading.filter, n).await?;
                     reading.follower = Some(follower);
-                    lines.lines
+                    lines
                 } else {
-                    logs.tail(&reading.filter, n).await?.lines
+                    logs.tail(&reading.filter, n).await?
                 };
-                let wanted = lines.into_iter().filter(|line| since.is_none_or(|since| line.at >= since));
+                reading.functions_skipped = lines.functions_skipped;
+                let wanted =
+                    lines.lines.into_iter().filter(|line| since.is_none_or(|since| line.at >= since));
                 reading.take(wanted.collect());
             }
             None => {
@@ -100,19 +115,27 @@ impl Reading {
                     reading.follower = Some(logs.follow(&reading.filter)?);
                     reading.catching_up = true;
                 }
-                reading.more_from = since;
+                if let Some(since) = since {
+                    let page = logs.since(&reading.filter, since).await?;
+                    reading.functions_skipped = page.functions_skipped;
+                    reading.take_page(page);
+                }
             }
         }
         Ok(reading)
     }
 
     /// The next lines, as they go to the client; `None` when there are no more.
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            if let Some(from) = self.more_from.take() {
-                let page = self.logs.since(&self.filter, from).await?;
-                self.more_from = page.lines.last().filter(|_| page.cut).map(|line| after(line.at));
-                self.take(page.lines);
+            if self.found.is_empty()
+                && let Some(from) = self.more_from.take()
+            {
+                let page = self.logs.since(&self.filter, from).await.map_err(problem_of)?;
+                if page.functions_skipped > self.functions_skipped {
+                    return Err(lost_place());
+                }
+                self.take_page(page);
             }
             if !self.found.is_empty() {
                 return Ok(Some(std::mem::take(&mut self.found).iter().flat_map(encoded).collect()));
@@ -120,7 +143,7 @@ impl Reading {
             let Some(follower) = &mut self.follower else { return Ok(None) };
             match follower.next().await {
                 None => return Ok(None),
-                Some(Followed::Line(line)) => {
+                Some(Followed::One(line)) => {
                     // Only while catching up: should the clock jump back, later lines are no less new.
                     let known = self.catching_up && self.seen.is_some_and(|seen| line.at <= seen);
                     if !known {
@@ -135,6 +158,11 @@ impl Reading {
                 }
             }
         }
+    }
+
+    fn take_page(&mut self, page: Lines) {
+        self.more_from = page.lines.last().filter(|_| page.cut).map(|line| after(line.at));
+        self.take(page.lines);
     }
 
     fn take(&mut self, lines: Vec<Line>) {
@@ -168,7 +196,11 @@ fn encoded(line: &Line) -> Vec<u8> {
     json
 }
 
-fn filter_of(query: &LogQuery, namespace: NamespaceName) -> Result<Filter, Problem> {
+fn filter_of(
+    query: &LogQuery,
+    namespace: NamespaceName,
+    function: Option<FunctionName>,
+) -> Result<Filter, Problem> {
     let call = query.call.as_deref().map(|call| {
         CallId::parse(call)
             .ok_or_else(|| Problem::new(&code::BAD_REQUEST, "`call` is not the identity of a call"))
@@ -178,15 +210,32 @@ fn filter_of(query: &LogQuery, namespace: NamespaceName) -> Result<Filter, Probl
         LogStream::Stderr => Stream::Stderr,
         LogStream::Platform => Stream::Platform,
     });
-    Ok(Filter { namespace, function: query.function.clone(), call: call.transpose()?, stream })
+    Ok(Filter { namespace, function, call: call.transpose()?, stream })
 }
 
-fn own_namespace(who: &Principal) -> NamespaceName {
-    match who {
-        Principal::Token { reach: Reach::Namespace(own), .. } => own.clone(),
-        Principal::Token { reach: Reach::Function(own), .. } => own.namespace.clone(),
-        _ => NamespaceName::default(),
+/// Whose lines are meant: what is not said is what the token is for.
+fn asked_for(query: &LogQuery, who: &Principal) -> (NamespaceName, Option<FunctionName>) {
+    match (&query.namespace, &query.function, who) {
+        (None, None, Principal::Token { reach: Reach::Function(own), .. }) => {
+            (own.namespace.clone(), Some(own.name.clone()))
+        }
+        (None, named, Principal::Token { reach: Reach::Namespace(own), .. }) => (own.clone(), named.clone()),
+        (None, named, Principal::Token { reach: Reach::Function(own), .. }) => {
+            (own.namespace.clone(), named.clone())
+        }
+        (namespace, named, _) => (namespace.clone().unwrap_or_default(), named.clone()),
     }
+}
+
+/// A client so slow that what it missed cannot be read back.
+fn lost_place() -> Problem {
+    Problem::new(
+        &code::SERVER_BUSY,
+        format!(
+            "the client fell behind, and more than {READ_FUNCTIONS_MAX} functions wrote lines in the meantime"
+        ),
+    )
+    .hint("follow one function, or read faster")
 }
 
 fn problem_of(error: Error) -> Problem {

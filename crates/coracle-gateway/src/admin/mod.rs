@@ -10,6 +10,7 @@ mod namespaces;
 mod rim;
 mod secrets;
 mod server;
+mod stats;
 mod tokens;
 
 use std::sync::Arc;
@@ -77,6 +78,7 @@ fn routes(started: server::Started) -> Vec<(Method, &'static str, MethodRouter<S
     const APP: &str = "/v1/namespaces/{ns}/apps/{name}";
     const SECRET: &str = "/v1/namespaces/{ns}/secrets/{name}";
     let status = move |shared, who| server::status(shared, who, started);
+    let stats = move |shared, who, query| stats::read(shared, who, query, started);
     vec![
         (Method::POST, "/v1/artifacts", post(artifacts::upload)),
         (Method::GET, "/v1/artifacts/{digest}", get(artifacts::show)),
@@ -93,6 +95,7 @@ fn routes(started: server::Started) -> Vec<(Method, &'static str, MethodRouter<S
         (Method::GET, "/v1/calls", get(calls::list)),
         (Method::GET, "/v1/calls/{id}", get(calls::show)),
         (Method::GET, "/v1/logs", get(logs::read)),
+        (Method::GET, "/v1/stats", get(stats)),
         (Method::GET, "/v1/namespaces/{ns}/secrets", get(secrets::list)),
         (Method::PUT, SECRET, put(secrets::set)),
         (Method::DELETE, SECRET, delete(secrets::remove)),

@@ -2,7 +2,7 @@
 //! `coracle status` and `backup`, load balancers and scrapers ask here.
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::Body;
@@ -43,6 +43,10 @@ impl Started {
     pub(super) fn now(clock: &dyn Clock) -> Self {
         Self { at: clock.now(), instant: clock.instant() }
     }
+
+    pub(super) fn uptime(self, clock: &dyn Clock) -> Duration {
+        clock.instant().saturating_duration_since(self.instant)
+    }
 }
 
 pub(super) async fn status(
@@ -61,7 +65,7 @@ pub(super) async fn status(
     Ok(Json(StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: started.at,
-        uptime_s: admin.observe.clock.instant().saturating_duration_since(started.instant).as_secs(),
+        uptime_s: started.uptime(&*admin.observe.clock).as_secs(),
         namespaces: reached(&admin, &who).count(),
         functions,
         details: who.may(Scope::Admin).then(|| details(&admin)),
@@ -129,7 +133,7 @@ pub(super) async fn backup(State(admin): State<Shared>, Who(who): Who) -> Answer
 }
 
 /// Brings the numbers of the server up to date with those that the runtime keeps for itself.
-fn mirror(admin: &Admin) -> coracle_runtime::Status {
+pub(super) fn mirror(admin: &Admin) -> coracle_runtime::Status {
     let (metrics, runtime) = (admin.observe.metrics.server(), admin.runtime.status());
     let idle = admin.invoke.idle_instances() as u64;
     metrics.instances.set(admin.invoke.in_flight() + idle);

@@ -30,10 +30,10 @@ use follow::Followers;
 use queue::Queue;
 use writer::Writer;
 
-pub use follow::{FOLLOW_BYTES_MAX, FOLLOW_LINES_MAX, FOLLOWERS_MAX, Followed, Follower};
+pub use follow::{FOLLOW_BYTES_MAX, FOLLOW_LINES_MAX, FOLLOWERS_MAX, Follower};
 pub use line::{Filter, Line, Stream};
 pub use queue::{QUEUE_BYTES_MAX, QUEUE_LINES_MAX};
-pub use read::{Lines, READ_BYTES_MAX, READ_LINES_MAX, SCAN_BYTES_MAX};
+pub use read::{Lines, READ_BYTES_MAX, READ_FUNCTIONS_MAX, READ_LINES_MAX, SCAN_BYTES_MAX};
 
 /// Bytes kept of one line; the rest is cut off, and marked.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
@@ -170,7 +170,7 @@ impl Logs {
         reading.await.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime is shutting down, and whoever asked with it.
-            Err(_) => Ok(Lines { lines: Vec::new(), cut: true }),
+            Err(_) => Ok(Lines { cut: true, ..Lines::default() }),
         })
     }
 }

@@ -1,13 +1,13 @@
 //! Reading lines back, newest first within each file, so that the last few cost a block and not a file.
 //! `Logs` calls it on a thread that may wait for the disk.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
 use coracle_model::{FunctionName, FunctionRef};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::files::Directory;
 use super::{Error, Filter, Line};
@@ -19,8 +19,13 @@ pub const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of files that one reading looks through.
 pub const SCAN_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
+/// Functions whose files one reading opens, one after the other: those that wrote last.
+pub const READ_FUNCTIONS_MAX: usize = 1_000;
+
 /// Bytes read at a time: some hundred lines.
 const BLOCK_BYTES: u64 = 32 * 1024;
+/// How far the time of a file may lie before that of its last line: file systems keep a coarse clock, and lines that came at once are moved apart.
+const FILE_TIME_SLACK: SignedDuration = SignedDuration::from_secs(1);
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,6 +34,8 @@ pub struct Lines {
     pub lines: Vec<Line>,
     /// Whether a bound ended the reading before everything that was asked for was found.
     pub cut: bool,
+    /// Functions that may have such lines too and were not looked at: [`READ_FUNCTIONS_MAX`] others wrote later.
+    pub functions_skipped: usize,
 }
 
 /// Which end of the log is wanted.
@@ -43,30 +50,50 @@ pub(super) enum Want {
 pub(super) fn read(directory: &Directory, filter: &Filter, want: Want) -> Result<Lines, Error> {
     let failed = |source| Error::Read { of: filter.subject(), source };
     let mut reading = Reading { filter, want, found: Lines::default(), scan_bytes_left: SCAN_BYTES_MAX };
-    for function in functions(directory, filter).map_err(failed)? {
-        reading.read_function(directory, &function).map_err(failed)?;
+    let written = functions(directory, filter).map_err(failed)?;
+    for (number, (function, at)) in written.iter().enumerate() {
+        if !reading.may_have(*at) {
+            // Those that follow were written even earlier.
+            break;
+        }
+        if number == READ_FUNCTIONS_MAX {
+            let left = written[number..].iter();
+            reading.found.functions_skipped = left.take_while(|(_, at)| reading.may_have(*at)).count();
+            break;
+        }
+        reading.read_function(directory, function).map_err(failed)?;
     }
     Ok(reading.found)
 }
 
-/// The functions that have logs and may have lines that match.
-fn functions(directory: &Directory, filter: &Filter) -> io::Result<BTreeSet<FunctionRef>> {
+/// The functions that have logs and may have lines that match, and when each wrote last; the latest first.
+///
+/// It looks at the names and times of all files of a namespace, and opens none.
+fn functions(directory: &Directory, filter: &Filter) -> io::Result<Vec<(FunctionRef, Timestamp)>> {
     let in_namespace = |name| FunctionRef { namespace: filter.namespace.clone(), name };
     if let Some(name) = &filter.function {
-        return Ok(BTreeSet::from([in_namespace(name.clone())]));
+        return Ok(vec![(in_namespace(name.clone()), Timestamp::MAX)]);
     }
     let entries = match fs::read_dir(directory.namespace(&filter.namespace)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    let mut functions = BTreeSet::new();
+    let mut written: BTreeMap<FunctionName, Timestamp> = BTreeMap::new();
     for entry in entries {
-        let file = entry?.file_name();
+        let entry = entry?;
+        let file = entry.file_name();
         // Names of functions hold no dot: whatever stands before the first one is the name, of the older files too.
         let name = file.to_str().and_then(|file| file.split_once(".log"));
-        functions.extend(name.and_then(|(name, _)| FunctionName::parse(name).ok()).map(in_namespace));
+        let Some(name) = name.and_then(|(name, _)| FunctionName::parse(name).ok()) else { continue };
+        // A file that was just removed has no time, and one that has none may be of any.
+        let at = entry.metadata().and_then(|file| file.modified()).ok();
+        let at = at.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::MAX);
+        let latest = written.entry(name).or_insert(at);
+        *latest = at.max(*latest);
     }
-    Ok(functions)
+    let mut written: Vec<_> = written.into_iter().map(|(name, at)| (in_namespace(name), at)).collect();
+    written.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
+    Ok(written)
 }
 
 struct Reading<'a> {
@@ -78,6 +105,18 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// Whether a function that wrote last at `written` may have lines that are wanted.
+    fn may_have(&self, written: Timestamp) -> bool {
+        let latest = written.checked_add(FILE_TIME_SLACK).unwrap_or(Timestamp::MAX);
+        match self.want {
+            Want::Since(from) => latest >= from,
+            Want::Last { n, .. } => {
+                let enough = self.found.lines.len() >= n.min(READ_LINES_MAX);
+                !enough || self.found.lines.first().is_some_and(|first| latest >= first.at)
+            }
+        }
+    }
+
     fn read_function(&mut self, directory: &Directory, function: &FunctionRef) -> io::Result<()> {
         let mut backward = Backward::new(directory.open(function)?);
         let mut kept = Kept::default();

@@ -1,6 +1,7 @@
 //! The logs through their face, in real directories. Nothing sleeps: `tail` and `since` see every line written before them.
 
 use super::*;
+use crate::mailbox::Followed;
 use coracle_model::{CallId, NamespaceName};
 use std::fs;
 use tempfile::TempDir;
@@ -83,6 +84,32 @@ async fn the_lines_of_a_namespace_are_merged_by_time() {
     }
     assert_eq!(room.tail(&everything(), 10).await, ["1", "2", "3", "4", "5"]);
     assert_eq!(room.tail(&everything(), 3).await, ["3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn the_past_of_many_functions_is_read_from_those_that_wrote_last() {
+    let room = room(Limits::default());
+    let functions = READ_FUNCTIONS_MAX + 3;
+    for number in 0..functions {
+        room.logs.write(line(&format!("f{number}"), number as i64, &number.to_string()));
+    }
+    room.logs.flush();
+    for number in 0..functions {
+        // As old as its line: the writer wrote them all just now.
+        let file = fs::File::options().append(true).open(room.path(&format!("default/f{number}.log")));
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(number as u64);
+        file.expect("a file").set_modified(time).expect("a time");
+    }
+    let last = (functions - 1).to_string();
+    let few = room.logs.tail(&everything(), 1).await.expect("readable logs");
+    assert_eq!((texts(&few), few.functions_skipped), (vec![last.clone()], 0));
+    let many = room.logs.tail(&everything(), READ_LINES_MAX).await.expect("readable logs");
+    assert_eq!((many.lines.len(), many.functions_skipped), (READ_FUNCTIONS_MAX, 3));
+    assert_eq!((texts(&many)[0].as_str(), texts(&many).last()), ("3", Some(&last)));
+    let since = room.logs.since(&everything(), at(2)).await.expect("readable logs");
+    assert_eq!((since.lines.len(), since.functions_skipped), (READ_FUNCTIONS_MAX, 2));
+    let recent = room.logs.since(&everything(), at(10)).await.expect("readable logs");
+    assert_eq!((recent.lines.len(), recent.functions_skipped), (functions - 10, 0));
 }
 
 #[tokio::test]
@@ -237,7 +264,7 @@ async fn a_follower_sees_what_it_asked_for_and_nothing_from_before() {
     let mut follower = room.logs.follow(&of("hello")).expect("a follower");
     room.say("other", "not asked for");
     room.say("hello", "after");
-    let Some(Followed::Line(line)) = follower.next().await else { panic!("no line") };
+    let Some(Followed::One(line)) = follower.next().await else { panic!("no line") };
     assert_eq!(line.text, "after");
 }
 
@@ -254,7 +281,7 @@ async fn a_reader_who_starts_with_the_last_lines_sees_each_line_once() {
     let mut seen = texts(&lines);
     writer.join().expect("the writer");
     while seen.len() < 3_000 {
-        let Some(Followed::Line(line)) = follower.next().await else { panic!("no line") };
+        let Some(Followed::One(line)) = follower.next().await else { panic!("no line") };
         seen.push(line.text);
     }
     let expected: Vec<_> = (0..3_000).map(|number| number.to_string()).collect();
@@ -277,6 +304,6 @@ async fn a_follower_ends_with_the_logs() {
     let mut follower = logs.follow(&everything()).expect("a follower");
     logs.write(line("hello", 0, "last"));
     drop(logs);
-    assert!(matches!(follower.next().await, Some(Followed::Line(line)) if line.text == "last"));
+    assert!(matches!(follower.next().await, Some(Followed::One(line)) if line.text == "last"));
     assert_eq!(follower.next().await, None);
 }

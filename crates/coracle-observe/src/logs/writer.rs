@@ -135,7 +135,8 @@ fn lines_of(count: u64) -> String {
 mod tests {
     use super::*;
     use crate::logs::files::Directory;
-    use crate::logs::{Filter, Followed, Limits};
+    use crate::logs::{Filter, Limits};
+    use crate::mailbox::Followed;
 
     #[tokio::test]
     async fn a_full_queue_drops_lines_counts_them_and_says_so() {
@@ -155,7 +156,7 @@ mod tests {
 
         let expected = ["one", "two", "3 lines dropped: they came faster than they could be written"];
         let mut followed = Vec::new();
-        while let Some(Followed::Line(line)) = follower.next().await {
+        while let Some(Followed::One(line)) = follower.next().await {
             followed.push(line.text);
         }
         assert_eq!(followed, expected);

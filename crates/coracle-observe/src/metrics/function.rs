@@ -4,6 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::histogram::Counts;
+use super::window::{Marks, Recent, Window};
 use super::{Counter, Gauge, Histogram};
 
 /// Atomics only: counting never waits.
@@ -22,6 +26,17 @@ pub struct FunctionMetrics {
     pub outbound_denied: Counter,
     /// Lines of output that were not kept.
     pub log_lines_dropped: Counter,
+    /// The most memory that the instance of the last call used; zero where that is not known.
+    pub memory_bytes: Gauge,
+    marks: Marks,
+}
+
+/// Counts of calls since the start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Totals {
+    pub(super) calls: u64,
+    pub(super) errors: u64,
+    pub(super) refused: u64,
 }
 
 /// How a call ended, as coarsely as a graph needs it.
@@ -77,10 +92,11 @@ pub struct Snapshot {
 }
 
 impl FunctionMetrics {
-    /// Counts a call that ended, and how long it took.
+    /// Counts a call that ended now, and how long it took.
     ///
     /// A refused call has no latency: it took no time, and would make the others look fast.
-    pub fn ended(&self, class: Class, took: Duration) {
+    pub fn ended(&self, class: Class, took: Duration, now: Timestamp) {
+        self.marks.begin(now, self);
         self.calls[class as usize].increment();
         if class != Class::Refused {
             self.latency.observe(took);
@@ -104,17 +120,31 @@ impl FunctionMetrics {
 
     /// The numbers at a glance.
     pub fn snapshot(&self) -> Snapshot {
-        let latency = self.latency.counts();
+        let (Totals { calls, errors, refused }, latency) = self.totals();
         Snapshot {
-            calls: self.calls.iter().map(Counter::get).sum(),
-            errors: self.calls(Class::Guest) + self.calls(Class::Host),
-            refused: self.calls(Class::Refused),
+            calls,
+            errors,
+            refused,
             p50: latency.percentile(50),
             p99: latency.percentile(99),
             in_flight: self.in_flight.get(),
             waiting: self.waiting.get(),
             cold_starts: self.cold_starts.get(),
         }
+    }
+
+    /// How it did within a window that ends now.
+    pub fn recent(&self, window: &Window) -> Recent {
+        self.marks.since(window, self)
+    }
+
+    pub(super) fn totals(&self) -> (Totals, Counts) {
+        let totals = Totals {
+            calls: self.calls.iter().map(Counter::get).sum(),
+            errors: self.calls(Class::Guest) + self.calls(Class::Host),
+            refused: self.calls(Class::Refused),
+        };
+        (totals, self.latency.counts())
     }
 }
 
@@ -156,7 +186,7 @@ mod tests {
     fn a_snapshot_counts_only_our_faults_and_the_guests_as_errors() {
         let metrics = FunctionMetrics::default();
         for class in Class::ALL {
-            metrics.ended(class, Duration::from_millis(1));
+            metrics.ended(class, Duration::from_millis(1), Timestamp::UNIX_EPOCH);
         }
         let snapshot = metrics.snapshot();
         assert_eq!((snapshot.calls, snapshot.errors, snapshot.refused), (5, 2, 1));
@@ -165,7 +195,7 @@ mod tests {
     #[test]
     fn refused_calls_do_not_make_a_function_look_fast() {
         let metrics = FunctionMetrics::default();
-        metrics.ended(Class::Refused, Duration::ZERO);
+        metrics.ended(Class::Refused, Duration::ZERO, Timestamp::UNIX_EPOCH);
         assert_eq!(metrics.snapshot().p50, None);
     }
 
@@ -173,7 +203,7 @@ mod tests {
     fn every_class_has_its_own_counter() {
         let metrics = FunctionMetrics::default();
         for class in Class::ALL {
-            metrics.ended(class, Duration::ZERO);
+            metrics.ended(class, Duration::ZERO, Timestamp::UNIX_EPOCH);
             assert_eq!(metrics.calls(class), 1, "{class:?}");
         }
     }

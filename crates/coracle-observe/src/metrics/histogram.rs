@@ -43,7 +43,7 @@ pub struct Histogram {
 pub(super) struct Counts {
     pub(super) buckets: [u64; BOUNDS.len() + 1],
     pub(super) sum_ns: u64,
-    longest_ns: u64,
+    pub(super) longest_ns: u64,
 }
 
 impl Histogram {

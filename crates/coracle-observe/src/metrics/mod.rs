@@ -9,6 +9,7 @@ mod histogram;
 mod render;
 mod server;
 mod table;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,8 +19,9 @@ use coracle_model::FunctionRef;
 pub use atom::{Counter, Gauge};
 pub use function::{Class, FunctionMetrics, Hold, Snapshot};
 pub use histogram::Histogram;
-pub use server::ServerMetrics;
+pub use server::{ServerMetrics, resident_bytes};
 pub use table::{Kind, Row, table};
+pub use window::{Recent, WINDOW_SECONDS, Window};
 
 /// All numbers of a server; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +55,14 @@ impl Metrics {
         self.known(function).map(|metrics| metrics.snapshot()).unwrap_or_default()
     }
 
+    /// Looks at the numbers of every function that has some.
+    ///
+    /// `each` is called with the lock held: it looks, and asks for nothing here.
+    pub fn for_each(&self, mut each: impl FnMut(&FunctionRef, &FunctionMetrics)) {
+        let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.iter().for_each(|(function, metrics)| each(function, metrics));
+    }
+
     /// Drops the numbers of a function that was removed.
     pub fn forget(&self, function: &FunctionRef) {
         self.0.functions.write().unwrap_or_else(PoisonError::into_inner).remove(function);
@@ -67,8 +77,8 @@ impl Metrics {
         render::render(&self.0.server, &functions, out);
     }
 
-    /// The numbers of a function that has some: counting what is left of a removed one must not bring it back.
-    pub(crate) fn known(&self, function: &FunctionRef) -> Option<Arc<FunctionMetrics>> {
+    /// The numbers of a function that has some: looking at one, or counting what is left of a removed one, must not bring it back.
+    pub fn known(&self, function: &FunctionRef) -> Option<Arc<FunctionMetrics>> {
         self.0.functions.read().unwrap_or_else(PoisonError::into_inner).get(function).cloned()
     }
 }

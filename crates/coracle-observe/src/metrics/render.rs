@@ -125,9 +125,10 @@ mod tests {
         let metrics = Metrics::default();
         let shop = metrics.function(&FunctionRef::parse("resize.shop").expect("a name"));
         let hello = metrics.function(&FunctionRef::parse("hello").expect("a name"));
-        hello.ended(Class::Ok, Duration::from_micros(70));
-        hello.ended(Class::Guest, Duration::from_secs(90));
-        shop.ended(Class::Refused, Duration::ZERO);
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        hello.ended(Class::Ok, Duration::from_micros(70), at);
+        hello.ended(Class::Guest, Duration::from_secs(90), at);
+        shop.ended(Class::Refused, Duration::ZERO, at);
         shop.waiting.set(3);
         metrics.server().compiled_so_far(1, Duration::from_millis(1_250));
         metrics.server().code_bytes.set(4096);

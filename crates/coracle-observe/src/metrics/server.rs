@@ -39,7 +39,7 @@ impl ServerMetrics {
 /// The memory of this process that is in RAM, in bytes; zero where `/proc` is not there.
 ///
 /// From `status` and not from `statm`: that one counts in pages, whose size would have to be asked for.
-pub(super) fn resident_bytes() -> u64 {
+pub fn resident_bytes() -> u64 {
     std::fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_in(&status)).unwrap_or(0)
 }
 

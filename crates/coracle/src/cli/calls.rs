@@ -1,27 +1,41 @@
-//! `coracle calls`: the last calls, newest first: how long each part took, and how each ended.
-//! `coracle show` prints the last failures with the same table.
+//! `coracle calls`: the last calls, newest first, or as they end: how long each part took, and how each ended.
+//! `coracle logs` finds the call that is meant here.
 
-use coracle_api::{CallQuery, CallView, Client};
+use coracle_api::{CallQuery, CallView, Client, FollowedCall};
 
 use super::ago::{ago, micros};
 use super::call::shown as function_shown;
+use super::logs::{Names, visible};
 use crate::options::{Common, Named};
 use crate::stop::Done;
 use crate::table::{Column, Table};
+use crate::talk::{BAD, DIM, GOOD, styled};
 use crate::{print, talk};
+
+/// How many calls are listed, unless somebody says.
+const LIMIT_DEFAULT: usize = 20;
+
+const EXAMPLES: &str = "\
+Examples:
+  coracle calls hello
+  coracle calls --failed --limit 5
+  coracle calls -f                     of all functions, as they end";
 
 /// List the last calls, newest first: how long they took, and how they ended.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  coracle calls hello\n  coracle calls --failed --limit 5")]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The function, as NAME or NAME.NS [default: all]
     name: Option<Named>,
     /// Only those that failed
     #[arg(long)]
     failed: bool,
-    /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    limit: usize,
+    /// Go on with calls as they end, below the last ones
+    #[arg(short, long)]
+    follow: bool,
+    /// How many at most [default: 20]; with --follow, how many to begin with [default: 0]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
 }
 
 pub(crate) async fn run(args: Args, common: &Common) -> Done {
@@ -31,7 +45,15 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         None => (common.namespace.clone(), None),
     };
     let client = common.client()?;
-    let query = CallQuery { namespace, function: name, limit: Some(args.limit), failed: args.failed };
+    let query =
+        CallQuery { namespace, function: name, limit: args.limit, failed: args.failed, follow: args.follow };
+    if args.follow {
+        if let Some(function) = &function {
+            client.function(function).await?;
+        }
+        return follow(&client, &query, common.json).await;
+    }
+    let query = CallQuery { limit: query.limit.or(Some(LIMIT_DEFAULT)), ..query };
     let calls = client.calls(&query).await?;
     if common.json {
         return print::json(&calls);
@@ -49,6 +71,46 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         }
     }
     render(&calls).print()
+}
+
+async fn follow(client: &Client, query: &CallQuery, json: bool) -> Done {
+    let mut calls = client.follow_calls(query).await?;
+    let mut names = Names::default();
+    while let Some(next) = calls.next().await? {
+        match next {
+            next if json => print::json_line(&next)?,
+            FollowedCall::Call(call) => print::line(line(&call, &mut names))?,
+            FollowedCall::Missed { missed } => {
+                talk::say(format_args!(
+                    "{missed} calls are missing here: they came faster than they were read"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A call that ended, for those who watch: on one line, and what went wrong on a second.
+pub(super) fn line(call: &CallView, names: &mut Names) -> String {
+    let CallView { method, path, status, .. } = call;
+    let time = call.started.strftime("%Y-%m-%d %H:%M:%S%.3f");
+    let failed = call.outcome != "ok";
+    let outcome = if failed { format!("{status} {}", call.outcome) } else { status.to_string() };
+    let style = if failed || *status >= 500 { BAD } else { GOOD };
+    let cold = if call.cold { " cold" } else { "" };
+    let took = micros(call.total_us);
+    let mut text = format!(
+        "{} {}{} {} {took}{cold} {}",
+        styled(DIM, time),
+        names.shown(&call.function.name),
+        visible(&format!("{method} {path}")),
+        styled(style, outcome),
+        styled(DIM, short(&call.id)),
+    );
+    if let Some(message) = &call.message {
+        text.push_str(&format!("\n  {}", visible(message)));
+    }
+    text
 }
 
 pub(super) fn render(calls: &[CallView]) -> Table<7> {
@@ -106,6 +168,35 @@ pub(super) async fn whole(client: &Client, query: CallQuery, id: String) -> Done
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_failed_says_why_below() {
+        let call = CallView {
+            id: "900988e0bc94052a8cec9d86e4b5562d".into(),
+            function: coracle_model::FunctionRef::parse("resize").unwrap(),
+            revision: 3,
+            method: "GET".into(),
+            path: "/\u{1b}x".into(),
+            status: 502,
+            started: "2026-01-31T12:00:00.25Z".parse().unwrap(),
+            waited_us: 0,
+            start_us: 20,
+            run_us: 300,
+            total_us: 320,
+            cold: true,
+            bytes_in: 0,
+            bytes_out: 0,
+            memory_bytes: 0,
+            outcome: "guest-trapped".into(),
+            message: Some("`resize` crashed".into()),
+            hint: None,
+        };
+        let text = line(&call, &mut Names::default());
+        assert_eq!(
+            anstream::adapter::strip_str(&text).to_string(),
+            "2026-01-31 12:00:00.250 resize GET /\u{fffd}x 502 guest-trapped 0.32 ms cold 900988e0bc94\n  `resize` crashed"
+        );
+    }
 
     #[test]
     fn an_identity_of_ours_is_short_and_one_of_theirs_is_whole() {

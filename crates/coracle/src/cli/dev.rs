@@ -99,7 +99,7 @@ struct Deployed {
 impl Dev {
     fn new(args: Args, common: Common, server: Server, plan: &Plan) -> Done<Self> {
         let (following, followed) = tokio::sync::watch::channel(following(&server, plan)?);
-        tokio::spawn(follow::lines(followed, common.json));
+        tokio::spawn(follow::follow(followed, common.json));
         let project = project(&args.path, plan);
         Ok(Self {
             builder: Builder { timeout: args.build_timeout, voice: Voice::WhenItFails },
@@ -152,7 +152,13 @@ impl Dev {
         }
         let built = System.instant();
         let _busy = busy(format!("the server compiles {}", names(&plan)));
-        self.following.send_replace(following(&self.server, &plan)?);
+        let following = following(&self.server, &plan)?;
+        // Those who listen already must not miss what is said meanwhile.
+        self.following.send_if_modified(|now| {
+            let is_new = !now.is_same(&following);
+            *now = following;
+            is_new
+        });
         let functions = plan.apply(&self.server.client()?).await?;
         Ok(Deployed {
             functions,

@@ -1,8 +1,11 @@
 //! `coracle logs`: what functions printed, oldest first, and what they print from now on.
 //! With `--json` one object a line, so that a program can follow too.
 
+use std::collections::HashMap;
+
 use anstyle::{AnsiColor, Style};
 use coracle_api::{CallQuery, LogLine, LogQuery, LogStream, PAGE_ITEMS_MAX, Since};
+use coracle_model::FunctionName;
 
 use super::calls;
 use crate::options::{Common, Named};
@@ -12,8 +15,8 @@ use crate::{print, talk};
 
 const EXAMPLES: &str = "\
 Examples:
-  coracle logs hello -f
-  coracle logs --since 5m
+  coracle logs -f                      of all functions, as they come
+  coracle logs hello --since 5m
   coracle logs hello --call 0f3a…      what one call printed";
 
 /// Read what functions printed.
@@ -21,6 +24,8 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The function, as NAME or NAME.NS [default: all of the namespace]
+    ///
+    /// Of a namespace with more than 1000 functions, older lines come from the 1000 that wrote last.
     name: Option<Named>,
     /// Go on as lines are written
     #[arg(short, long)]
@@ -50,7 +55,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
                 namespace: namespace.clone(),
                 function: name.clone(),
                 limit: Some(PAGE_ITEMS_MAX),
-                failed: false,
+                ..CallQuery::default()
             };
             Some(calls::whole(&client, calls, id).await?)
         }
@@ -66,13 +71,15 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         follow: args.follow,
     };
     let mut lines = client.logs(&query).await?;
+    say_skipped(lines.functions_skipped());
+    let mut names = (!is_one).then(Names::default);
     let mut none = true;
     while let Some(line) = lines.next().await? {
         none = false;
         if common.json {
             print::json_line(&line)?;
         } else {
-            print::line(render(&line, is_one))?;
+            print::line(render(&line, names.as_mut()))?;
         }
     }
     if none {
@@ -85,21 +92,59 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     Ok(())
 }
 
-pub(super) fn render(line: &LogLine, is_one: bool) -> String {
+fn say_skipped(functions: usize) {
+    if functions > 0 {
+        talk::say(format_args!("older lines of {functions} functions are left out: many others wrote later"));
+        talk::hint("name the function, or ask for less with `--since`");
+    }
+}
+
+/// A line for people; with the name of its function, where several speak.
+pub(super) fn render(line: &LogLine, names: Option<&mut Names>) -> String {
     let LogLine { time, function, revision, instance, stream, text, .. } = line;
     // In UTC, as the server keeps it: two people who look at one line see one time.
     let time = time.strftime("%Y-%m-%d %H:%M:%S%.3f");
-    let who = if is_one {
-        format!("{revision}/{instance}")
-    } else {
-        format!("{} {revision}/{instance}", function.name)
-    };
+    let name = names.map(|names| names.shown(&function.name)).unwrap_or_default();
+    let who = styled(DIM, format_args!("{revision}/{instance}"));
     let style = match stream {
         LogStream::Stdout => Style::new(),
         LogStream::Stderr => AnsiColor::Yellow.on_default(),
         LogStream::Platform => NEXT,
     };
-    format!("{} {} {}", styled(DIM, time), styled(DIM, who), styled(style, visible(text)))
+    format!("{} {name}{who} {}", styled(DIM, time), styled(style, visible(text)))
+}
+
+/// The colours that functions get in turn; yellow and red are for what is wrong.
+const COLOURS: [AnsiColor; 8] = [
+    AnsiColor::Green,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::Cyan,
+    AnsiColor::BrightGreen,
+    AnsiColor::BrightMagenta,
+    AnsiColor::BrightBlue,
+    AnsiColor::BrightCyan,
+];
+/// Names longer than this push their own line out, and no other.
+const NAME_COLUMNS_MAX: usize = 24;
+
+/// How functions are told apart: a colour for each, in the order in which they speak, below each other.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    styles: HashMap<FunctionName, Style>,
+    columns: usize,
+}
+
+impl Names {
+    /// The name as it stands before a line, with the space behind it.
+    pub(super) fn shown(&mut self, name: &FunctionName) -> String {
+        let next = COLOURS[self.styles.len() % COLOURS.len()].on_default();
+        let style = *self.styles.entry(name.clone()).or_insert(next);
+        let columns = name.as_str().len();
+        self.columns = self.columns.max(columns.min(NAME_COLUMNS_MAX));
+        let gap = self.columns.saturating_sub(columns) + 1;
+        format!("{}{:gap$}", styled(style, name), "")
+    }
 }
 
 /// Characters that turn the direction of what follows, and so may hide it: Unicode's explicit bidirectional formatting.
@@ -109,7 +154,7 @@ const TURNS: [char; 9] = [
 ];
 
 /// What a guest prints must not steer the terminal of whoever reads it.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     let steers = |c: char| (c.is_control() && c != '\t') || TURNS.contains(&c);
     text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
@@ -136,7 +181,22 @@ mod tests {
             text: "greeting Ada".into(),
         };
         let plain = |text: String| anstream::adapter::strip_str(&text).to_string();
-        assert_eq!(plain(render(&line, true)), "2026-01-31 12:00:00.250 3/7 greeting Ada");
-        assert_eq!(plain(render(&line, false)), "2026-01-31 12:00:00.250 hello 3/7 greeting Ada");
+        assert_eq!(plain(render(&line, None)), "2026-01-31 12:00:00.250 3/7 greeting Ada");
+        let named = render(&line, Some(&mut Names::default()));
+        assert_eq!(plain(named), "2026-01-31 12:00:00.250 hello 3/7 greeting Ada");
+    }
+
+    #[test]
+    fn functions_have_colours_of_their_own_and_stand_below_each_other() {
+        let mut names = Names::default();
+        let mut shown = |name: &str| names.shown(&name.parse().unwrap());
+        let (first, longer, again) = (shown("hello"), shown("thumbnail"), shown("hello"));
+        let plain = |text: &str| anstream::adapter::strip_str(text).to_string();
+        assert_eq!(
+            (plain(&first).as_str(), plain(&longer).as_str(), plain(&again).as_str()),
+            ("hello ", "thumbnail ", "hello     ")
+        );
+        assert_eq!(first.trim_end(), again.trim_end(), "one function keeps its colour");
+        assert_ne!(first.replace("hello", ""), longer.replace("thumbnail", ""));
     }
 }

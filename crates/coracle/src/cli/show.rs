@@ -39,6 +39,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         function: Some(name.name),
         limit: Some(FAILURES_MAX),
         failed: true,
+        ..CallQuery::default()
     };
     let failures = client.calls(&failures).await?;
     if common.json {

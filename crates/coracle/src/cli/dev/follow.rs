@@ -1,17 +1,19 @@
-//! What the functions print, as it comes, for as long as `coracle dev` runs.
+//! What the functions print and how their calls end, as it comes, for as long as `coracle dev` runs.
 //! A stream that ends is begun again: the server may have gone away, which the loop notices by itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use coracle_api::{Client, ClientError, LogLine, LogQuery};
+use coracle_api::{CallQuery, Client, FollowedCall, LogQuery};
 use coracle_model::{FunctionName, NamespaceName};
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::event;
-use crate::cli::logs;
+use crate::cli::logs::Names;
+use crate::cli::{calls, logs};
 use crate::stop::Done;
+use crate::talk;
 
 /// Between a stream that ended and the next.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -24,44 +26,70 @@ pub(super) struct Following {
     pub(super) functions: BTreeSet<FunctionName>,
 }
 
-/// Prints lines of logs until nobody reads them; whom to listen to may change.
-pub(super) async fn lines(mut following: watch::Receiver<Following>, json: bool) -> Done {
+/// Prints until nobody wants it any more; whom to listen to may change.
+pub(super) async fn follow(mut following: watch::Receiver<Following>, json: bool) {
     loop {
         let now = following.borrow_and_update().clone();
         tokio::select! {
-            // Broken or at its end, it is begun again.
-            printed = print_lines(&now, json) => if let Ok(Err(stop)) = printed { return Err(stop) },
-            changed = following.changed() => {
-                if changed.is_err() {
-                    return Ok(());
-                }
-                continue;
+            // A stream that broke, or at its end, is begun again; so is one whose reader is gone, which the loop notices, too.
+            _ = print_logs(&now, json) => tokio::time::sleep(PAUSE).await,
+            _ = print_calls(&now, json) => tokio::time::sleep(PAUSE).await,
+            changed = following.changed() => if changed.is_err() {
+                return;
             }
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn print_lines(now: &Following, json: bool) -> Result<Done, ClientError> {
-    let one = now.functions.first().filter(|_| now.functions.len() == 1);
+impl Following {
+    /// Whether it is the same functions of the same server.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.client.url(), &self.namespace, &self.functions)
+            == (other.client.url(), &other.namespace, &other.functions)
+    }
+
+    /// The function, if there is only one.
+    fn one(&self) -> Option<FunctionName> {
+        self.functions.first().filter(|_| self.functions.len() == 1).cloned()
+    }
+}
+
+async fn print_logs(now: &Following, json: bool) -> Done {
+    let one = now.one();
+    let mut names = Names::default();
     let query = LogQuery {
         namespace: Some(now.namespace.clone()),
-        function: one.cloned(),
+        function: one.clone(),
         tail: Some(0),
         follow: true,
         ..LogQuery::default()
     };
     let mut lines = now.client.logs(&query).await?;
     while let Some(line) = lines.next().await? {
-        if now.functions.contains(&line.function.name)
-            && let Err(stop) = print(&line, one.is_some(), json)
-        {
-            return Ok(Err(stop));
+        if now.functions.contains(&line.function.name) {
+            let text = logs::render(&line, one.is_none().then_some(&mut names));
+            event(json, text, &json!({ "event": "log", "line": line }))?;
         }
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
-fn print(line: &LogLine, is_one: bool, json: bool) -> Done {
-    event(json, logs::render(line, is_one), &json!({ "event": "log", "line": line }))
+async fn print_calls(now: &Following, json: bool) -> Done {
+    let mut names = Names::default();
+    let query =
+        CallQuery { namespace: Some(now.namespace.clone()), function: now.one(), ..CallQuery::default() };
+    let mut ended = now.client.follow_calls(&query).await?;
+    while let Some(next) = ended.next().await? {
+        match next {
+            FollowedCall::Call(call) if now.functions.contains(&call.function.name) => {
+                let text = calls::line(&call, &mut names);
+                event(json, text, &json!({ "event": "call", "call": call }))?;
+            }
+            FollowedCall::Call(_) => {}
+            FollowedCall::Missed { missed } => {
+                talk::say(format_args!("{missed} calls came too fast to be shown"))
+            }
+        }
+    }
+    Ok(())
 }
