@@ -315,11 +315,11 @@ fn a_server_that_goes_away_is_waited_for() {
 fn of_two_who_work_on_one_function_each_hears_of_the_other() {
     let server = Server::start();
     let (mine, yours) = (Project::new(&built("upper")), Project::new(&wasm("hello")));
-    let me = Dev::start(&mine, &server.data());
+    let mut me = Dev::start(&mine, &server.data());
     assert_eq!(me.revision(), 1);
     let you = Dev::start(&yours, &server.data());
     assert_eq!(you.revision(), 2);
-    let mut said = BufReader::new(me.child.stderr.as_ref().unwrap()).lines().map_while(Result::ok);
+    let mut said = BufReader::new(me.child.stderr.as_mut().unwrap()).lines().map_while(Result::ok);
     let heard = said.find(|line| line.contains("somebody else")).unwrap();
     assert!(heard.contains("`work` answers with revision 2"), "{heard}");
 }

@@ -10,13 +10,16 @@ use crate::options;
 /// The exit code of a shell that did not find a command.
 const NOT_FOUND: i32 = 127;
 
+/// Debian 12 has Node.js 18, and the tools of JavaScript want 20.
+const NODE: &str = "sudo apt-get install npm && sudo npm install --global node@22";
+
 /// Tools of the languages that `coracle new` knows, and the command that installs each.
 const TOOLS: [(&str, &str); 8] = [
     ("cargo", "curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- --target wasm32-wasip2"),
-    ("npm", "sudo apt-get install nodejs npm"),
-    ("npx", "sudo apt-get install nodejs npm"),
-    ("node", "sudo apt-get install nodejs npm"),
-    ("python3", "sudo apt-get install python3-venv"),
+    ("npm", NODE),
+    ("npx", NODE),
+    ("node", NODE),
+    ("python3", "sudo apt-get install python3 python3-venv"),
     ("pip", "sudo apt-get install python3-pip"),
     ("clang", "sudo apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32"),
     ("make", "sudo apt-get install make"),
