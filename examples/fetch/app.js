@@ -13,6 +13,7 @@ async function relay(request) {
     return new Response(body, { status, headers: { "content-type": headers.get("content-type") ?? "" } });
   } catch (error) {
     console.error(`${url} was not reached: ${error.message}`);
-    return new Response(`${url} was not reached: ${error.message}\n`, { status: 502 });
+    const answer = `${url} was not reached: ${error.message}\nhint: coracle logs fetch\n`;
+    return new Response(answer, { status: 502 });
   }
 }

@@ -1,4 +1,5 @@
-// Greets whoever calls: the body of a request is standard input, and what is printed is the response.
+// Greets whoever calls: the body of the request is standard input, and what is printed is the response.
+// The head of the request is in the environment: Http_Method, Http_Path, Http_Query, Http_Content_Type and so on.
 
 #include <stdio.h>
 
@@ -6,7 +7,7 @@ int main(void) {
     char name[256] = "world";
     scanf(" %255[^\r\n]", name);
 
-    // Standard error is the log: `coracle logs hello-c`. The head of the request is in getenv("Http_Method") and its like.
+    // Standard error is its log: `coracle logs hello-c`.
     fprintf(stderr, "greeting %s\n", name);
 
     printf("Hello, %s!\n", name);

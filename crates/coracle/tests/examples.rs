@@ -103,6 +103,7 @@ fn fetch_reaches_the_host_it_was_granted_and_says_that_it_cannot_reach_another()
     assert_eq!(refused.status, 502);
     let text = refused.text();
     assert!(text.starts_with(&format!("{other}/ was not reached: ")), "{text}");
+    assert!(text.ends_with("hint: coracle logs fetch\n"), "{text}");
     logged(&server, "fetch", &format!("{other}/ was not reached: "));
     logged(&server, "fetch", &format!(r#"outbound = ["{other}"]"#));
 

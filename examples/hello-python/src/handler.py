@@ -78,11 +78,11 @@ class Exchange(BaseHandler):
 
     def _write(self, data):
         while data:
-            ready = self.stream.check_write()
-            if ready == 0:
+            if room := self.stream.check_write():
+                self.stream.write(data[:room])
+                data = data[room:]
+            else:
                 self.stream.subscribe().block()
-            self.stream.write(data[:ready])
-            data = data[ready:]
 
     def _flush(self):
         self.stream.flush()

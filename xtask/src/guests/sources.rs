@@ -14,8 +14,8 @@ use crate::surroundings::root;
 /// What builds leave behind, which is not a source wherever it lies.
 const LEFTOVERS: [&str; 5] = ["target", "node_modules", "package-lock.json", ".venv", "__pycache__"];
 
-/// What is beside the code of a package and not part of it.
-const BESIDE: [&str; 3] = ["coracle.toml", "README.md", ".gitignore"];
+/// What lies beside code and is no part of it.
+const BESIDE: [&str; 2] = ["README.md", ".gitignore"];
 
 /// The digest of everything that goes into a guest and stands in the repository.
 pub(super) fn digest(guest: &Guest) -> Result<String, String> {
@@ -30,19 +30,22 @@ pub(super) fn digest(guest: &Guest) -> Result<String, String> {
 }
 
 fn files(recipe: &Recipe) -> Result<Vec<PathBuf>, String> {
-    match recipe {
+    let mut files = match recipe {
         Recipe::Rust { package, .. } => {
             let workspace = root().join(package.workspace);
             let mut files = in_folder(&folder(package))?;
-            files.retain(|file| !BESIDE.iter().any(|name| file.ends_with(name)));
+            // It is built by us, not by its manifest.
+            files.retain(|file| !file.ends_with("coracle.toml"));
             files.extend(["Cargo.toml", "Cargo.lock"].map(|name| workspace.join(name)));
-            files.sort();
-            files.dedup();
-            Ok(files)
+            files
         }
-        Recipe::Project { folder, .. } => in_folder(&root().join(folder)),
-        Recipe::Text { source } => Ok(vec![root().join(source)]),
-    }
+        Recipe::Project { folder, .. } => in_folder(&root().join(folder))?,
+        Recipe::Text { source } => vec![root().join(source)],
+    };
+    files.retain(|file| !BESIDE.iter().any(|name| file.ends_with(name)));
+    files.sort();
+    files.dedup();
+    Ok(files)
 }
 
 fn folder(package: &Package) -> PathBuf {
