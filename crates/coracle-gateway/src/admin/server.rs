@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 
-use super::namespaces::{functions_in, reached};
+use super::namespaces::reached;
 use super::rim::{Answer, Who};
 use super::{Admin, Shared};
 
@@ -52,7 +52,7 @@ pub(super) async fn status(
 ) -> Answer<Json<StatusView>> {
     let who = admin.authenticator.require_somewhere(who, Scope::Call)?;
     let functions = match &who {
-        Principal::Token { reach: Reach::Namespace(own), .. } => functions_in(&admin, own),
+        Principal::Token { reach: Reach::Namespace(own), .. } => admin.catalog.count_in(own),
         Principal::Token { reach: Reach::Function(own), .. } => {
             usize::from(admin.catalog.resolve(own).is_some())
         }
