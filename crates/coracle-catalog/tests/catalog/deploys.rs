@@ -79,7 +79,7 @@ async fn functions_that_an_app_names_no_longer_go_and_give_their_routes_to_the_o
     assert_eq!(catalog.function(&f("b")), None);
     let names = ["a", "c"].map(|name| name.parse().unwrap()).to_vec();
     let app = App { namespace: ns("default"), name: "shop".parse().unwrap(), functions: names };
-    assert_eq!(catalog.apps(None), [app.clone()]);
+    assert_eq!(catalog.apps(None), std::slice::from_ref(&app));
     assert_eq!(catalog.app(&app.namespace, &app.name).as_ref(), Some(&app));
     assert_eq!(catalog.app(&ns("other"), &app.name), None);
     catalog.remove_app(&app.namespace, &app.name).await.unwrap();
