@@ -108,7 +108,6 @@ pub(super) fn run(options: &[String]) -> Result<(), String> {
     ];
     let plan = Plan { functions, rounds, guests, coracle, dir: dir.0.clone() };
     let figures = steps::all(&plan)?;
-    drop(dir);
 
     let table = figure::table(&figures);
     report(&table);
@@ -121,6 +120,8 @@ pub(super) fn run(options: &[String]) -> Result<(), String> {
     } else {
         say("not written down: that takes the released program, and all functions");
     }
+    say("── clear up");
+    drop(dir);
     missed(&figures)
 }
 
