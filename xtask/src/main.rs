@@ -21,6 +21,8 @@ usage: cargo xtask CHORE
   guests                   build the WebAssembly guests, for the tests, and write the committed files
   bench wasm [--rounds N] [--functions N] [--only PART]
                            measure beside a floor; all parts together write bench/RESULTS.md
+  bench density [--functions N] [--rounds N] [--js FILE] [--python FILE] [--program FILE]
+                           measure ten thousand functions on one server, in bench/RESULTS.md too
   deny                     licences, advisories and sources of all dependencies";
 
 fn main() -> ExitCode {

@@ -1,7 +1,7 @@
 //! The handle that everybody holds, and everything that is answered from memory.
 //! The gateway and invoke ask it on every call; the admin API pages through it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock, RwLock};
@@ -160,18 +160,25 @@ impl Catalog {
         self.0.state().current.len()
     }
 
+    /// How many functions there are in a namespace.
+    pub fn count_in(&self, namespace: &NamespaceName) -> usize {
+        self.0.state().functions_in(namespace)
+    }
+
     /// The apps, of one namespace or of all, in order.
     pub fn apps(&self, namespace: Option<&NamespaceName>) -> Vec<App> {
         let state = self.0.state();
         let rooms = state.apps.iter().filter(|(room, _)| namespace.is_none_or(|only| only == *room));
         rooms
-            .flat_map(|(room, apps)| apps.iter().map(move |(name, functions)| (room, name, functions)))
-            .map(|(room, name, functions)| App {
-                namespace: room.clone(),
-                name: name.clone(),
-                functions: functions.iter().cloned().collect(),
-            })
+            .flat_map(|(room, apps)| apps.iter().map(move |(name, functions)| App::of(room, name, functions)))
             .collect()
+    }
+
+    /// An app by its name.
+    pub fn app(&self, namespace: &NamespaceName, name: &AppName) -> Option<App> {
+        let state = self.0.state();
+        let functions = state.apps.get(namespace)?.get(name)?;
+        Some(App::of(namespace, name, functions))
     }
 
     /// The artifacts that any kept revision needs.
@@ -213,6 +220,16 @@ impl Catalog {
             Ok((draft, ()))
         })
         .await
+    }
+}
+
+impl App {
+    fn of(namespace: &NamespaceName, name: &AppName, functions: &BTreeSet<FunctionName>) -> Self {
+        Self {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            functions: functions.iter().cloned().collect(),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub struct NamespaceInfo {
     pub name: NamespaceName,
     /// When it was made.
     pub created: Timestamp,
+    /// How many functions live in it.
+    pub functions: usize,
 }
 
 impl Catalog {
@@ -27,7 +29,7 @@ impl Catalog {
     /// # Errors
     /// `ALREADY_EXISTS`, `LIMIT_REACHED`, and those of the database.
     pub async fn create_namespace(&self, name: &NamespaceName) -> Result<NamespaceInfo, Problem> {
-        let info = NamespaceInfo { name: name.clone(), created: self.0.clock.now() };
+        let info = NamespaceInfo { name: name.clone(), created: self.0.clock.now(), functions: 0 };
         self.in_turn(|state| {
             if state.namespaces.contains_key(name) {
                 return Err(Problem::new(&code::ALREADY_EXISTS, format!("namespace `{name}` exists")));
@@ -57,10 +59,8 @@ impl Catalog {
         }
         self.in_turn(|state| {
             check_namespace(state, name)?;
-            let (functions, secrets) = (
-                state.functions.get(name).map_or(0, |functions| functions.len()),
-                state.secrets.get(name).map_or(0, |secrets| secrets.len()),
-            );
+            let (functions, secrets) =
+                (state.functions_in(name), state.secrets.get(name).map_or(0, |secrets| secrets.len()));
             let unreadable = state.unreadable_keys().filter(|key| lies_in(key, name)).count();
             if functions + secrets + unreadable > 0 {
                 let message = format!("namespace `{name}` has {functions} functions and {secrets} secrets");
@@ -85,8 +85,12 @@ impl Catalog {
     /// The namespaces, in the order of their names.
     pub fn namespaces(&self) -> Vec<NamespaceInfo> {
         let state = self.0.state();
-        let namespaces = state.namespaces.iter();
-        namespaces.map(|(name, created)| NamespaceInfo { name: name.clone(), created: *created }).collect()
+        let info = |(name, created): (&NamespaceName, &Timestamp)| NamespaceInfo {
+            name: name.clone(),
+            created: *created,
+            functions: state.functions_in(name),
+        };
+        state.namespaces.iter().map(info).collect()
     }
 }
 

@@ -90,6 +90,11 @@ impl State {
         self.functions.get(&function.namespace)?.get(&function.name)
     }
 
+    /// How many functions live in a namespace.
+    pub(crate) fn functions_in(&self, namespace: &NamespaceName) -> usize {
+        self.functions.get(namespace).map_or(0, BTreeMap::len)
+    }
+
     pub(crate) fn all(&self) -> impl Iterator<Item = &Held> {
         self.functions.values().flat_map(BTreeMap::values)
     }
@@ -145,16 +150,18 @@ impl State {
     }
 
     fn set_function(&mut self, function: &FunctionRef, record: Option<FunctionRecord>) {
-        if let Some(before) = self.held(function).cloned() {
-            for route in &before.function.current.settings.routes {
+        if let Some(Held { function: before, .. }) = self.held(function).cloned() {
+            for route in &before.current.settings.routes {
                 self.routes.remove(function, route);
             }
-            if let Some(app) = before.function.app {
-                let apps = self.apps.entry(function.namespace.clone()).or_default();
-                if let Some(members) = apps.get_mut(&app) {
-                    members.remove(&function.name);
+            if let Some(app) = before.app
+                && let Some(apps) = self.apps.get_mut(&function.namespace)
+                && let Some(members) = apps.get_mut(&app)
+            {
+                members.remove(&function.name);
+                if members.is_empty() {
+                    apps.remove(&app);
                 }
-                apps.retain(|name, members| *name != app || !members.is_empty());
             }
         }
         let held = record.map(|record| Held {

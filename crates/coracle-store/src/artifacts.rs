@@ -124,23 +124,18 @@ impl Artifacts {
         Ok(digests)
     }
 
-    /// The artifacts that were neither written nor [touched](Self::touch) since then.
+    /// Whether an artifact is there, and was neither written nor [touched](Self::touch) since then.
     ///
     /// # Errors
     /// [`ArtifactError::File`].
-    pub fn untouched_since(&self, since: SystemTime) -> Result<Vec<Digest>, ArtifactError> {
-        let mut old = Vec::new();
-        for digest in self.list()? {
-            let path = self.path(&digest);
-            match std::fs::metadata(&path).and_then(|file| file.modified()) {
-                Ok(modified) if modified < since => old.push(digest),
-                Ok(_) => {}
-                // Somebody else removed it.
-                Err(source) if source.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(failed("look at", &path, source)),
-            }
+    pub fn is_untouched_since(&self, digest: &Digest, since: SystemTime) -> Result<bool, ArtifactError> {
+        let path = self.path(digest);
+        match std::fs::metadata(&path).and_then(|file| file.modified()) {
+            Ok(modified) => Ok(modified < since),
+            // Somebody else removed it.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(failed("look at", &path, source)),
         }
-        Ok(old)
     }
 
     /// Makes an artifact young again, because somebody is about to need it.
@@ -338,9 +333,11 @@ mod tests {
         artifacts.touch(&one, at(0)).unwrap();
         artifacts.touch(&two, at(0)).unwrap();
         artifacts.touch(&two, at(10)).unwrap();
-        assert_eq!(artifacts.untouched_since(at(5)).unwrap(), [one]);
-        assert_eq!(artifacts.untouched_since(at(0)).unwrap(), []);
+        let untouched = |since| [&one, &two].map(|it| artifacts.is_untouched_since(it, at(since)).unwrap());
+        assert_eq!(untouched(5), [true, false]);
+        assert_eq!(untouched(0), [false, false]);
         artifacts.remove(&one).unwrap();
+        assert_eq!(untouched(5), [false, false]);
         assert!(matches!(artifacts.touch(&one, at(0)), Err(ArtifactError::Missing { .. })));
     }
 

@@ -41,11 +41,14 @@ fn once(
     since: SystemTime,
 ) -> Result<(), ArtifactError> {
     // Listed before the catalog is asked: what is deployed in between is needed by then.
-    let old = artifacts.untouched_since(since)?;
+    let listed = artifacts.list()?;
     let needed = catalog.artifacts();
-    for artifact in old.iter().filter(|artifact| !needed.contains(*artifact)) {
-        artifacts.remove(artifact)?;
-        runtime.forget(artifact);
+    for artifact in listed.iter().filter(|artifact| !needed.contains(*artifact)) {
+        // Asked last, and of these few alone: it is a look at the disk, and nearly all are needed.
+        if artifacts.is_untouched_since(artifact, since)? {
+            artifacts.remove(artifact)?;
+            runtime.forget(artifact);
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 connection of few lines, so that what is measured is the server.
-//! The parts of the benchmark that time single calls, or stream a lot, call through it.
+//! The parts of the benchmark that time single calls, deploy thousands, or stream a lot, call through it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ const PIECE_BYTES: usize = 64 << 10;
 /// A connection to a server.
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
-    host: String,
+    /// The header lines of every request.
+    headers: String,
 }
 
 /// What a server answered.
@@ -35,48 +36,71 @@ impl Connection {
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(SILENCE_MAX))?;
             stream.set_write_timeout(Some(SILENCE_MAX))?;
-            Ok(Self { stream: BufReader::with_capacity(PIECE_BYTES, stream), host: host.to_owned() })
+            let stream = BufReader::with_capacity(PIECE_BYTES, stream);
+            Ok(Self { stream, headers: format!("host: {host}\r\n") })
         };
-        connect().map_err(|error: std::io::Error| format!("connect to {host}: {error}"))
+        connect().map_err(|error: io::Error| format!("connect to {host}: {error}"))
+    }
+
+    /// From now on says who asks.
+    pub(crate) fn with_token(mut self, token: &str) -> Self {
+        self.headers += &format!("authorization: Bearer {token}\r\n");
+        self
     }
 
     /// Asks for a path, and reads the answer to its end.
     pub(crate) fn get(&mut self, path: &str) -> Result<Answer, String> {
-        self.exchange("GET", path, 0)
+        self.exchange("GET", path, &mut io::empty(), 0, &mut io::sink())
     }
 
     /// Sends a body of so many zeroes, and reads the answer to its end.
     pub(crate) fn post(&mut self, path: &str, body_bytes: u64) -> Result<Answer, String> {
-        self.exchange("POST", path, body_bytes)
+        self.exchange("POST", path, &mut io::repeat(0), body_bytes, &mut io::sink())
     }
 
-    fn exchange(&mut self, method: &str, path: &str, body_bytes: u64) -> Result<Answer, String> {
-        let exchange = |this: &mut Self| {
-            this.send(method, path, body_bytes)?;
-            read_answer(&mut this.stream)
+    /// Sends a body, and keeps that of the answer.
+    pub(crate) fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(Answer, Vec<u8>), String> {
+        let mut answered = Vec::new();
+        let answer = self.exchange(method, path, &mut &*body, body.len() as u64, &mut answered)?;
+        Ok((answer, answered))
+    }
+
+    fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &mut dyn Read,
+        body_bytes: u64,
+        answered: &mut dyn Write,
+    ) -> Result<Answer, String> {
+        let mut exchange = || {
+            self.send(method, path, body, body_bytes)?;
+            read_answer(&mut self.stream, answered)
         };
-        exchange(self).map_err(|error: std::io::Error| format!("{method} {path}: {error}"))
+        exchange().map_err(|error: io::Error| format!("{method} {path}: {error}"))
     }
 
-    fn send(&mut self, method: &str, path: &str, body_bytes: u64) -> std::io::Result<()> {
-        let host = &self.host;
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {body_bytes}\r\n\r\n");
+    fn send(&mut self, method: &str, path: &str, body: &mut dyn Read, body_bytes: u64) -> io::Result<()> {
+        let headers = &self.headers;
+        let mut piece =
+            format!("{method} {path} HTTP/1.1\r\n{headers}content-length: {body_bytes}\r\n\r\n").into_bytes();
         let stream = self.stream.get_mut();
-        stream.write_all(head.as_bytes())?;
-        let piece = [0; PIECE_BYTES];
+        // The beginning of the body goes with the head: a small request is one write.
         let mut left = body_bytes;
-        while left > 0 {
-            let some = left.min(PIECE_BYTES as u64) as usize;
-            stream.write_all(&piece[..some])?;
-            left -= some as u64;
+        loop {
+            let room = PIECE_BYTES.saturating_sub(piece.len()) as u64;
+            left -= body.take(left.min(room)).read_to_end(&mut piece)? as u64;
+            stream.write_all(&piece)?;
+            if left == 0 {
+                return Ok(());
+            }
+            piece.clear();
         }
-        Ok(())
     }
 }
 
-fn read_answer(stream: &mut impl BufRead) -> std::io::Result<Answer> {
-    let bad = |what: &str| std::io::Error::other(format!("not an HTTP answer: {what}"));
+fn read_answer(stream: &mut impl BufRead, body: &mut dyn Write) -> io::Result<Answer> {
+    let bad = |what: &str| io::Error::other(format!("not an HTTP answer: {what}"));
     let status_line = line(stream)?;
     let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| bad(&status_line))?;
@@ -99,7 +123,7 @@ fn read_answer(stream: &mut impl BufRead) -> std::io::Result<Answer> {
             let size = line(stream)?;
             let digits = size.split(';').next().unwrap_or_default().trim();
             let size = u64::from_str_radix(digits, 16).map_err(|_| bad(&size))?;
-            skip(stream, size)?;
+            pass(stream, size, body)?;
             total += size;
             // The line that ends the chunk; of the last one, the end of no trailers.
             while !line(stream)?.is_empty() {}
@@ -110,50 +134,74 @@ fn read_answer(stream: &mut impl BufRead) -> std::io::Result<Answer> {
     } else {
         let length = value("content-length").and_then(|length| length.parse().ok());
         let length = length.ok_or_else(|| bad("a body without a length"))?;
-        skip(stream, length)?;
+        pass(stream, length, body)?;
         length
     };
     Ok(Answer { status, headers, body_bytes })
 }
 
-fn line(stream: &mut impl BufRead) -> std::io::Result<String> {
+fn line(stream: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn skip(stream: &mut impl BufRead, bytes: u64) -> std::io::Result<()> {
-    let skipped = std::io::copy(&mut stream.take(bytes), &mut std::io::sink())?;
-    if skipped == bytes { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+fn pass(stream: &mut impl BufRead, bytes: u64, body: &mut dyn Write) -> io::Result<()> {
+    let passed = io::copy(&mut stream.take(bytes), body)?;
+    if passed == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(text: &str, status: u16, body_bytes: u64, after: &str) {
-        let mut stream = text.as_bytes();
-        let answer = read_answer(&mut stream).unwrap();
-        assert_eq!((answer.status, answer.body_bytes), (status, body_bytes));
+    fn check(text: &str, status: u16, body: &str, after: &str) {
+        let (mut stream, mut read) = (text.as_bytes(), Vec::new());
+        let answer = read_answer(&mut stream, &mut read).unwrap();
+        assert_eq!((answer.status, answer.body_bytes), (status, body.len() as u64));
+        assert_eq!(read, body.as_bytes());
         assert_eq!(stream, after.as_bytes());
     }
 
     #[test]
     fn an_answer_is_read_to_its_end_and_no_further() {
-        check("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\nHTTP", 200, 3, "HTTP");
+        check("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\nHTTP", 200, "ok\n", "HTTP");
         check(
             "HTTP/1.1 502 Bad\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n10;x=y\r\n0123456789abcdef\r\n0\r\n\r\nX",
             502,
-            19,
+            "abc0123456789abcdef",
             "X",
         );
     }
 
     #[test]
+    fn a_request_is_sent_whole_with_its_token() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let body = vec![7; 3 * PIECE_BYTES / 2];
+        let (sent, server) = (body.clone(), move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let head = format!(
+                "PUT /a HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer t\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let mut got = vec![0; head.len() + body.len()];
+            stream.read_exact(&mut got).unwrap();
+            assert!(got.starts_with(head.as_bytes()) && got.ends_with(&body));
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        });
+        let server = std::thread::spawn(server);
+        let mut connection = Connection::open(&format!("http://{address}")).unwrap().with_token("t");
+        let (answer, answered) = connection.ask("PUT", "/a", &sent).unwrap();
+        server.join().unwrap();
+        assert_eq!((answer.status, answered), (200, b"ok".to_vec()));
+    }
+
+    #[test]
     fn a_body_that_breaks_off_is_an_error() {
         let mut stream = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok".as_bytes();
-        assert!(read_answer(&mut stream).is_err());
+        assert!(read_answer(&mut stream, &mut io::sink()).is_err());
     }
 }

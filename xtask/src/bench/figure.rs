@@ -19,7 +19,8 @@ pub(crate) struct Figure {
 pub(crate) enum Unit {
     Microseconds,
     Milliseconds,
-    CallsPerSecond,
+    PerSecond,
+    Count,
     MiB,
 }
 
@@ -34,6 +35,8 @@ pub(crate) enum Bound {
         must: f64,
         aim: f64,
     },
+    /// It may be anything, and we aim at this or less.
+    AimAtMost(f64),
     /// Nowhere: it is there to compare with.
     None,
 }
@@ -59,13 +62,13 @@ impl Figure {
         match self.bound {
             Bound::AtMost { must, .. } => self.judged() <= must,
             Bound::AtLeast { must, .. } => self.judged() >= must,
-            Bound::None => true,
+            Bound::AimAtMost(_) | Bound::None => true,
         }
     }
 
     fn is_aim_met(&self) -> bool {
         match self.bound {
-            Bound::AtMost { aim, .. } => self.judged() <= aim,
+            Bound::AtMost { aim, .. } | Bound::AimAtMost(aim) => self.judged() <= aim,
             Bound::AtLeast { aim, .. } => self.judged() >= aim,
             Bound::None => true,
         }
@@ -86,10 +89,13 @@ impl Figure {
         let (must, aim) = match self.bound {
             Bound::AtMost { must, aim } => (limit('≤', must), limit('≤', aim)),
             Bound::AtLeast { must, aim } => (limit('≥', must), limit('≥', aim)),
+            Bound::AimAtMost(aim) => (String::new(), limit('≤', aim)),
             Bound::None => Default::default(),
         };
         let met = match (self.bound, self.is_met(), self.is_aim_met()) {
             (Bound::None, ..) => "",
+            (Bound::AimAtMost(_), _, false) => "not the aim",
+            (Bound::AimAtMost(_), _, true) => "the aim",
             (_, true, true) => "yes, and the aim",
             (_, true, false) => "yes",
             (_, false, _) => "**no**",
@@ -105,7 +111,8 @@ impl Unit {
             Self::Microseconds if number >= 10_000.0 => format!("{:.1} ms", number / 1_000.0),
             Self::Microseconds => format!("{number:.0} µs"),
             Self::Milliseconds => format!("{number:.0} ms"),
-            Self::CallsPerSecond => format!("{number:.0} /s"),
+            Self::PerSecond => format!("{number:.0} /s"),
+            Self::Count => number.to_string(),
             Self::MiB => format!("{number:.1} MiB"),
         }
     }
@@ -134,6 +141,17 @@ pub(crate) fn median(numbers: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
 }
 
+/// What `percent` of all that was measured stayed within.
+///
+/// # Panics
+/// When nothing was measured.
+pub(crate) fn percentile(numbers: &[f64], percent: usize) -> f64 {
+    assert!(!numbers.is_empty(), "a percentile of nothing");
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,9 +176,17 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_that_is_only_aimed_at_misses_nothing_else() {
+        let figure = |ours| Figure::alone("p99", Unit::Microseconds, ours, Bound::AimAtMost(3_000.0));
+        assert_eq!(figure(3_500.0).row(), "| p99 | 3500 µs |  |  |  | ≤ 3000 µs | not the aim |");
+        assert_eq!(figure(300.0).row(), "| p99 | 300 µs |  |  |  | ≤ 3000 µs | the aim |");
+        assert!(figure(3_500.0).is_met());
+    }
+
+    #[test]
     fn throughput_has_to_be_high() {
         let bound = Bound::AtLeast { must: 0.25, aim: 0.45 };
-        let figure = Figure::beside("16", Unit::CallsPerSecond, 20_000.0, 50_000.0, bound);
+        let figure = Figure::beside("16", Unit::PerSecond, 20_000.0, 50_000.0, bound);
         assert_eq!(
             table(&[figure]).lines().nth(2),
             Some("| 16 | 20000 /s | 50000 /s | 0.40 × | ≥ 0.25 × | ≥ 0.45 × | yes |")
@@ -171,5 +197,13 @@ mod tests {
     fn the_median_is_the_middle() {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_percentile_is_one_of_the_measured() {
+        let numbers: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        let of = |percent| percentile(&numbers, percent) as u32;
+        assert_eq!((of(0), of(50), of(99), of(100)), (1, 100, 198, 200));
+        assert_eq!(percentile(&[7.0], 99) as u32, 7);
     }
 }

@@ -1,6 +1,7 @@
 //! Load by wrk, on a core of its own: how long calls take, and how many fit into a second.
-//! The part `calls` runs it against us and against the floor, in turn.
+//! The parts run it against one URL, or against many paths of a server that a file lists.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::server::LOAD_CORE;
@@ -15,21 +16,26 @@ pub(crate) struct Load {
 
 /// Calls a URL from so many connections for so many seconds.
 pub(crate) fn run(url: &str, connections: u32, seconds: u32) -> Result<Load, String> {
-    let (connections, duration) = (format!("-c{connections}"), format!("-d{seconds}s"));
+    parse(&output_of(wrk(connections, seconds).arg(url))?)
+}
+
+/// Calls the paths that a file lists, one a line, in their order; the script is `paths.lua`, as a file.
+pub(crate) fn run_paths(
+    url: &str,
+    script: &Path,
+    paths: &Path,
+    connections: u32,
+    seconds: u32,
+) -> Result<Load, String> {
+    let mut command = wrk(connections, seconds);
+    parse(&output_of(command.arg("-s").arg(script).arg(url).arg("--").arg(paths))?)
+}
+
+fn wrk(connections: u32, seconds: u32) -> Command {
     let mut command = Command::new("taskset");
-    command.args([
-        "-c",
-        LOAD_CORE,
-        "wrk",
-        "-t1",
-        "--latency",
-        "--timeout",
-        "10s",
-        &connections,
-        &duration,
-        url,
-    ]);
-    parse(&output_of(&mut command)?)
+    command.args(["-c", LOAD_CORE, "wrk", "-t1", "--latency", "--timeout", "10s"]);
+    command.args([format!("-c{connections}"), format!("-d{seconds}s")]);
+    command
 }
 
 fn parse(report: &str) -> Result<Load, String> {

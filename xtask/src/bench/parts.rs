@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::Plan;
 use super::client::Connection;
 use super::figure::{Bound, Figure, Unit, median};
 use super::load::{self, Load};
 use super::server::Server;
+use super::wasm::Plan;
 use crate::surroundings::{now, root, say};
 
 /// The guest that does as little as a guest can.
@@ -86,14 +86,14 @@ pub(crate) fn calls(plan: &Plan) -> Result<Vec<Figure>, String> {
         ),
         Figure::beside(
             format!("the same, {CONNECTIONS} connections, throughput"),
-            Unit::CallsPerSecond,
+            Unit::PerSecond,
             many(fresh),
             many(floor),
             Bound::AtLeast { must: 0.25, aim: 0.45 },
         ),
         Figure::beside(
             format!("`reuse = 1000`, {CONNECTIONS} connections, throughput"),
-            Unit::CallsPerSecond,
+            Unit::PerSecond,
             many(reuse),
             many(floor),
             Bound::AtLeast { must: 0.4, aim: 0.7 },
@@ -107,7 +107,7 @@ pub(crate) fn calls(plan: &Plan) -> Result<Vec<Figure>, String> {
         ),
         Figure::beside(
             format!("the same, {CONNECTIONS} connections, throughput"),
-            Unit::CallsPerSecond,
+            Unit::PerSecond,
             many(bare),
             many(floor),
             Bound::None,
@@ -183,13 +183,18 @@ pub(crate) fn idle(plan: &Plan) -> Result<Vec<Figure>, String> {
     let coracle = Server::coracle(&plan.coracle, &data, &[])?;
     coracle.deploy(&plan.coracle, &data, &root().join(TINY), "tiny", &[])?;
     expect_200(&mut Connection::open(coracle.url())?, "/function/tiny")?;
+    Ok(vec![at_rest(&coracle, "idle server")?])
+}
+
+/// The processor time of a server that nobody asks anything.
+pub(super) fn at_rest(server: &Server, what: &str) -> Result<Figure, String> {
     thread::sleep(SETTLE);
-    let before = coracle.processor_ms()?;
+    let before = server.processor_ms()?;
     thread::sleep(IDLE);
-    let used = coracle.processor_ms()? - before;
-    let what = format!("idle server, processor time over {} s", IDLE.as_secs());
+    let used = server.processor_ms()? - before;
+    let what = format!("{what}, processor time over {} s", IDLE.as_secs());
     // The kernel counts in ticks of 10 ms: one is as good as none.
-    Ok(vec![Figure::alone(what, Unit::Milliseconds, used, Bound::AtMost { must: 10.0, aim: 0.0 })])
+    Ok(Figure::alone(what, Unit::Milliseconds, used, Bound::AtMost { must: 10.0, aim: 0.0 }))
 }
 
 /// How much memory a body takes that is far larger than it.

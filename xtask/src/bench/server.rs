@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::surroundings::output_of;
+use crate::surroundings::{install_missing, output_of};
 
 /// The core of the server under test.
 const SERVER_CORE: &str = "0";
@@ -22,6 +22,11 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// What the command line and the server would otherwise take from the person who runs the benchmark.
 const VARIABLES: [&str; 5] =
     ["CORACLE_URL", "CORACLE_TOKEN", "CORACLE_DATA", "CORACLE_CACHE", "CORACLE_KEY_FILE"];
+
+/// Sees to the programs that a measurement needs.
+pub(crate) fn install_tools() -> Result<(), String> {
+    install_missing(&[("wrk", "wrk"), ("taskset", "util-linux"), ("setpriv", "util-linux")])
+}
 
 /// Our own calls are load: they keep off the server's core.
 pub(crate) fn pin_to_load_core() -> Result<(), String> {
@@ -90,16 +95,16 @@ impl Server {
         name: &str,
         more: &[&str],
     ) -> Result<(), String> {
-        let token = data.join("admin.token");
-        let token =
-            fs::read_to_string(&token).map_err(|error| format!("read {}: {error}", token.display()))?;
+        let file = file.to_str().ok_or("a path that is not text")?;
+        self.command(program, data, &[&["deploy", file, "--name", name], more].concat()).map(drop)
+    }
+
+    /// What the command line prints when it is told to ask this server.
+    pub(crate) fn command(&self, program: &Path, data: &Path, args: &[&str]) -> Result<String, String> {
+        let token = admin_token(data)?;
         let mut command = without_variables(Command::new(program));
-        command
-            .arg("deploy")
-            .arg(file)
-            .args(["--name", name, "--url", &self.url, "--token", token.trim()])
-            .args(more);
-        output_of(command.stdin(Stdio::null())).map(drop)
+        command.args(args).args(["--url", &self.url, "--token", &token]);
+        output_of(command.stdin(Stdio::null()))
     }
 
     /// kill -9, and until it is gone.
@@ -153,10 +158,19 @@ impl Drop for Server {
     }
 }
 
-/// A program on the server's core; taskset replaces itself, so that the process is the program's own.
+/// The token that may do everything on the server of this data directory.
+pub(crate) fn admin_token(data: &Path) -> Result<String, String> {
+    let file = data.join("admin.token");
+    let token = fs::read_to_string(&file).map_err(|error| format!("read {}: {error}", file.display()))?;
+    Ok(token.trim().to_owned())
+}
+
+/// A program on the server's core, which ends with us however we end.
+///
+/// Both wrappers replace themselves, so that the process is the program's own.
 fn pinned(program: &Path) -> Command {
-    let mut command = without_variables(Command::new("taskset"));
-    command.args(["-c", SERVER_CORE]).arg(program);
+    let mut command = without_variables(Command::new("setpriv"));
+    command.args(["--pdeathsig", "KILL", "taskset", "-c", SERVER_CORE]).arg(program);
     command
 }
 

@@ -20,6 +20,10 @@ use crate::{
     encode_query, encode_segment,
 };
 
+/// Functions that are asked for at once where all are wanted: few round trips, and a page of them with the largest
+/// settings there may be is still an answer that is read.
+const ITEMS_AT_ONCE: usize = 250;
+
 /// How much of a file is read at once.
 const UPLOAD_CHUNK_BYTES: usize = 64 << 10;
 
@@ -78,7 +82,7 @@ impl Client {
 
     /// All functions, page by page.
     pub async fn functions_all(&self, query: &FunctionQuery) -> Result<Vec<FunctionView>, ClientError> {
-        let mut query = query.clone();
+        let mut query = FunctionQuery { limit: query.limit.or(Some(ITEMS_AT_ONCE)), ..query.clone() };
         let mut all = Vec::new();
         loop {
             let page = self.functions(&query).await?;

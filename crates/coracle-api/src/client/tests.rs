@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use super::{Client, ClientError, FunctionCall};
-use crate::{LogQuery, ProblemView, SecretValue};
+use crate::{FunctionQuery, LogQuery, ProblemView, SecretValue};
 
 /// Serves one answer to each request; gives its address, and what was asked.
 async fn server(
@@ -214,6 +214,18 @@ async fn a_call_gives_back_whatever_the_function_answers() {
         in
     "#]]
     .assert_eq(&asked.lock().unwrap());
+}
+
+#[tokio::test]
+async fn all_functions_are_asked_for_in_few_pages_unless_the_query_says_how_many() {
+    let (address, asked) = server(|| answer(200, r#"{"items":[]}"#)).await;
+    let client = client(address);
+    assert!(client.functions_all(&FunctionQuery::default()).await.unwrap().is_empty());
+    let ten = FunctionQuery { limit: Some(10), ..FunctionQuery::default() };
+    assert!(client.functions_all(&ten).await.unwrap().is_empty());
+    let asked = asked.lock().unwrap();
+    let paths: Vec<_> = asked.lines().filter(|line| line.starts_with("GET ")).collect();
+    assert_eq!(paths, ["GET /v1/functions?limit=250", "GET /v1/functions?limit=10"]);
 }
 
 #[tokio::test]

@@ -79,7 +79,11 @@ async fn functions_that_an_app_names_no_longer_go_and_give_their_routes_to_the_o
     assert_eq!(catalog.function(&f("b")), None);
     let names = ["a", "c"].map(|name| name.parse().unwrap()).to_vec();
     let app = App { namespace: ns("default"), name: "shop".parse().unwrap(), functions: names };
-    assert_eq!(catalog.apps(None), [app]);
+    assert_eq!(catalog.apps(None), std::slice::from_ref(&app));
+    assert_eq!(catalog.app(&app.namespace, &app.name).as_ref(), Some(&app));
+    assert_eq!(catalog.app(&ns("other"), &app.name), None);
+    catalog.remove_app(&app.namespace, &app.name).await.unwrap();
+    assert_eq!(catalog.app(&app.namespace, &app.name), None);
     assert_eq!(catalog.apps(Some(&ns("other"))), []);
 }
 
@@ -273,6 +277,9 @@ async fn namespaces_are_made_listed_and_removed_only_when_empty() {
     let mut here = one("hello", 1);
     here.namespace = shop.clone();
     catalog.deploy(here).await.unwrap();
+    let counts: Vec<_> = catalog.namespaces().into_iter().map(|info| (info.name, info.functions)).collect();
+    assert_eq!(counts, [(ns("default"), 0), (shop.clone(), 1)]);
+    assert_eq!([ns("default"), shop.clone(), ns("nowhere")].map(|room| catalog.count_in(&room)), [0, 1, 0]);
     assert_eq!(said(catalog.remove_namespace(&shop).await).0, "namespace-not-empty");
     catalog.remove(&f("hello.shop")).await.unwrap();
     catalog.set_secret(&shop, &"key".parse().unwrap(), b"x").await.unwrap();

@@ -26,7 +26,7 @@ pub(super) async fn show(
     Named(namespace, name): Named<AppName>,
 ) -> Answer<Json<AppView>> {
     admin.authenticator.require_in(who, Scope::Deploy, &namespace)?;
-    let app = admin.catalog.apps(Some(&namespace)).into_iter().find(|app| app.name == name);
+    let app = admin.catalog.app(&namespace, &name);
     let app = app.ok_or_else(|| {
         Problem::new(&code::APP_NOT_FOUND, format!("there is no app `{name}` in the namespace `{namespace}`"))
             .hint("`coracle list` shows the app of each function")

@@ -4,8 +4,8 @@
 use axum::Json;
 use axum::extract::State;
 use coracle_api::{NamespaceView, Page};
-use coracle_catalog::{Filter, NamespaceInfo};
-use coracle_model::{NamespaceName, Principal, Reach, Scope, code};
+use coracle_catalog::NamespaceInfo;
+use coracle_model::{Principal, Reach, Scope, code};
 use http::StatusCode;
 
 use super::rim::{Answer, InNamespace, Who};
@@ -13,7 +13,7 @@ use super::{Admin, Shared};
 
 pub(super) async fn list(State(admin): State<Shared>, Who(who): Who) -> Answer<Json<Page<NamespaceView>>> {
     let who = admin.authenticator.require_somewhere(who, Scope::Deploy)?;
-    Ok(Json(reached(&admin, &who).map(|namespace| view(&admin, namespace)).collect()))
+    Ok(Json(reached(&admin, &who).map(view).collect()))
 }
 
 pub(super) async fn create(
@@ -23,11 +23,11 @@ pub(super) async fn create(
 ) -> Answer<(StatusCode, Json<NamespaceView>)> {
     admin.authenticator.require(who, Scope::Admin)?;
     match admin.catalog.create_namespace(&name).await {
-        Ok(created) => Ok((StatusCode::CREATED, Json(view(&admin, created)))),
+        Ok(created) => Ok((StatusCode::CREATED, Json(view(created)))),
         // Put twice is put once.
         Err(problem) if problem.code == &code::ALREADY_EXISTS => {
             let known = admin.catalog.namespaces().into_iter().find(|known| known.name == name);
-            Ok((StatusCode::OK, Json(view(&admin, known.ok_or(problem)?))))
+            Ok((StatusCode::OK, Json(view(known.ok_or(problem)?))))
         }
         Err(problem) => Err(problem.into()),
     }
@@ -53,13 +53,7 @@ pub(super) fn reached(admin: &Admin, who: &Principal) -> impl Iterator<Item = Na
     })
 }
 
-/// How many functions live in a namespace.
-pub(super) fn functions_in(admin: &Admin, name: &NamespaceName) -> usize {
-    let filter = Filter { namespace: Some(name.clone()), ..Filter::default() };
-    admin.catalog.list(&filter, None, usize::MAX).len()
-}
-
-fn view(admin: &Admin, namespace: NamespaceInfo) -> NamespaceView {
-    let functions = functions_in(admin, &namespace.name);
-    NamespaceView { name: namespace.name, functions, created: namespace.created }
+fn view(namespace: NamespaceInfo) -> NamespaceView {
+    let NamespaceInfo { name, created, functions } = namespace;
+    NamespaceView { name, functions, created }
 }

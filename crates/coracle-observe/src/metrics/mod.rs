@@ -19,6 +19,7 @@ use coracle_model::FunctionRef;
 pub use atom::{Counter, Gauge};
 pub use function::{Class, FunctionMetrics, Hold, Snapshot};
 pub use histogram::Histogram;
+pub use render::Text;
 pub use server::{ServerMetrics, resident_bytes};
 pub use table::{Kind, Row, table};
 pub use window::{Recent, WINDOW_SECONDS, Window};
@@ -68,13 +69,11 @@ impl Metrics {
         self.0.functions.write().unwrap_or_else(PoisonError::into_inner).remove(function);
     }
 
-    /// Appends everything in Prometheus' text format, version 0.0.4.
-    pub fn render(&self, out: &mut String) {
-        let functions: Vec<_> = {
-            let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
-            functions.iter().map(|(name, metrics)| (name.clone(), Arc::clone(metrics))).collect()
-        };
-        render::render(&self.0.server, &functions, out);
+    /// Everything in Prometheus' text format, version 0.0.4; each piece tells the numbers of when it is taken.
+    pub fn text(&self) -> Text {
+        let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
+        let functions = functions.iter().map(|(name, metrics)| (name.clone(), Arc::clone(metrics))).collect();
+        Text::new(self.clone(), functions)
     }
 
     /// The numbers of a function that has some: looking at one, or counting what is left of a removed one, must not bring it back.

@@ -1,28 +1,71 @@
 //! The table and the numbers, written as Prometheus' text format 0.0.4.
-//! `Metrics::render` calls it once per scrape.
+//! `Metrics::text` begins one for each scrape.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use coracle_model::FunctionRef;
 
+use super::Metrics;
 use super::function::{Class, FunctionMetrics};
 use super::histogram::BOUNDS;
 use super::server::ServerMetrics;
 use super::table::{Row, Source, table};
 
+/// The size at which a piece of the text ends: it is as long as this, plus the lines of a few functions.
+const PIECE_BYTES: usize = 64 << 10;
+/// Functions of a row that are written before a look at the size.
+const FUNCTIONS_AT_ONCE: usize = 16;
+
 type Functions = [(FunctionRef, Arc<FunctionMetrics>)];
 
-pub(super) fn render(server: &ServerMetrics, functions: &Functions, out: &mut String) {
-    for row in table() {
-        // Writing to a String cannot fail.
-        let _ = write_row(row, server, functions, out);
+/// The text, piece by piece: with ten thousand functions it is some 25 MB, which nobody should hold or wait for.
+#[derive(Debug)]
+pub struct Text {
+    metrics: Metrics,
+    functions: Vec<(FunctionRef, Arc<FunctionMetrics>)>,
+    /// The row that is written next, and its first function.
+    row: usize,
+    from: usize,
+}
+
+impl Text {
+    pub(super) fn new(metrics: Metrics, functions: Vec<(FunctionRef, Arc<FunctionMetrics>)>) -> Self {
+        Self { metrics, functions, row: 0, from: 0 }
+    }
+
+    fn write_some(&mut self, row: &Row, out: &mut String) -> fmt::Result {
+        if self.from == 0 {
+            writeln!(out, "# HELP {0} {1}\n# TYPE {0} {2}", row.name, row.help, row.kind.as_str())?;
+        }
+        let until = self.functions.len().min(self.from + FUNCTIONS_AT_ONCE);
+        write_row(row, self.metrics.server(), &self.functions[self.from..until], out)?;
+        if row.source.is_of_functions() && until < self.functions.len() {
+            self.from = until;
+        } else {
+            (self.row, self.from) = (self.row + 1, 0);
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Text {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let mut piece = String::new();
+        while piece.len() < PIECE_BYTES
+            && let Some(row) = table().get(self.row)
+        {
+            // Writing to a String cannot fail.
+            let _ = self.write_some(row, &mut piece);
+        }
+        (!piece.is_empty()).then_some(piece)
     }
 }
 
 fn write_row(row: &Row, server: &ServerMetrics, functions: &Functions, out: &mut String) -> fmt::Result {
     let name = row.name;
-    writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", row.help, row.kind.as_str())?;
     match row.source {
         Source::Server(read) => writeln!(out, "{name} {}", read(server)),
         Source::ServerSeconds(read) => writeln!(out, "{name} {}", Seconds(u128::from(read(server)) * 1_000)),
@@ -114,8 +157,7 @@ mod tests {
 
     /// The text of a server, without the resident memory, which no test can know.
     fn check(metrics: &Metrics, expected: Expect) {
-        let mut text = String::new();
-        metrics.render(&mut text);
+        let text: String = metrics.text().collect();
         let known: Vec<_> = text.lines().filter(|line| !line.starts_with("process_resident")).collect();
         expected.assert_eq(&(known.join("\n") + "\n"));
     }
@@ -225,6 +267,28 @@ mod tests {
                 # TYPE process_resident_memory_bytes gauge
             "##]],
         );
+    }
+
+    #[test]
+    fn the_pieces_of_many_functions_are_small_and_every_line_is_there_once() {
+        let (metrics, count) = (Metrics::default(), 1_000);
+        for number in 0..count {
+            let function = FunctionRef::parse(&format!("f{number}")).expect("a name");
+            metrics.function(&function).ended(Class::Ok, Duration::from_micros(70));
+        }
+        let pieces: Vec<String> = metrics.text().collect();
+        assert!(pieces.len() > 10, "{}", pieces.len());
+        assert!(pieces.iter().all(|piece| piece.len() < 2 * PIECE_BYTES));
+        let text = pieces.concat();
+        let mut names: Vec<_> =
+            text.lines().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
+        let lines = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), lines);
+        // By outcome 5, of the histogram 22, and one for each of 5 others.
+        let of_functions = names.iter().filter(|name| name.contains("function=")).count();
+        assert_eq!(of_functions, count * (5 + 22 + 5));
     }
 
     #[test]

@@ -53,6 +53,16 @@ pub(super) enum Source {
     ServerSeconds(fn(&ServerMetrics) -> u64),
 }
 
+impl Source {
+    /// Whether each function has a number of its own.
+    pub(super) fn is_of_functions(&self) -> bool {
+        match self {
+            Self::Outcomes | Self::Latency | Self::Function(_) => true,
+            Self::Server(_) | Self::ServerSeconds(_) => false,
+        }
+    }
+}
+
 /// Every metric there is, in the order in which they are shown.
 pub fn table() -> &'static [Row] {
     &TABLE

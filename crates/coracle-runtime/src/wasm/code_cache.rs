@@ -238,8 +238,11 @@ impl CodeCache {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             let is_draft = entry.path().extension().is_some_and(|extension| extension == "tmp");
+            if !is_draft {
+                continue;
+            }
             let age = entry.metadata().ok().and_then(|meta| meta.modified().ok()?.elapsed().ok());
-            if is_draft && age.is_some_and(|age| age.as_secs() > DRAFT_AGE_MAX_S) {
+            if age.is_some_and(|age| age.as_secs() > DRAFT_AGE_MAX_S) {
                 // Gone already is as good.
                 let _ = fs::remove_file(entry.path());
             }

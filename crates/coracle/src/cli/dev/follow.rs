@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use coracle_api::{CallQuery, Client, FollowedCall, LogQuery};
-use coracle_model::{FunctionName, NamespaceName};
+use coracle_api::{CallQuery, Client, FollowedCall, LogQuery, Since};
+use coracle_model::{Clock as _, FunctionName, NamespaceName, Span};
+use coracle_observe::clock::System;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -28,15 +29,24 @@ pub(super) struct Following {
 
 /// Prints until nobody wants it any more; whom to listen to may change.
 pub(super) async fn follow(mut following: watch::Receiver<Following>, json: bool) {
+    // What is printed while no stream is there is shown by the next.
+    let mut ended = System.instant();
     loop {
         let now = following.borrow_and_update().clone();
-        tokio::select! {
+        let missed = Span(System.instant().duration_since(ended));
+        let is_over = tokio::select! {
             // A stream that broke, or at its end, is begun again; so is one whose reader is gone, which the loop notices, too.
-            _ = print_logs(&now, json) => tokio::time::sleep(PAUSE).await,
-            _ = print_calls(&now, json) => tokio::time::sleep(PAUSE).await,
-            changed = following.changed() => if changed.is_err() {
-                return;
-            }
+            _ = print_logs(&now, missed, json) => false,
+            _ = print_calls(&now, json) => false,
+            changed = following.changed() => changed.is_err(),
+        };
+        if is_over {
+            return;
+        }
+        ended = System.instant();
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            _ = following.changed() => following.mark_changed(),
         }
     }
 }
@@ -54,13 +64,13 @@ impl Following {
     }
 }
 
-async fn print_logs(now: &Following, json: bool) -> Done {
+async fn print_logs(now: &Following, missed: Span, json: bool) -> Done {
     let one = now.one();
     let mut names = Names::default();
     let query = LogQuery {
         namespace: Some(now.namespace.clone()),
         function: one.clone(),
-        tail: Some(0),
+        since: Some(Since::Ago(missed)),
         follow: true,
         ..LogQuery::default()
     };
