@@ -16,7 +16,6 @@ use coracle_observe::metrics::{FunctionMetrics, Recent, Window, resident_bytes};
 
 use super::calls::filter_of;
 use super::functions::limit_of;
-use super::namespaces::functions_in;
 use super::rim::{Answer, Asked, Who};
 use super::server::{Started, mirror};
 use super::{Admin, Shared};
@@ -41,7 +40,7 @@ pub(super) async fn read(
     };
     let functions = match &filter {
         Filter::All => admin.catalog.count(),
-        Filter::Namespace(namespace) => functions_in(&admin, namespace),
+        Filter::Namespace(namespace) => admin.catalog.count_in(namespace),
         Filter::Function(function) => usize::from(admin.catalog.resolve(function).is_some()),
     };
     Ok(Json(StatsView {

@@ -5,7 +5,7 @@ mod follow;
 mod server;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -118,20 +118,22 @@ impl Dev {
         self.greet(&plan)?;
         let mut plan = Some(plan);
         let mut in_a_row = 1;
+        // What changed during every build in a row.
+        let mut always = BTreeSet::new();
         loop {
             let deployed = self.cycle(plan.take()).await;
             self.show(deployed)?;
-            let changed = self.watch.see(self.project.clone())?;
-            if changed.is_empty() {
-                in_a_row = 1;
-            } else if in_a_row < BUILDS_IN_A_ROW_MAX {
-                // Saved while it was built.
+            let changed: BTreeSet<_> = self.watch.see(self.project.clone())?.into_iter().collect();
+            always = if in_a_row == 1 { changed.clone() } else { &always & &changed };
+            // Saved while it was built: once more, unless it is the build that saves.
+            if !changed.is_empty() && (in_a_row < BUILDS_IN_A_ROW_MAX || changed != always) {
                 in_a_row += 1;
                 continue;
-            } else {
-                says_that_builds_write(&changed);
-                in_a_row = 1;
             }
+            if !changed.is_empty() {
+                says_that_builds_write(&changed);
+            }
+            in_a_row = 1;
             self.wait().await?;
             self.watch.see(self.project.clone())?;
         }
@@ -294,7 +296,7 @@ fn show_deployed(
     event(json, text, &value)
 }
 
-fn says_that_builds_write(changed: &[PathBuf]) {
+fn says_that_builds_write(changed: &BTreeSet<PathBuf>) {
     let files: Vec<_> = changed.iter().take(3).map(|file| file.display().to_string()).collect();
     talk::say(format_args!("every build changes what is watched: {}", files.join(", ")));
     talk::hint("name such files in .gitignore; it is built again at the next save");
