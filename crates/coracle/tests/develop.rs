@@ -27,6 +27,9 @@ use tempfile::TempDir;
 /// What has not happened after so long will not.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Events that nobody looked at yet.
+const EVENTS_MAX: usize = 10_000;
+
 /// A project whose build copies a guest; which one is what its source says.
 struct Project(TempDir);
 
@@ -74,7 +77,7 @@ impl Dev {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = dev.spawn().unwrap();
-        let (say, events) = mpsc::channel();
+        let (say, events) = mpsc::sync_channel(EVENTS_MAX);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {

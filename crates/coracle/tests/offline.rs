@@ -40,7 +40,9 @@ fn help_fits_a_screen() {
 
             Commands:
               up           Start a server
+              new          Begin a project in Rust, JavaScript, Python or C
               deploy       Deploy a folder with a coracle.toml, or a .wasm file
+              dev          Build, deploy and watch: every save is a new revision
               call         Call a function
               list         List functions [alias: ls]
               show         Show all about a function
@@ -305,7 +307,7 @@ fn a_manifest_is_read_before_anything_is_sent() {
         exit code 1
         --- stderr
         error[invalid-manifest]: there is no coracle.toml in FOLDER
-        hint: name a file instead: coracle deploy FILE.wasm --name NAME
+        hint: begin a project with `coracle new NAME --lang rust`, or name a file: coracle deploy FILE.wasm --name NAME
         see: coracle explain invalid-manifest
     "#]]
     .assert_eq(&nothing.to_text().replace(folder.path().to_str().unwrap(), "FOLDER"));

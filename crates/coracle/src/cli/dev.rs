@@ -3,6 +3,7 @@
 
 mod follow;
 mod server;
+mod stirs;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,18 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use coracle_model::{Problem, code};
 use ignore::WalkBuilder;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+
+use super::stirs::Stirs;
 
 /// Saves that follow each other this closely are one: an editor writes a file in several steps, and several files at once.
 const QUIET: Duration = Duration::from_millis(40);
 
 /// Saves that never end are heard after this long.
 const UNQUIET_MAX: Duration = Duration::from_secs(1);
-
-/// How often is looked where the system tells nothing: its watches are used up, or the file system has none.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Files of a project, at most: more are no sources, but something that should be ignored.
 const FILES_MAX: usize = 10_000;
@@ -37,9 +34,7 @@ pub(super) struct Watch {
     seen: Sources,
     /// Whether something happened since then, of which it is not known yet what.
     stirred: bool,
-    stirs: mpsc::Receiver<()>,
-    watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    stirs: Stirs,
 }
 
 /// What belongs to a project.
@@ -83,35 +78,21 @@ impl Eq for Source {}
 impl Watch {
     /// Sees the sources as they are.
     pub(super) fn of(project: Project) -> Result<Self, Problem> {
-        let (stir, stirs) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is no news; an error may hide some.
-            if !event.is_ok_and(|event| event.kind.is_access()) {
-                // One that waits to be heard says as much as two.
-                let _ = stir.try_send(());
-            }
-        });
         let seen = project.sources(&Sources::default())?;
-        let mut watch = Self {
-            project,
-            seen,
-            stirred: false,
-            stirs,
-            // Without it, we look every now and then.
-            watcher: watcher.ok(),
-            watched: BTreeSet::new(),
-        };
-        watch.follow_folders();
-        Ok(watch)
+        let mut stirs = Stirs::new();
+        stirs.listen(&seen.folders);
+        // What happened between the two is found by the first look.
+        Ok(Self { project, seen, stirred: true, stirs })
     }
 
     /// Sees the sources as they are now; says which changed since they were last seen.
     pub(super) fn see(&mut self, project: Project) -> Result<Vec<PathBuf>, Problem> {
         let before = std::mem::take(&mut self.seen);
-        self.stirred = false;
         self.project = project;
         self.seen = self.project.sources(&before)?;
-        self.follow_folders();
+        self.stirs.listen(&self.seen.folders);
+        // What happened in a folder that is new, before it was listened to, is found by the next look.
+        self.stirred = before.folders != self.seen.folders;
         Ok(before.changed(&self.seen))
     }
 
@@ -119,14 +100,10 @@ impl Watch {
     pub(super) async fn changed(&mut self) -> Result<(), Problem> {
         loop {
             if !self.stirred {
-                match self.watcher {
-                    Some(_) => drop(self.stirs.recv().await),
-                    None => tokio::time::sleep(LOOK_EVERY).await,
-                }
+                self.stirs.heard().await;
                 self.stirred = true;
             }
-            let quiet =
-                async { while let Ok(Some(())) = tokio::time::timeout(QUIET, self.stirs.recv()).await {} };
+            let quiet = async { while tokio::time::timeout(QUIET, self.stirs.heard()).await.is_ok() {} };
             // Whether it became quiet or not: now is the time to look.
             let _ = tokio::time::timeout(UNQUIET_MAX, quiet).await;
             let now = self.project.sources(&self.seen)?;
@@ -134,23 +111,6 @@ impl Watch {
                 return Ok(());
             }
             self.stirred = false;
-        }
-    }
-
-    fn follow_folders(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
-        for gone in self.watched.difference(&self.seen.folders) {
-            // With a folder its watch is gone as well.
-            let _ = watcher.unwatch(gone);
-        }
-        let mut refused = false;
-        for new in self.seen.folders.difference(&self.watched) {
-            // One that is gone again is seen as such by the next look.
-            refused |= watcher.watch(new, RecursiveMode::NonRecursive).is_err() && new.exists();
-        }
-        self.watched = self.seen.folders.clone();
-        if refused {
-            self.watcher = None;
         }
     }
 }
@@ -274,8 +234,8 @@ mod tests {
         assert_eq!(names(&folders, &folder), ["", "src"]);
     }
 
-    #[test]
-    fn only_what_has_other_bytes_changed() {
+    #[tokio::test]
+    async fn only_what_has_other_bytes_changed() {
         let (folder, project) = project(&[("a", "one"), ("b", "two")]);
         let mut watch = Watch::of(project.clone()).unwrap();
         fs::write(folder.path().join("a"), "one").unwrap();
@@ -313,7 +273,7 @@ mod tests {
     async fn without_help_of_the_system_a_save_is_noticed_too() {
         let (folder, project) = project(&[("a", "")]);
         let mut watch = Watch::of(project).unwrap();
-        watch.watcher = None;
+        watch.stirs = Stirs::Untold;
         fs::write(folder.path().join("a"), "saved").unwrap();
         watch.changed().await.unwrap();
     }
