@@ -84,7 +84,7 @@ pub struct CallQuery {
 #[serde(untagged)]
 pub enum FollowedCall {
     /// A call that ended.
-    Call(CallView),
+    Call(Box<CallView>),
     /// Calls that ended here and do not come, because the client was too slow.
     Missed {
         /// How many.
