@@ -41,7 +41,7 @@ const MODEL_USES: [&str; 8] =
     ["bytes", "http", "http-body", "http-body-util", "jiff", "serde", "serde_json", "thiserror"];
 
 /// An outside world, by the beginning of its crates' names, and the one crate that knows it.
-const KNOWN_BY: [(&str, &str); 7] = [
+const KNOWN_BY: [(&str, &str); 9] = [
     ("wasmtime", "coracle-runtime"),
     ("cranelift", "coracle-runtime"),
     ("libcontainer", "coracle-runtime"),
@@ -49,6 +49,8 @@ const KNOWN_BY: [(&str, &str); 7] = [
     ("tokio-postgres", "coracle-store"),
     ("axum", "coracle-gateway"),
     ("clap", "coracle"),
+    ("ratatui", "coracle"),
+    ("crossterm", "coracle"),
 ];
 
 #[test]

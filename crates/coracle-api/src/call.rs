@@ -82,10 +82,9 @@ pub struct CallQuery {
 /// What comes next while calls are followed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are calls, each read and let go of at once")]
 pub enum FollowedCall {
     /// A call that ended.
-    Call(CallView),
+    Call(Box<CallView>),
     /// Calls that ended here and do not come, because the client was too slow.
     Missed {
         /// How many.

@@ -9,8 +9,8 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 use crate::{
     AppSpec, AppView, ArtifactView, CallQuery, CallView, FollowedCall, FunctionQuery, FunctionSpec,
     FunctionView, IdentityView, LogLine, LogQuery, NamespaceView, Page, ProblemView, RevisionView,
-    RollbackRequest, SecretValue, SecretView, StatsQuery, StatsView, StatusView, TokenCreated, TokenRequest,
-    TokenView,
+    RollbackRequest, SecretValue, SecretView, StatsQuery, StatsSort, StatsView, StatusView, TokenCreated,
+    TokenRequest, TokenView,
 };
 
 /// The OpenAPI document of `/v1`, as JSON that people can read.
@@ -57,7 +57,7 @@ pub fn operations() -> Vec<(http::Method, String)> {
         token_list, token_create, token_revoke,
         status, whoami, backup, openapi_get,
     ),
-    components(schemas(ProblemView)),
+    components(schemas(ProblemView, StatsSort)),
     modifiers(&Everywhere),
 )]
 struct Document;
@@ -273,6 +273,15 @@ mod tests {
     #[test]
     fn the_document_that_is_checked_in_is_the_one_that_is_served() {
         expect_test::expect_file!["../../../docs/openapi.json"].assert_eq(&openapi());
+    }
+
+    #[test]
+    fn whatever_is_named_is_described() {
+        let text = openapi();
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for name in text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(document["components"]["schemas"][name].is_object(), "{name}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod secret;
 mod show;
 mod status;
 mod token;
+mod top;
 mod up;
 
 use clap::Subcommand;
@@ -50,6 +51,8 @@ pub(crate) enum Verb {
     Logs(logs::Args),
     /// List the last calls, and how they ended
     Calls(calls::Args),
+    /// Watch functions live: calls, latencies, errors, instances
+    Top(top::Args),
     /// Remove a function, or a whole app
     #[command(visible_alias = "rm")]
     Remove(remove::Args),
@@ -83,6 +86,7 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
         Verb::Show(args) => show::run(args, common).await,
         Verb::Logs(args) => logs::run(args, common).await,
         Verb::Calls(args) => calls::run(args, common).await,
+        Verb::Top(args) => top::run(args, common).await,
         Verb::Remove(args) => remove::run(args, common).await,
         Verb::Rollback(args) => rollback::run(args, common).await,
         Verb::Secret(args) => secret::run(args, common).await,

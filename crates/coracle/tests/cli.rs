@@ -127,6 +127,43 @@ fn calls_are_followed_as_they_end() {
 }
 
 #[test]
+fn the_busiest_functions_are_watched() {
+    let server = Server::start();
+    // Without functions, and without a terminal: a table of nothing, and no screen.
+    assert_eq!(server.run(&["top"]).stderr, "no functions yet\n");
+    for name in ["busy", "quiet"] {
+        server.ok(&["deploy", wasm("hello").to_str().unwrap(), "--name", name]);
+    }
+    server.ok(&["call", "busy", "--repeat", "200"]);
+    let table = server.ok(&["top", "--once"]);
+    let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((rows[0][..3].join(" ").as_str(), rows.len()), ("FUNCTION CALLS/S P50", 3), "{table}");
+    assert_eq!((rows[1][0], rows[2][0], rows[2][1]), ("busy", "quiet", "0"), "{table}");
+    let snapshot = server.json(&["top", "--once"]);
+    let busy = &snapshot["items"][0];
+    assert!(busy["calls_per_s"].as_f64().unwrap() >= 20.0, "{snapshot}");
+    assert!(busy["p99_ms"].as_f64().unwrap() >= busy["p50_ms"].as_f64().unwrap(), "{snapshot}");
+    assert_eq!((&busy["calls"], &busy["errors"]), (&200.into(), &0.into()), "{snapshot}");
+    assert!(busy["memory_bytes"].as_u64().unwrap() > 0, "{snapshot}");
+    assert!(snapshot["server"]["resident_bytes"].as_u64().unwrap() > 0, "{snapshot}");
+    assert_eq!(server.json(&["top", "--once", "--sort", "name"])["items"][1]["name"], "quiet");
+    let shown = server.ok(&["show", "busy"]);
+    assert!(shown.contains("calls/s") && shown.contains(" running, "), "{shown}");
+
+    let mut watcher =
+        server.command(&["top", "--json", "--interval", "100ms"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        let line = lines.next().unwrap().unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["functions"], 2);
+    }
+    watcher.kill().unwrap();
+    watcher.wait().unwrap();
+    assert_eq!(server.run(&["top", "--interval", "0s"]).code, 2);
+    assert_eq!(server.run(&["top", "--sort", "speed"]).code, 2);
+}
+
+#[test]
 fn what_is_not_there_is_said_to_be_not_there() {
     let server = Server::start();
     let cases: [(&[&str], &str); 4] = [

@@ -69,7 +69,7 @@ impl Wanted {
     /// The last ones, oldest first, then each as it ends, until the client goes.
     fn follow(self, calls: &Calls) -> Result<Response, Problem> {
         let (last, follower) = calls.follow(&self.filter, self.looked_at()).map_err(full)?;
-        let mut begun: Vec<_> = self.of(last).map(|call| FollowedCall::Call(view(&call))).collect();
+        let mut begun: Vec<_> = self.of(last).map(|call| FollowedCall::Call(Box::new(view(&call)))).collect();
         begun.reverse();
         let lines = stream::unfold((self, begun, follower), async |(wanted, begun, mut follower)| {
             if !begun.is_empty() {
@@ -77,7 +77,7 @@ impl Wanted {
             }
             loop {
                 let next = match follower.next().await? {
-                    Followed::One(call) if wanted.takes(&call) => FollowedCall::Call(view(&call)),
+                    Followed::One(call) if wanted.takes(&call) => FollowedCall::Call(Box::new(view(&call))),
                     Followed::One(_) => continue,
                     Followed::Missed(missed) => FollowedCall::Missed { missed },
                 };

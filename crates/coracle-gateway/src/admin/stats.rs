@@ -12,7 +12,7 @@ use coracle_api::{
 };
 use coracle_model::{FunctionRef, Scope};
 use coracle_observe::calls::Filter;
-use coracle_observe::metrics::{FunctionMetrics, Recent, Window, resident_bytes};
+use coracle_observe::metrics::{Class, FunctionMetrics, Recent, Window, resident_bytes};
 
 use super::calls::filter_of;
 use super::functions::limit_of;
@@ -146,15 +146,15 @@ impl Wanted<'_> {
 
 impl Activity {
     fn of(function: &FunctionRef, metrics: &FunctionMetrics, window: &Window) -> Self {
-        let totals = metrics.snapshot();
+        // Not `snapshot`: its percentiles since the start would be worked out for all functions, and shown for none.
         Self {
             function: function.clone(),
             recent: metrics.recent(window),
-            in_flight: totals.in_flight,
-            waiting: totals.waiting,
+            in_flight: metrics.in_flight.get(),
+            waiting: metrics.waiting.get(),
             memory_bytes: metrics.memory_bytes.get(),
-            calls: totals.calls,
-            errors: totals.errors,
+            calls: Class::ALL.into_iter().map(|class| metrics.calls(class)).sum(),
+            errors: metrics.calls(Class::Guest) + metrics.calls(Class::Host),
         }
     }
 

@@ -1,15 +1,16 @@
 //! `coracle show NAME`: all about a function on one screen, its last failures and what to do about them included.
-//! Programs read `--json`: one object with `function`, `revisions` and `failures`.
+//! Programs read `--json`: one object with `function`, `activity`, `revisions` and `failures`.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use coracle_api::{CallQuery, CallView, Client, FunctionView, RevisionView};
+use coracle_api::{CallQuery, CallView, Client, FunctionActivity, FunctionView, RevisionView, StatsQuery};
 use coracle_model::Limits;
 use serde_json::json;
 
 use super::ago::{ago, bytes, millis};
 use super::changes::changes;
+use super::top::rate;
 use crate::options::{Common, Named};
 use crate::print;
 use crate::stop::Done;
@@ -34,6 +35,12 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     let name = common.function(&args.name);
     let function = client.function(&name).await?;
     let revisions = client.revisions(&name).await?;
+    let stats = StatsQuery {
+        namespace: Some(name.namespace.clone()),
+        function: Some(name.name.clone()),
+        ..StatsQuery::default()
+    };
+    let activity = client.stats(&stats).await?.items.pop();
     let failures = CallQuery {
         namespace: Some(name.namespace),
         function: Some(name.name),
@@ -43,9 +50,12 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     };
     let failures = client.calls(&failures).await?;
     if common.json {
-        return print::json(&json!({ "function": function, "revisions": revisions, "failures": failures }));
+        return print::json(
+            &json!({ "function": function, "activity": activity, "revisions": revisions, "failures": failures }),
+        );
     }
     render_head(&client, &function)?;
+    activity.as_ref().map_or(Ok(()), render_activity)?;
     render_settings(&function)?;
     render_revisions(&revisions)?;
     render_failures(&failures)
@@ -68,8 +78,28 @@ fn render_head(client: &Client, function: &FunctionView) -> Done {
     }
     let half = stats.p50_ms.map(|ms| format!(", half within {}", millis(ms))).unwrap_or_default();
     let most = stats.p99_ms.map(|ms| format!(", 99 of 100 within {}", millis(ms))).unwrap_or_default();
-    let (calls, errors, running) = (stats.calls, stats.errors, stats.in_flight);
-    field("calls", format_args!("{calls}, {errors} failed, {running} running{half}{most}"))
+    let (calls, errors) = (stats.calls, stats.errors);
+    field("calls", format_args!("{calls}, {errors} failed{half}{most}"))
+}
+
+/// How it did in the last seconds, and how it does now.
+fn render_activity(activity: &FunctionActivity) -> Done {
+    let FunctionActivity { in_flight, waiting, instances_idle, memory_bytes, .. } = activity;
+    let half = activity.p50_ms.map(|ms| format!(", half within {}", millis(ms))).unwrap_or_default();
+    let most = activity.p99_ms.map(|ms| format!(", 99 of 100 within {}", millis(ms))).unwrap_or_default();
+    let errors = if activity.errors_per_s > 0.0 {
+        format!(", {} errors/s", rate(activity.errors_per_s))
+    } else {
+        String::new()
+    };
+    let calls = rate(activity.calls_per_s);
+    field("of late", format_args!("{calls} calls/s{errors}{half}{most}"))?;
+    let memory =
+        if *memory_bytes > 0 { format!(", {} of memory", bytes(*memory_bytes)) } else { String::new() };
+    field(
+        "now",
+        format_args!("{in_flight} running, {waiting} waiting, {instances_idle} instances idle{memory}"),
+    )
 }
 
 fn render_settings(function: &FunctionView) -> Done {
