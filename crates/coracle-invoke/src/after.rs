@@ -57,10 +57,11 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// One for this pool, unless one waits already or is being made.
+    /// One for this pool after a call of it, unless one waits already, is being made, or would wait in vain.
     pub(crate) fn of(pool: &Arc<Pool>, runtime: &Runtime, now: Instant) -> Option<Self> {
         let revision = pool.plan.revision();
         let wanted = revision.settings.reuse == 0
+            && pool.idle.expects_another()
             && pool.idle.len() == 0
             && !pool.making.swap(true, Ordering::Relaxed);
         let deadline = now + revision.settings.limits.timeout;

@@ -2,10 +2,15 @@
 //! When the server has as many as it may, a revision that was not called of late gives its own up.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Calls of all functions between two of one, for each place of a full shelf, beyond which the second finds nothing that waited.
+///
+/// More than one, because most of those calls are of few functions, which take few places.
+const CALLS_BETWEEN_PER_PLACE_MAX: u64 = 4;
 
 /// What waits of one revision, on a shelf that all share.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub(crate) struct Idle<T> {
     called: AtomicBool,
     /// Whether it stands in the shelf's queue.
     queued: AtomicBool,
+    /// When it was called last, on the shelf's count of calls.
+    last_call: AtomicU64,
 }
 
 /// The bound on what waits, of all revisions together.
@@ -24,6 +31,8 @@ pub(crate) struct Idle<T> {
 pub(crate) struct Shelf<T> {
     places: Arc<Semaphore>,
     places_max: usize,
+    /// Calls of all revisions so far.
+    calls: AtomicU64,
     /// Those who may have something on the shelf, in the order of a clock: the first is asked first to make room.
     // Std mutex: held to turn the clock, and then `Idle::waiting` within it, never the reverse.
     queue: Mutex<VecDeque<Weak<Idle<T>>>>,
@@ -32,7 +41,12 @@ pub(crate) struct Shelf<T> {
 impl<T> Shelf<T> {
     pub(crate) fn new(places: u32) -> Arc<Self> {
         let places_max = places as usize;
-        Arc::new(Self { places: Arc::new(Semaphore::new(places_max)), places_max, queue: Mutex::default() })
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(places_max)),
+            places_max,
+            calls: AtomicU64::new(0),
+            queue: Mutex::default(),
+        })
     }
 
     /// What waits now, of all revisions.
@@ -83,7 +97,18 @@ impl<T> Idle<T> {
             waiting: Mutex::default(),
             called: AtomicBool::new(false),
             queued: AtomicBool::new(false),
+            last_call: AtomicU64::new(0),
         })
+    }
+
+    /// Counts a call, and says whether an instance that is made ahead now is likely to be there still for the next.
+    ///
+    /// Among thousands of functions most are called so seldom that others would take its place first, and making it was in vain.
+    pub(crate) fn expects_another(&self) -> bool {
+        let now = self.shelf.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let before = self.last_call.swap(now, Ordering::Relaxed);
+        let far = self.shelf.places_max as u64 * CALLS_BETWEEN_PER_PLACE_MAX;
+        self.shelf.places.available_permits() > 0 || now.saturating_sub(before) <= far
     }
 
     /// One that waits, the one used last first: its memory is warm.
@@ -153,6 +178,19 @@ mod tests {
         assert!(hot.keep(3).is_empty());
         assert_eq!(new.keep(4), [2]);
         assert_eq!((hot.len(), cold.len(), new.len(), shelf.len()), (1, 0, 1, 2));
+    }
+
+    #[test]
+    fn on_a_full_shelf_only_who_is_called_often_gets_another() {
+        let shelf = Shelf::new(2);
+        let (often, seldom) = (Idle::on(&shelf), Idle::on(&shelf));
+        assert!(seldom.expects_another(), "there is room");
+        assert!(often.keep(1).is_empty() && often.keep(2).is_empty());
+        for _ in 0..100 {
+            assert!(often.expects_another());
+        }
+        assert!(!seldom.expects_another());
+        assert!(seldom.expects_another(), "it was called a moment ago");
     }
 
     #[test]

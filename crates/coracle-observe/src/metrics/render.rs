@@ -274,7 +274,11 @@ mod tests {
         let (metrics, count) = (Metrics::default(), 1_000);
         for number in 0..count {
             let function = FunctionRef::parse(&format!("f{number}")).expect("a name");
-            metrics.function(&function).ended(Class::Ok, Duration::from_micros(70));
+            metrics.function(&function).ended(
+                Class::Ok,
+                Duration::from_micros(70),
+                jiff::Timestamp::UNIX_EPOCH,
+            );
         }
         let pieces: Vec<String> = metrics.text().collect();
         assert!(pieces.len() > 10, "{}", pieces.len());

@@ -43,7 +43,9 @@ pub(super) fn run(job: &Job, engines: &Engines) -> ExitCode {
         }
     };
     let done = matches!(report, Report::Done(_));
-    let written = serde_json::to_writer(io::stdout(), &report);
+    let mut out = io::stdout();
+    let written =
+        serde_json::to_writer(&mut out, &report).map_err(io::Error::from).and_then(|()| out.flush());
     if done && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
