@@ -89,9 +89,13 @@ mod told {
                 | WatchMask::MOVE
                 | WatchMask::DELETE_SELF
                 | WatchMask::MOVE_SELF;
-            for folder in folders.difference(&self.watches.keys().cloned().collect()) {
+            // Those that are listened to already as well: another folder may have taken the name.
+            for folder in folders {
                 match all.add(folder, what | WatchMask::ONLYDIR) {
-                    Ok(watch) => drop(self.watches.insert(folder.clone(), watch)),
+                    Ok(watch) => match self.watches.insert(folder.clone(), watch.clone()) {
+                        Some(old) if old != watch => drop(all.remove(old)),
+                        _ => {}
+                    },
                     Err(error) if folder.exists() => return Err(error),
                     // It is gone again, which the next look sees.
                     Err(_) => {}

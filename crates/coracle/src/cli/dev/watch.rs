@@ -107,6 +107,7 @@ impl Watch {
             // Whether it became quiet or not: now is the time to look.
             let _ = tokio::time::timeout(UNQUIET_MAX, quiet).await;
             let now = self.project.sources(&self.seen)?;
+            self.stirs.listen(&now.folders);
             if now != self.seen {
                 return Ok(());
             }
@@ -259,6 +260,24 @@ mod tests {
         watch.changed().await.unwrap();
         let changed = watch.see(project).unwrap();
         assert_eq!(names(&changed, &folder), ["sub/b"]);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_replaced_by_another_is_watched_on() {
+        let (folder, project) = project(&[("sub/a", "")]);
+        let mut watch = Watch::of(project.clone()).unwrap();
+        let (sub, old) = (folder.path().join("sub"), folder.path().join("target"));
+        fs::rename(&sub, &old).unwrap();
+        fs::create_dir(&sub).unwrap();
+        fs::write(sub.join("a"), "").unwrap();
+        // Nothing changed, and it may go on looking until something does.
+        let save = async { fs::write(sub.join("a"), "saved").unwrap() };
+        let (changed, ()) = tokio::join!(watch.changed(), async {
+            tokio::task::yield_now().await;
+            save.await;
+        });
+        changed.unwrap();
+        assert_eq!(names(&watch.see(project).unwrap(), &folder), ["sub/a"]);
     }
 
     #[tokio::test]
