@@ -16,7 +16,7 @@ use crate::stop::Done;
 const EXAMPLES: &str = "\
 Examples:
   coracle up --demo                    a server with three functions to play with
-  coracle deploy hello.wasm --name hello
+  coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it
   coracle call hello -d Ada
   coracle logs hello -f";
 

@@ -76,6 +76,30 @@ fn a_zygote_that_was_killed_is_started_anew() {
 }
 
 #[test]
+fn a_zygote_that_does_not_listen_is_replaced_and_ended() {
+    let (server, _cache) = server_that_compiles(&[]);
+    deploy(&server, "tiny");
+    let stopped = children_of(server.pid())[0];
+    kill_process(stopped, Signal::STOP).unwrap();
+    deploy(&server, "upper");
+    until("the stopped one is gone", || test_kill_process(stopped).is_err().then_some(()));
+}
+
+#[test]
+fn code_whose_files_went_away_while_it_was_mapped_is_compiled_anew() {
+    let (server, cache) = server_that_compiles(&[]);
+    deploy(&server, "tiny");
+    server.ok(&["call", "tiny"]);
+    for file in fs::read_dir(cache.path()).unwrap().flatten() {
+        if file.path().extension().is_some_and(|kind| kind == "seal") {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+    server.ok(&["deploy", built("tiny").to_str().unwrap(), "--name", "again"]);
+    server.ok(&["call", "again"]);
+}
+
+#[test]
 fn nothing_is_left_of_a_server_that_was_killed_while_it_compiled() {
     let (server, _cache) = server_that_compiles(&[]);
     deploy(&server, "tiny");

@@ -387,3 +387,16 @@ fn a_server_that_is_named_must_be_there() {
     let ended = in_folder(empty.path(), &["dev"]);
     assert!(ended.stderr.contains("coracle new NAME --lang"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_build_that_leaves_something_running_is_over_when_its_command_is() {
+    let server = Server::start();
+    let project = Project::new(&built("tiny"));
+    project.build("cp \"$(cat guest)\" out.wasm; sleep 1000 & echo $! > .pid");
+    let dev = Dev::start(&project, &server.data());
+    assert_eq!(dev.revision(), 1);
+    let pid = fs::read_to_string(project.0.path().join(".pid")).unwrap();
+    until("what the build left behind is gone", || {
+        (!Path::new("/proc").join(pid.trim()).join("exe").exists()).then_some(())
+    });
+}

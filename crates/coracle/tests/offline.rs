@@ -48,6 +48,7 @@ fn help_fits_a_screen() {
               show         Show all about a function
               logs         Read what functions printed
               calls        List the last calls, and how they ended
+              top          Watch functions live: calls, latencies, errors, instances
               remove       Remove a function, or a whole app [alias: rm]
               rollback     Go back to an earlier revision
               secret       Set, list and remove secrets
@@ -72,7 +73,7 @@ fn help_fits_a_screen() {
 
             Examples:
               coracle up --demo                    a server with three functions to play with
-              coracle deploy hello.wasm --name hello
+              coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it
               coracle call hello -d Ada
               coracle logs hello -f
         "#]],

@@ -134,13 +134,19 @@ impl CodeCache {
         let mac = self.mac(artifact, &compiled, &hash);
         let seal = serde_json::to_vec(&Seal { compiled, hash, mac })?;
         let draft_seal = draft.with_extension("seal.tmp");
-        let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft_seal)?;
-        // Not synced, nor is the code: what a crash of the machine leaves of them does not match, and is made anew.
-        out.write_all(&seal)?;
-        fs::set_permissions(draft, fs::Permissions::from_mode(0o600))?;
-        // The code first: a seal without its code is "missing", code without its seal as well.
-        fs::rename(draft, self.path(artifact, "cwasm"))?;
-        fs::rename(&draft_seal, self.path(artifact, "seal"))?;
+        let name = || {
+            let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft_seal)?;
+            // Not synced, nor is the code: what a crash of the machine leaves of them does not match, and is made anew.
+            out.write_all(&seal)?;
+            fs::set_permissions(draft, fs::Permissions::from_mode(0o600))?;
+            // The code first: a seal without its code is "missing", code without its seal as well.
+            fs::rename(draft, self.path(artifact, "cwasm"))?;
+            fs::rename(&draft_seal, self.path(artifact, "seal"))
+        };
+        name().inspect_err(|_| {
+            // It may never have been made.
+            let _ = fs::remove_file(&draft_seal);
+        })?;
         self.checked.lock().unwrap_or_else(PoisonError::into_inner).remove(artifact);
         Ok(())
     }

@@ -24,7 +24,7 @@ pub use self::zygote::{COMPILE_WORKER, compile_worker};
 use self::zygote::{Voice, Zygote};
 
 /// What a compile process may say, in bytes: errors quote names out of the code.
-const REPORT_BYTES_MAX: u64 = 64 << 10;
+const REPORT_BYTES_MAX: u64 = 1 << 20;
 
 /// What a process says that finds no memory: for its data, for a mapping, for the stack of a thread.
 const OUT_OF_MEMORY: [&str; 3] =
@@ -101,15 +101,13 @@ impl Compiler {
         let cpu_seconds = self.bounds.timeout.as_secs().max(1)
             * std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let job = Job { code: code.to_owned(), parts, memory_bytes: self.bounds.memory_bytes, cpu_seconds };
-        let zygote = Arc::clone(&self.zygote);
-        let voice = tokio::task::spawn_blocking(move || zygote.fork(&job, &wasm))
-            .await
-            .map_err(|error| internal("wait for", &error))?
-            .map_err(|error| internal("start", &error))?;
-        // A process that nobody listens to any more is ended.
-        let said = match tokio::time::timeout(self.bounds.timeout, Said::hear(voice)).await {
-            Err(_) => return Err(self.over_bound("time", &Span(self.bounds.timeout))),
-            Ok(said) => said.map_err(|error| internal("hear from", &error))?,
+        let (job, wasm) = (Arc::new(job), Arc::new(wasm));
+        let said = match self.run(&job, &wasm).await? {
+            Some(said) => said,
+            // The zygote was ended, as when the machine had no memory left: no fault of the code, which has one more try.
+            None => {
+                self.run(&job, &wasm).await?.ok_or_else(|| internal("keep", &"it was ended from outside"))?
+            }
         };
         match serde_json::from_str(&said.report) {
             Ok(Report::Done(compiled)) if said.status.success() => Ok(compiled),
@@ -122,6 +120,32 @@ impl Compiler {
                 })
             }
             _ => Err(self.broke_off(&said)),
+        }
+    }
+
+    /// Runs a process to its end; none is one that was ended from outside.
+    async fn run(&self, job: &Arc<Job>, wasm: &Arc<File>) -> Result<Option<Said>, Problem> {
+        let internal = |what: &str, error: &dyn std::fmt::Display| {
+            Problem::new(&code::INTERNAL, format!("{what} the compile process: {error}"))
+        };
+        // A process that was ended may have read some of it, or written some of the code.
+        let begin = |(zygote, job, wasm): (Arc<Zygote>, Arc<Job>, Arc<File>)| {
+            io::Seek::seek(&mut &*wasm, io::SeekFrom::Start(0))?;
+            match std::fs::remove_file(&job.code) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            zygote.fork(&job, &wasm)
+        };
+        let with = (Arc::clone(&self.zygote), Arc::clone(job), Arc::clone(wasm));
+        let voice = tokio::task::spawn_blocking(move || begin(with))
+            .await
+            .map_err(|error| internal("wait for", &error))?
+            .map_err(|error| internal("start", &error))?;
+        // A process that nobody listens to any more is ended.
+        match tokio::time::timeout(self.bounds.timeout, Said::hear(voice)).await {
+            Err(_) => Err(self.over_bound("time", &Span(self.bounds.timeout))),
+            Ok(said) => said.map_err(|error| internal("hear from", &error)),
         }
     }
 
@@ -156,8 +180,8 @@ struct Said {
 }
 
 impl Said {
-    /// Listens until the process is gone.
-    async fn hear(Voice { report, stderr }: Voice) -> io::Result<Self> {
+    /// Listens until the process is gone; none, if nobody was left to say how.
+    async fn hear(Voice { report, stderr }: Voice) -> io::Result<Option<Self>> {
         async fn text(pipe: OwnedFd) -> io::Result<String> {
             let mut bytes = Vec::new();
             Receiver::from_owned_fd(pipe)?.take(REPORT_BYTES_MAX).read_to_end(&mut bytes).await?;
@@ -166,7 +190,7 @@ impl Said {
         let (report, stderr) = tokio::try_join!(text(report), text(stderr))?;
         // The last line is the zygote's; without it, the zygote was ended, and the process with it.
         let (report, status) = report.rsplit_once('\n').unwrap_or((&report, ""));
-        let status = status.parse().map_err(|_| io::Error::other("it was ended from outside"))?;
-        Ok(Self { report: report.to_owned(), stderr, status: ExitStatus::from_raw(status) })
+        let said = |status| Self { report: report.to_owned(), stderr, status: ExitStatus::from_raw(status) };
+        Ok(status.parse().ok().map(said))
     }
 }

@@ -59,6 +59,15 @@ fn start_failed(plan: &Plan, store: &Store<Guest>, error: &wasmtime::Error) -> P
             .hint("start it with a greater `--instances`")
             .retry_after(1);
     }
+    // Not the guest's memory, which is bounded before it is asked for.
+    if error.chain().any(|cause| cause.to_string().contains("Cannot allocate memory")) {
+        return Problem::new(
+            &code::SERVER_BUSY,
+            "the system gives the server no more memory, or no more mappings",
+        )
+        .hint("raise `sysctl vm.max_map_count`, or start with a smaller `--code-cache`")
+        .retry_after(1);
+    }
     guest.output.flush();
     guest.output.note(format!("failed to start: {}", trap::story(error)));
     trap::problem(error, &circumstances(plan, guest))

@@ -167,8 +167,15 @@ impl Runtime {
             Ok(compiled) => compiled,
             Err(_) => {
                 self.load(artifact, before).await.map_err(|problem| *problem)?;
-                let inner = Arc::clone(inner);
-                blocking(move || inner.cache.known(&artifact)).await?.map_err(|_| {
+                let known = || {
+                    let inner = Arc::clone(inner);
+                    blocking(move || inner.cache.known(&artifact))
+                };
+                if known().await?.is_err() {
+                    // It was mapped since before its files went away.
+                    self.compile(artifact, before).await?;
+                }
+                known().await?.map_err(|_| {
                     Problem::new(&code::INTERNAL, "the compiled code went away while it was looked at")
                 })?
             }

@@ -136,14 +136,17 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         });
     }
     if args.include
-        && let Some(id) = id
+        && let Some(id) = &id
     {
-        render_parts(&client, &id).await;
+        render_parts(&client, id).await;
     }
     if status.as_u16() < 400 {
         return Ok(());
     }
     talk::say(format_args!("{} {function} answered {status}", styled(BAD, "failed:")));
+    if let Some(id) = id.filter(|_| status.is_server_error()) {
+        talk::hint(format_args!("coracle logs {} --call {id}", shown(&function)));
+    }
     Err(Stop::Shown)
 }
 

@@ -42,6 +42,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const BUILDS_IN_A_ROW_MAX: u32 = 3;
 
 /// Build, deploy and watch: every save is a new revision, and what the functions print is shown.
+///
+/// All files of the folder are watched but those that .gitignore names, hidden ones, and what tools fill (target, node_modules).
+/// Without a server that runs, one is started on the usual data directory; Ctrl-C stops it, and what was deployed stays there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -65,11 +68,18 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     // Before a server is started: whether there is anything to deploy.
     let plan = Plan::of(&args.path, args.name.as_ref(), common)?;
     let server = Server::find(common, args.listen).await?;
-    let mut dev = Dev::new(args, common.clone(), server, &plan)?;
+    let mut dev = Dev::new(args, common.clone(), server, &plan).await?;
     let done = tokio::select! {
         done = dev.run(plan) => done,
         () = signals.heard() => Ok(()),
     };
+    if matches!(dev.server, Server::Embedded(_)) && done.is_ok() {
+        let data = common.data_dir()?;
+        talk::say(format_args!(
+            "the server stops; what was deployed stays in {}, and answers again with `coracle up`",
+            data.display()
+        ));
+    }
     dev.server.stop().await;
     done
 }
@@ -98,13 +108,13 @@ struct Deployed {
 }
 
 impl Dev {
-    fn new(args: Args, common: Common, server: Server, plan: &Plan) -> Done<Self> {
+    async fn new(args: Args, common: Common, server: Server, plan: &Plan) -> Done<Self> {
         let (following, followed) = tokio::sync::watch::channel(following(&server, plan)?);
         tokio::spawn(follow::follow(followed, common.json));
         let project = project(&args.path, plan);
         Ok(Self {
             builder: Builder { timeout: args.build_timeout, voice: Voice::WhenItFails },
-            watch: Watch::of(project.clone())?,
+            watch: Watch::of(project.clone()).await?,
             project,
             args,
             common,
@@ -124,7 +134,7 @@ impl Dev {
         loop {
             let deployed = self.cycle(plan.take()).await;
             self.show(deployed)?;
-            let changed: BTreeSet<_> = self.watch.see(self.project.clone())?.into_iter().collect();
+            let changed: BTreeSet<_> = self.watch.see(self.project.clone()).await?.into_iter().collect();
             always = if in_a_row == 1 { changed.clone() } else { &always & &changed };
             // Saved while it was built: once more, unless it is the build that saves.
             if !changed.is_empty() && (in_a_row < BUILDS_IN_A_ROW_MAX || changed != always) {
@@ -136,7 +146,7 @@ impl Dev {
             }
             in_a_row = 1;
             self.wait().await?;
-            self.watch.see(self.project.clone())?;
+            self.watch.see(self.project.clone()).await?;
         }
     }
 
@@ -254,8 +264,15 @@ impl Dev {
             Err(Stop::Problem(problem)) => {
                 self.is_gone = problem.code == code::SERVER_UNREACHABLE.name;
                 talk::problem(&problem, false);
+                if self.is_gone {
+                    talk::say(styled(DIM, "it is deployed when the server is back"));
+                    return Ok(());
+                }
                 for (name, revision) in self.revisions.iter().filter(|(_, revision)| **revision != 0) {
                     talk::say(styled(DIM, format_args!("`{name}` goes on with revision {revision}")));
+                }
+                if self.revisions.is_empty() {
+                    talk::say(styled(DIM, "nothing is deployed yet; save a file to try again"));
                 }
                 Ok(())
             }

@@ -139,8 +139,9 @@ fn named(text: &str, lang: Language, name: &FunctionName) -> String {
 
 /// Whether nothing is there, or an empty folder.
 fn is_free(folder: &Path) -> bool {
-    match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_none(),
+    // Not through a link: what is written there might be somebody else's.
+    match fs::symlink_metadata(folder) {
+        Ok(found) => found.is_dir() && fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }

@@ -20,6 +20,9 @@ const NICE: i32 = 10;
 /// Code up to this many bytes is compiled by one thread: for so little, two take longer to begin than to work.
 const ONE_THREAD_BYTES_MAX: usize = 256 << 10;
 
+/// What is repeated of an error, in characters.
+const MESSAGE_CHARS_MAX: usize = 2_000;
+
 /// Engines that compile, made once and shared by the processes that are forked.
 pub(super) struct Engines {
     one_thread: Engine,
@@ -39,7 +42,9 @@ pub(super) fn run(job: &Job, engines: &Engines) -> ExitCode {
     let report = match work(job, engines) {
         Ok(compiled) => Report::Done(compiled),
         Err(problem) => {
-            Report::Refused { code: problem.code.name.into(), message: problem.message, hint: problem.hint }
+            // Names in it are the code's, and may be as long as the code.
+            let message = problem.message.chars().take(MESSAGE_CHARS_MAX).collect();
+            Report::Refused { code: problem.code.name.into(), message, hint: problem.hint }
         }
     };
     let done = matches!(report, Report::Done(_));
@@ -101,8 +106,10 @@ fn work(job: &Job, engines: &Engines) -> Result<Compiled, Problem> {
     // Not synced: what a crash leaves of it does not match its seal, and is made anew.
     File::create_new(&job.code).and_then(|mut out| out.write_all(&machine_code)).map_err(file)?;
     if let Some((files, parts)) = parts {
-        // They would only save time.
-        let _ = parts.write(&files.now);
+        // They would only save time; half of them would only take room.
+        if parts.write(&files.now).is_err() {
+            let _ = std::fs::remove_file(&files.now);
+        }
     }
     Ok(Compiled { contract: inspected.contract, imports: inspected.imports })
 }

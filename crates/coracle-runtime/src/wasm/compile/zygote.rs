@@ -21,6 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use tokio::process::Command;
+use tokio::sync::oneshot;
 
 use super::Job;
 use super::worker::{self, Engines};
@@ -32,7 +33,7 @@ pub const COMPILE_WORKER: &str = "compile-worker";
 const IDLE_MAX: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 /// How long the zygote may take to fork, or to start.
-const FORK_MAX: Duration = Duration::from_secs(30);
+const FORK_MAX: Duration = Duration::from_secs(5);
 
 /// The longest job, in bytes: a path and two numbers.
 const JOB_BYTES_MAX: usize = 16 << 10;
@@ -46,7 +47,14 @@ const NOT_FORKED: u8 = b'-';
 pub(super) struct Zygote {
     program: PathBuf,
     // Std mutex: held for one message and its answer, on a thread that may wait.
-    wire: Mutex<Option<UnixStream>>,
+    wire: Mutex<Option<Wire>>,
+}
+
+/// The way to a zygote that runs. Dropped, it ends the zygote, also one that does not listen.
+#[derive(Debug)]
+struct Wire {
+    stream: UnixStream,
+    _end: oneshot::Sender<()>,
 }
 
 /// What a compile process says. Closed by the reader, it ends the process.
@@ -65,25 +73,21 @@ impl Zygote {
     /// Has a process forked for a job, with `wasm` as its standard input. Waits for the zygote; call it within Tokio.
     pub(super) fn fork(&self, job: &Job, wasm: &File) -> io::Result<Voice> {
         let job = serde_json::to_vec(job)?;
-        let (report, report_out) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, stderr_out) = pipe_with(PipeFlags::CLOEXEC)?;
-        let files = [wasm.as_fd(), report_out.as_fd(), stderr_out.as_fd()];
         let mut wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = match &mut *wire {
-            Some(wire) => ask(wire, &job, &files),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        };
-        if asked.is_err() {
-            // It never ran, ended because it was idle, or broke.
-            let mut anew = self.start()?;
-            *wire = None;
-            ask(&mut anew, &job, &files)?;
-            *wire = Some(anew);
+        if let Some(running) = &mut *wire
+            && let Ok(voice) = running.ask(&job, wasm)
+        {
+            return Ok(voice);
         }
-        Ok(Voice { report, stderr })
+        // It never ran, ended because it was idle, or does not answer.
+        *wire = None;
+        let mut anew = self.start()?;
+        let voice = anew.ask(&job, wasm)?;
+        *wire = Some(anew);
+        Ok(voice)
     }
 
-    fn start(&self) -> io::Result<UnixStream> {
+    fn start(&self) -> io::Result<Wire> {
         let (ours, its) = UnixStream::pair()?;
         ours.set_read_timeout(Some(FORK_MAX))?;
         ours.set_write_timeout(Some(FORK_MAX))?;
@@ -95,13 +99,30 @@ impl Zygote {
             // Ctrl-C is for the server, which may still want to compile for the calls that it finishes.
             .process_group(0)
             .spawn()?;
-        // It ends when our end of the wire is closed; then it must be waited for.
-        tokio::spawn(async move { child.wait().await });
-        Ok(ours)
+        let (end, ended) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            tokio::select! {
+                // It ended by itself, because nobody asked it for long.
+                _ = child.wait() => {}
+                // One that was stopped would not notice that its wire is closed.
+                _ = ended => drop(child.kill().await),
+            }
+        });
+        Ok(Wire { stream: ours, _end: end })
     }
 }
 
-fn ask(wire: &mut UnixStream, job: &[u8], files: &[BorrowedFd<'_>; 3]) -> io::Result<()> {
+impl Wire {
+    fn ask(&mut self, job: &[u8], wasm: &File) -> io::Result<Voice> {
+        // Made for each try: what an earlier one was given may still lie in a wire that nobody reads.
+        let (report, report_out) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, stderr_out) = pipe_with(PipeFlags::CLOEXEC)?;
+        send(&mut self.stream, job, &[wasm.as_fd(), report_out.as_fd(), stderr_out.as_fd()])?;
+        Ok(Voice { report, stderr })
+    }
+}
+
+fn send(wire: &mut UnixStream, job: &[u8], files: &[BorrowedFd<'_>; 3]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(files)) {

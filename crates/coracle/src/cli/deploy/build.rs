@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use coracle_model::{ByteSize, FunctionName, Problem, Span, code};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -21,6 +22,9 @@ use crate::talk::{self, BOLD, styled};
 
 /// What is shown of a build that failed in silence, in bytes: its end, where the error stands.
 const SAID_BYTES_MAX: usize = 16 << 10;
+
+/// How long is listened to what is left of a build that ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Runs build commands.
 #[derive(Debug)]
@@ -58,13 +62,16 @@ impl Builder {
         // Its own copies of the pipe would keep it open.
         drop(shell);
         let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-        let end = async { tokio::join!(child.wait(), tail(said)) };
-        let Ok((status, said)) = tokio::time::timeout(self.timeout.0, end).await else {
+        let mut said = Said::listen(said);
+        let ended = tokio::time::timeout(self.timeout.0, said.during(child.wait())).await;
+        // What it left running goes as well, and with it who else could write to the pipe.
+        group.end();
+        let Ok(status) = ended else {
             let hint = "correct `build` in coracle.toml, or give it longer with `--build-timeout`";
             return Err(problem(format!("did not end within {}", self.timeout)).hint(hint).into());
         };
-        // What it left running in its group goes as well.
-        group.end();
+        // Somebody who left the group may hold it none the less.
+        let _ = tokio::time::timeout(LAST_WORDS, said.rest()).await;
         let status = status.map_err(failed)?;
         if status.success() {
             return Ok(());
@@ -118,11 +125,38 @@ impl Drop for Group {
 /// The end of what a build printed.
 #[derive(Debug, Default)]
 struct Said {
+    pipe: Option<Receiver>,
     end: VecDeque<u8>,
     left_out: u64,
 }
 
 impl Said {
+    fn listen(pipe: Option<Receiver>) -> Self {
+        Self { pipe, ..Self::default() }
+    }
+
+    /// Listens until something else is done.
+    async fn during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = std::pin::pin!(other);
+        tokio::select! {
+            done = &mut other => return done,
+            () = self.rest() => {}
+        }
+        other.await
+    }
+
+    /// Listens until nobody is left to say anything. May be dropped and asked again: nothing is missed.
+    async fn rest(&mut self) {
+        let mut chunk = vec![0; 8 << 10];
+        while let Some(pipe) = &mut self.pipe {
+            match pipe.read(&mut chunk).await {
+                Ok(length @ 1..) => self.push(&chunk[..length]),
+                // A pipe that breaks has said all it will.
+                Ok(0) | Err(_) => self.pipe = None,
+            }
+        }
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         self.end.extend(bytes);
         let over = self.end.len().saturating_sub(SAID_BYTES_MAX);
@@ -140,17 +174,6 @@ impl Said {
             talk::say(text.trim_end());
         }
     }
-}
-
-async fn tail(said: Option<Receiver>) -> Said {
-    let mut kept = Said::default();
-    let Some(mut pipe) = said else { return kept };
-    let mut chunk = vec![0; 8 << 10];
-    // A pipe that breaks has said all it will.
-    while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
-        kept.push(&chunk[..length]);
-    }
-    kept
 }
 
 #[cfg(test)]

@@ -77,8 +77,8 @@ impl Eq for Source {}
 
 impl Watch {
     /// Sees the sources as they are.
-    pub(super) fn of(project: Project) -> Result<Self, Problem> {
-        let seen = project.sources(&Sources::default())?;
+    pub(super) async fn of(project: Project) -> Result<Self, Problem> {
+        let seen = look(&project, &Sources::default()).await?;
         let mut stirs = Stirs::new();
         stirs.listen(&seen.folders);
         // What happened between the two is found by the first look.
@@ -86,10 +86,10 @@ impl Watch {
     }
 
     /// Sees the sources as they are now; says which changed since they were last seen.
-    pub(super) fn see(&mut self, project: Project) -> Result<Vec<PathBuf>, Problem> {
+    pub(super) async fn see(&mut self, project: Project) -> Result<Vec<PathBuf>, Problem> {
         let before = std::mem::take(&mut self.seen);
         self.project = project;
-        self.seen = self.project.sources(&before)?;
+        self.seen = look(&self.project, &before).await?;
         self.stirs.listen(&self.seen.folders);
         // What happened in a folder that is new, before it was listened to, is found by the next look.
         self.stirred = before.folders != self.seen.folders;
@@ -106,7 +106,7 @@ impl Watch {
             let quiet = async { while tokio::time::timeout(QUIET, self.stirs.heard()).await.is_ok() {} };
             // Whether it became quiet or not: now is the time to look.
             let _ = tokio::time::timeout(UNQUIET_MAX, quiet).await;
-            let now = self.project.sources(&self.seen)?;
+            let now = look(&self.project, &self.seen).await?;
             self.stirs.listen(&now.folders);
             if now != self.seen {
                 return Ok(());
@@ -114,6 +114,13 @@ impl Watch {
             self.stirred = false;
         }
     }
+}
+
+/// The sources as they are, looked at by a thread that may wait: a file system may be slow, and a pipe says nothing.
+async fn look(project: &Project, before: &Sources) -> Result<Sources, Problem> {
+    let (project, before) = (project.clone(), before.clone());
+    let looked = tokio::task::spawn_blocking(move || project.sources(&before)).await;
+    looked.map_err(|error| Problem::new(&code::INTERNAL, format!("look at the sources: {error}")))?
 }
 
 impl Project {
@@ -238,34 +245,34 @@ mod tests {
     #[tokio::test]
     async fn only_what_has_other_bytes_changed() {
         let (folder, project) = project(&[("a", "one"), ("b", "two")]);
-        let mut watch = Watch::of(project.clone()).unwrap();
+        let mut watch = Watch::of(project.clone()).await.unwrap();
         fs::write(folder.path().join("a"), "one").unwrap();
-        assert_eq!(watch.see(project.clone()).unwrap(), [] as [PathBuf; 0]);
+        assert_eq!(watch.see(project.clone()).await.unwrap(), [] as [PathBuf; 0]);
         fs::write(folder.path().join("a"), "three").unwrap();
         fs::remove_file(folder.path().join("b")).unwrap();
         fs::write(folder.path().join("c"), "").unwrap();
-        let changed = watch.see(project).unwrap();
+        let changed = watch.see(project).await.unwrap();
         assert_eq!(names(&changed, &folder), ["a", "b", "c"]);
     }
 
     #[tokio::test]
     async fn a_save_is_noticed_also_in_a_folder_that_is_new() {
         let (folder, project) = project(&[("a", "")]);
-        let mut watch = Watch::of(project.clone()).unwrap();
+        let mut watch = Watch::of(project.clone()).await.unwrap();
         fs::create_dir(folder.path().join("sub")).unwrap();
         fs::write(folder.path().join("sub/b"), "").unwrap();
         watch.changed().await.unwrap();
-        watch.see(project.clone()).unwrap();
+        watch.see(project.clone()).await.unwrap();
         fs::write(folder.path().join("sub/b"), "saved").unwrap();
         watch.changed().await.unwrap();
-        let changed = watch.see(project).unwrap();
+        let changed = watch.see(project).await.unwrap();
         assert_eq!(names(&changed, &folder), ["sub/b"]);
     }
 
     #[tokio::test]
     async fn a_folder_that_is_replaced_by_another_is_watched_on() {
         let (folder, project) = project(&[("sub/a", "")]);
-        let mut watch = Watch::of(project.clone()).unwrap();
+        let mut watch = Watch::of(project.clone()).await.unwrap();
         let (sub, old) = (folder.path().join("sub"), folder.path().join("target"));
         fs::rename(&sub, &old).unwrap();
         fs::create_dir(&sub).unwrap();
@@ -277,13 +284,13 @@ mod tests {
             save.await;
         });
         changed.unwrap();
-        assert_eq!(names(&watch.see(project).unwrap(), &folder), ["sub/a"]);
+        assert_eq!(names(&watch.see(project).await.unwrap(), &folder), ["sub/a"]);
     }
 
     #[tokio::test]
     async fn a_folder_that_is_removed_is_an_error_that_says_so() {
         let (folder, project) = project(&[("a", "")]);
-        let mut watch = Watch::of(project).unwrap();
+        let mut watch = Watch::of(project).await.unwrap();
         fs::remove_dir_all(folder.path()).unwrap();
         assert!(watch.changed().await.unwrap_err().message.ends_with("is gone"));
     }
@@ -291,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn without_help_of_the_system_a_save_is_noticed_too() {
         let (folder, project) = project(&[("a", "")]);
-        let mut watch = Watch::of(project).unwrap();
+        let mut watch = Watch::of(project).await.unwrap();
         watch.stirs = Stirs::Untold;
         fs::write(folder.path().join("a"), "saved").unwrap();
         watch.changed().await.unwrap();
