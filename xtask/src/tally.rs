@@ -21,9 +21,11 @@ impl Tally {
     /// What one line of a runner says: the summary of cargo-nextest, or of a libtest binary.
     pub(crate) fn of_line(line: &str) -> Option<Self> {
         let line = without_colours(line);
+        // Indented, it is what cargo-nextest shows of a test that failed, and counts itself.
+        let is_libtest = line.starts_with("test result:");
         let line = line.trim();
         let is_nextest = line.starts_with("Summary [");
-        if !is_nextest && !line.starts_with("test result:") {
+        if !is_nextest && !is_libtest {
             return None;
         }
         // `12 tests run: 10 passed (1 slow), 1 failed, 1 timed out, 3 skipped`, or
@@ -123,6 +125,7 @@ mod tests {
         assert_eq!(Tally::of_line("test a_call_is_counted ... ok"), None);
         assert_eq!(Tally::of_line("running 3 tests"), None);
         assert_eq!(Tally::of_line("12 passed, 0 failed"), None);
+        assert_eq!(Tally::of_line("    test result: FAILED. 0 passed; 1 failed; 0 ignored"), None);
     }
 
     #[test]
