@@ -22,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clear_up::clear_up;
 
 /// Instances that wait for a call, of all functions together: made ahead of demand, or kept for reuse.
-const IDLE_MAX: u32 = 64;
+const IDLE_MAX: u32 = Bounds::DEFAULT.idle;
 
 /// Connections that the kernel holds until they are accepted: with the usual 128, some of a burst wait a second.
 const BACKLOG: u32 = 4_096;
@@ -33,13 +33,13 @@ const DESCRIPTORS_BESIDE: u64 = 4_096;
 /// How long calls in flight may take once the server is to stop, if nobody says otherwise; as are the next.
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
 /// Calls that run at once.
-pub(crate) const INSTANCES: u32 = 1_000;
+pub(crate) const INSTANCES: u32 = Bounds::DEFAULT.instances;
 /// Mapped machine code, in bytes.
-pub(crate) const CODE_BYTES: u64 = 256 << 20;
+pub(crate) const CODE_BYTES: u64 = Bounds::DEFAULT.code_bytes;
 /// Memory of one compile, in bytes.
-pub(crate) const COMPILE_BYTES: u64 = 2 << 30;
+pub(crate) const COMPILE_BYTES: u64 = Bounds::DEFAULT.compile_memory_bytes;
 /// Time of one compile.
-pub(crate) const COMPILE_TIMEOUT: Duration = Duration::from_secs(180);
+pub(crate) const COMPILE_TIMEOUT: Duration = Bounds::DEFAULT.compile_timeout;
 
 /// How to serve.
 #[derive(Debug, Clone)]

@@ -70,7 +70,7 @@ impl Server {
         let key = SecretKey::load_or_create(&data.key()).unwrap();
         let catalog =
             Catalog::open(Arc::clone(&database) as Arc<dyn Database>, key, clock.clone()).await.unwrap();
-        let bounds = Bounds { instances: 1, ..Bounds::default() };
+        let bounds = Bounds { instances: 1, ..Bounds::DEFAULT };
         // No code is compiled, so that no program has to do it.
         let program = dir.path().join("no-compiler");
         let runtime =

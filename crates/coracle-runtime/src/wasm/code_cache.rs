@@ -16,6 +16,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::wasm::compile::{Compiled, PartFiles};
+use crate::wasm::engine::found_no_room;
 
 /// The name of the key that seals, in the directory of the cache.
 const KEY_FILE: &str = "seal.key";
@@ -178,13 +179,7 @@ impl CodeCache {
     pub(super) fn map(&self, artifact: &Digest, engine: &Engine) -> Result<Mapped, NoCode> {
         let (file, compiled, bytes) = self.check(artifact)?;
         let component = deserialize(engine, &file).map_err(|error| {
-            let full = error.chain().any(|cause| {
-                cause
-                    .downcast_ref::<io::Error>()
-                    .is_some_and(|error| error.kind() == io::ErrorKind::OutOfMemory)
-            });
-            let full = full || format!("{error:?}").contains("Cannot allocate memory");
-            if full { NoCode::NoRoom(error) } else { NoCode::Damaged(format!("{error:#}")) }
+            if found_no_room(&error) { NoCode::NoRoom(error) } else { NoCode::Damaged(format!("{error:#}")) }
         })?;
         Ok(Mapped { component, compiled, bytes })
     }

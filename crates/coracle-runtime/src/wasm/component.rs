@@ -15,7 +15,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use crate::wasm::engine::{Ticking, take_turns};
+use crate::wasm::engine::{Ticking, found_no_room, take_turns};
 use crate::wasm::guest::{Guest, Plan};
 use crate::wasm::instance::{Answer, Ended, Instance, Kind, Left, Running, Work, before};
 use crate::wasm::pump::{Exit, Guesting, Remains, pump};
@@ -60,7 +60,7 @@ fn start_failed(plan: &Plan, store: &Store<Guest>, error: &wasmtime::Error) -> P
             .retry_after(1);
     }
     // Not the guest's memory, which is bounded before it is asked for.
-    if error.chain().any(|cause| cause.to_string().contains("Cannot allocate memory")) {
+    if found_no_room(error) {
         return Problem::new(
             &code::SERVER_BUSY,
             "the system gives the server no more memory, or no more mappings",

@@ -93,6 +93,16 @@ pub(super) fn take_turns<T>(store: &mut Store<T>) {
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
 }
 
+/// Whether the kernel had no memory or no mapping left: some of the engine's errors carry that as a type, others as text.
+pub(super) fn found_no_room(error: &wasmtime::Error) -> bool {
+    let is_typed = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory)
+    };
+    error.chain().any(|cause| is_typed(cause) || cause.to_string().contains("Cannot allocate memory"))
+}
+
 /// Whether the kernel tells which pages of a memory were written.
 pub(super) fn pagemap_scan_works() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -188,6 +198,14 @@ impl Drop for Ticking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_room_is_known_as_a_type_and_as_a_text() {
+        let typed = wasmtime::Error::new(std::io::Error::from_raw_os_error(12)).context("map the code");
+        assert!(found_no_room(&typed));
+        assert!(found_no_room(&wasmtime::Error::msg("mmap failed: Cannot allocate memory (os error 12)")));
+        assert!(!found_no_room(&wasmtime::Error::msg("unreachable")));
+    }
 
     #[test]
     fn the_ticker_interrupts_a_guest_that_runs_after_it_slept() {

@@ -57,17 +57,16 @@ pub struct Bounds {
     pub keep_parts: bool,
 }
 
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            instances: 1_000,
-            idle: 64,
-            code_bytes: 256 << 20,
-            compile_memory_bytes: 2 << 30,
-            compile_timeout: Duration::from_secs(180),
-            keep_parts: false,
-        }
-    }
+impl Bounds {
+    /// The usual ones.
+    pub const DEFAULT: Self = Self {
+        instances: 1_000,
+        idle: 64,
+        code_bytes: 256 << 20,
+        compile_memory_bytes: 2 << 30,
+        compile_timeout: Duration::from_secs(180),
+        keep_parts: false,
+    };
 }
 
 /// Code that can be run.

@@ -258,25 +258,30 @@ impl Dev {
                 }
                 Ok(())
             }
-            Err(Stop::Problem(problem)) if self.common.json => {
-                print::json_line(&json!({ "event": "failed", "problem": problem }))
-            }
             Err(Stop::Problem(problem)) => {
+                // Then it is deployed once the server is back, also if that is in a moment.
                 self.is_gone = problem.code == code::SERVER_UNREACHABLE.name;
+                if self.common.json {
+                    return print::json_line(&json!({ "event": "failed", "problem": problem }));
+                }
                 talk::problem(&problem, false);
-                if self.is_gone {
-                    talk::say(styled(DIM, "it is deployed when the server is back"));
-                    return Ok(());
-                }
-                for (name, revision) in self.revisions.iter().filter(|(_, revision)| **revision != 0) {
-                    talk::say(styled(DIM, format_args!("`{name}` goes on with revision {revision}")));
-                }
-                if self.revisions.is_empty() {
-                    talk::say(styled(DIM, "nothing is deployed yet; save a file to try again"));
-                }
+                self.say_what_goes_on();
                 Ok(())
             }
             Err(stop) => Err(stop),
+        }
+    }
+
+    /// What answers although the last save does not.
+    fn say_what_goes_on(&self) {
+        if self.is_gone {
+            return talk::say(styled(DIM, "it is deployed when the server is back"));
+        }
+        for (name, revision) in self.revisions.iter().filter(|(_, revision)| **revision != 0) {
+            talk::say(styled(DIM, format_args!("`{name}` goes on with revision {revision}")));
+        }
+        if self.revisions.is_empty() {
+            talk::say(styled(DIM, "nothing is deployed yet; save a file to try again"));
         }
     }
 }
