@@ -33,7 +33,10 @@ const EXAMPLES: &str = "\
 Examples:
   coracle dev                          the folder with coracle.toml that you stand in
   coracle dev shop/ --name resize      one function of it
-  coracle dev out.wasm --name hello    a file that something else builds";
+  coracle dev out.wasm --name hello    a file that something else builds
+
+All files are watched but hidden ones, those that .gitignore names, and what tools fill, as target/.
+A server that is started here has the usual data directory: Ctrl-C stops it, and what was deployed stays.";
 
 /// How often is looked whether the server and the functions are still as they were left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -42,9 +45,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const BUILDS_IN_A_ROW_MAX: u32 = 3;
 
 /// Build, deploy and watch: every save is a new revision, and what the functions print is shown.
-///
-/// All files of the folder are watched but those that .gitignore names, hidden ones, and what tools fill (target, node_modules).
-/// Without a server that runs, one is started on the usual data directory; Ctrl-C stops it, and what was deployed stays there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
