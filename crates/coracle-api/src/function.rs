@@ -180,7 +180,7 @@ impl RevisionView {
         Self {
             number: revision.number,
             current: revision.number == current,
-            digest: revision.code.artifact(),
+            digest: revision.code.digest(),
             contract: revision.contract,
             settings: (&revision.settings).into(),
             created: revision.created,

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use coracle_model::{ByteSize, Digest, FunctionName, Limits, Outbound, Route, SecretName, Settings, Span};
+use coracle_model::{
+    ByteSize, Digest, FunctionName, Limits, Outbound, Program, Route, Scale, SecretName, Settings, Span,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -136,6 +138,8 @@ impl From<FunctionSpec> for Settings {
             content_type: spec.content_type,
             labels: spec.labels,
             annotations: spec.annotations,
+            program: Program::default(),
+            scale: Scale::default(),
         }
     }
 }

@@ -174,7 +174,7 @@ fn draft_function(
         created: now,
     };
     let mut kept = held.map_or_else(BTreeMap::new, |held| held.kept.clone());
-    kept.insert(number, revision.code.artifact());
+    kept.insert(number, revision.code.digest());
     while kept.len() > REVISIONS_KEPT_MAX
         && let Some((oldest, _)) = kept.pop_first()
     {

@@ -7,7 +7,7 @@
 //! | [`AppName`] | functions deployed, shown and removed together, from one manifest |
 //! | [`FunctionRef`] | a function: a name in a namespace |
 //! | [`Revision`] | one immutable pair of code and settings; calls run a revision |
-//! | [`Code`] | what is run: today a WebAssembly artifact |
+//! | [`Code`] | what is run: a WebAssembly artifact, a bundle of files or an OCI image |
 //! | [`Contract`] | how code is spoken to |
 //! | [`Outbound`] | a capability: a host that a guest may reach |
 //! | [`Call`] | one invocation of a function |
@@ -41,5 +41,5 @@ pub use problem::{CODES, Code as ProblemCode, Owner, Problem, code};
 pub use quantity::{ByteSize, InvalidQuantity, Span};
 pub use revision::{Code, Contract, Revision};
 pub use route::{InvalidRoute, Route, RouteMatch};
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, Network, Program, Scale, Settings};
 pub use trace::Trace;

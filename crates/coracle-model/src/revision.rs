@@ -31,13 +31,39 @@ pub struct Revision {
 pub enum Code {
     /// A WebAssembly component or a core wasip1 module.
     Wasm(Digest),
+    /// Files, kept as one archive: they lie at `/home/app`, and the rest of the root is the host's `/usr`.
+    Bundle(Digest),
+    /// An OCI image, which is its own root.
+    Image {
+        /// What it was asked for by, as in `docker.io/library/nginx:1`.
+        reference: String,
+        /// The manifest that the reference stood for when it was deployed.
+        digest: Digest,
+    },
 }
 
 impl Code {
-    /// The artifact that the code is.
-    pub fn artifact(&self) -> Digest {
+    /// What names the bytes of the code: its artifact, or the manifest of its image.
+    pub fn digest(&self) -> Digest {
         match self {
-            Self::Wasm(digest) => *digest,
+            Self::Wasm(digest) | Self::Bundle(digest) | Self::Image { digest, .. } => *digest,
+        }
+    }
+
+    /// The artifact that the code is; an image is none.
+    pub fn artifact(&self) -> Option<Digest> {
+        match self {
+            Self::Wasm(digest) | Self::Bundle(digest) => Some(*digest),
+            Self::Image { .. } => None,
+        }
+    }
+
+    /// The kind of code in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Wasm(_) => "wasm",
+            Self::Bundle(_) => "bundle",
+            Self::Image { .. } => "image",
         }
     }
 }
@@ -50,6 +76,8 @@ pub enum Contract {
     Component,
     /// One process a call: body in on stdin, body out on stdout.
     Stdio,
+    /// A program that listens on a port and speaks HTTP there.
+    Http,
 }
 
 impl fmt::Display for Contract {
@@ -57,6 +85,7 @@ impl fmt::Display for Contract {
         f.pad(match self {
             Self::Component => "component",
             Self::Stdio => "stdio",
+            Self::Http => "http",
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::{Outbound, Route, SecretName};
 pub struct Settings {
     /// The environment of the guest; it has no other.
     pub env: BTreeMap<String, String>,
-    /// Secrets it may read, each as the variable that [`Settings::variable_of`] names.
+    /// Secrets it may read: a component as the variable that [`Settings::variable_of`] names, a program as a file.
     pub secrets: Vec<SecretName>,
     /// Hosts it may reach; empty is none.
     pub outbound: Vec<Outbound>,
@@ -22,6 +22,10 @@ pub struct Settings {
     pub limits: Limits,
     /// Calls that an instance may serve after its first; 0 is a fresh instance for every call.
     pub reuse: u32,
+    /// How its program is run, for code that is one: a bundle or an image.
+    pub program: Program,
+    /// How many instances of its program run.
+    pub scale: Scale,
     /// Paths it answers, beside `/function/NAME`.
     pub routes: Vec<Route>,
     /// Whether only a token may call it.
@@ -41,11 +45,107 @@ impl Settings {
     }
 }
 
+/// How the program of a bundle or an image is run.
+///
+/// What is not set here is as the image says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Program {
+    /// What is run first; empty is the image's own, and none for a bundle.
+    pub entrypoint: Vec<String>,
+    /// What is run, or the arguments of the entrypoint where there is one; empty is the image's own.
+    pub command: Vec<String>,
+    /// The folder it starts in; `None` is the image's own, and `/home/app` for a bundle.
+    pub workdir: Option<String>,
+    /// Who it runs as, within its sandbox: `USER`, `UID` or `UID:GID`; `None` is the image's own.
+    pub user: Option<String>,
+    /// Where it listens; `None` is the port that the image exposes, else [`Program::PORT`].
+    pub port: Option<u16>,
+    /// The path that answers 2xx when it is ready and well; `None` asks no more than that the port accepts.
+    pub health: Option<String>,
+    /// From its start until it must be ready.
+    pub start_timeout: Duration,
+    /// Whether its root cannot be written; else what it writes there is thrown away with the instance.
+    pub read_only: bool,
+    /// Which network it sees.
+    pub network: Network,
+    /// Whether secrets are variables of its environment too, as a component has them.
+    pub secrets_in_env: bool,
+    /// Processor time it may use, in thousandths of one core; `None` is all there is.
+    pub cpu_millis: Option<u32>,
+    /// Processes and threads of one instance.
+    pub processes: u32,
+}
+
+impl Program {
+    /// Where programs listen unless they say otherwise.
+    pub const PORT: u16 = 8080;
+    /// The least memory an instance of a program can do with, in bytes.
+    pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
+    /// The most processes and threads of one instance.
+    pub const PROCESSES_MAX: u32 = 32_768;
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self {
+            entrypoint: Vec::new(),
+            command: Vec::new(),
+            workdir: None,
+            user: None,
+            port: None,
+            health: None,
+            start_timeout: Duration::from_secs(30),
+            read_only: false,
+            network: Network::Own,
+            secrets_in_env: false,
+            cpu_millis: None,
+            processes: 256,
+        }
+    }
+}
+
+/// Which network a program sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// One of its own: a loopback, and the hosts that it was granted.
+    #[default]
+    Own,
+    /// That of the machine, with all that it reaches.
+    Host,
+}
+
+/// How many instances of a program run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scale {
+    /// Instances that run even when nobody calls.
+    pub min: u32,
+    /// Instances at the most.
+    pub max: u32,
+    /// Calls in flight that one instance takes; the next call starts another, up to `max`.
+    pub target: u32,
+    /// How long an instance that nobody calls is kept, frozen.
+    pub idle: Duration,
+}
+
+impl Scale {
+    /// The most instances of one function.
+    pub const INSTANCES_MAX: u32 = 1_000;
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self { min: 0, max: 20, target: 10, idle: Duration::from_secs(300) }
+    }
+}
+
 /// The bounds of a function; each has a name, a unit and a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Linear memory of one instance, in bytes.
+    /// Memory of one instance, in bytes: linear memory of a component, all of a program's.
     pub memory_bytes: u64,
     /// From the start of a call to the head of its response.
     pub timeout: Duration,

@@ -4,6 +4,7 @@
 mod capabilities;
 mod host;
 mod identity;
+mod output;
 mod wasm;
 
 pub use host::{Host, Printed, Secret, Stream};

@@ -18,7 +18,7 @@ async fn a_deploy_is_current_when_it_returns_and_after_a_restart() {
     let catalog = world.open().await;
     let function = catalog.function(&f("hello")).unwrap();
     assert_eq!((function.current.number, function.latest), (2, 2));
-    assert_eq!(function.current.code.artifact(), Digest::from_bytes([2; 32]));
+    assert_eq!(function.current.code.digest(), Digest::from_bytes([2; 32]));
     assert_eq!(catalog.resolve(&f("hello.shop")), None);
 }
 
@@ -142,7 +142,7 @@ async fn a_rollback_keeps_the_old_number_and_the_next_deploy_goes_on_from_the_la
     assert_eq!(said(catalog.rollback(&f("hello"), Some(9)).await).0, "revision-not-found");
     assert_eq!(said(catalog.rollback(&f("nobody"), None).await).0, "function-not-found");
     assert_eq!(
-        catalog.rollback(&f("hello"), Some(3)).await.unwrap().code.artifact(),
+        catalog.rollback(&f("hello"), Some(3)).await.unwrap().code.digest(),
         Digest::from_bytes([3; 32])
     );
     catalog.rollback(&f("hello"), Some(1)).await.unwrap();

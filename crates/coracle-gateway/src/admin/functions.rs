@@ -128,7 +128,7 @@ pub(super) async fn deployment(
         ..problem
     };
     artifacts::size(admin, artifact).await.map_err(cannot)?;
-    let before = admin.catalog.resolve(function).map(|current| current.code.artifact());
+    let before = admin.catalog.resolve(function).map(|current| current.code.digest());
     // On the heap: compiling holds more than a handler's future should.
     let prepared = Box::pin(admin.runtime.prepare(artifact, before)).await.map_err(cannot)?;
     Ok(Deployment { code: Code::Wasm(artifact), contract: prepared.contract, settings: spec.into(), name })
@@ -145,7 +145,7 @@ pub(super) fn view(admin: &Admin, function: &Function, size: Option<u64>) -> Fun
         app: function.app.clone(),
         revision: current.number,
         latest: function.latest,
-        digest: current.code.artifact(),
+        digest: current.code.digest(),
         contract: current.contract,
         size,
         path: FunctionView::path_of(&function.function),
@@ -177,7 +177,7 @@ async fn view_of(admin: &Admin, function: &FunctionRef) -> Result<FunctionView, 
         }
     })?;
     // Its file may be damaged; the function is shown nevertheless.
-    let size = artifacts::size(admin, found.current.code.artifact()).await.ok();
+    let size = artifacts::size(admin, found.current.code.digest()).await.ok();
     Ok(view(admin, &found, size))
 }
 

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::wasm::Output;
+use crate::output::Output;
 
 /// How long a connection may take when the guest names no time itself, and at the most.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(30);

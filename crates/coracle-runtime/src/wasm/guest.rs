@@ -3,10 +3,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use coracle_model::{Clock, Outbound, Revision, Settings};
-use coracle_observe::log_rate::{RateLimit, Verdict};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -14,8 +13,9 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capabilities::outbound::Egress;
 use crate::host::{Host, Stream};
+use crate::output::{LogBucket, Output};
 use crate::wasm::limiter::Limiter;
-use crate::wasm::output::Output;
+use crate::wasm::stream::GuestStream;
 
 /// Handles that a guest may hold at once: bodies, headers, streams.
 const RESOURCES_MAX: usize = 10_000;
@@ -104,7 +104,9 @@ impl Guest {
     pub(super) fn new(plan: &Plan, instance: u64) -> Self {
         let output = plan.output(instance);
         let mut context = plan.context(&output);
-        context.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
+        context
+            .stdout(GuestStream::new(&output, Stream::Stdout))
+            .stderr(GuestStream::new(&output, Stream::Stderr));
         Self::with(plan, context, output)
     }
 
@@ -138,35 +140,5 @@ impl WasiView for Guest {
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { hooks: &mut self.egress, table: &mut self.table, ctx: &mut self.http }
-    }
-}
-
-/// What a revision may print, over all its instances.
-#[derive(Debug)]
-pub(super) struct LogBucket {
-    clock: Arc<dyn Clock>,
-    bytes_per_second: u64,
-    // Std mutex: held for a few additions, never over an await.
-    rate: Mutex<RateLimit>,
-}
-
-impl LogBucket {
-    fn new(bytes_per_second: u64, clock: Arc<dyn Clock>) -> Self {
-        // A second's worth may come at once: a stack trace is a burst.
-        let rate = Mutex::new(RateLimit::new(bytes_per_second, bytes_per_second));
-        Self { clock, bytes_per_second, rate }
-    }
-
-    /// Takes the room for a line; without it, the first line that is dropped comes with a note to log.
-    pub(super) fn take(&self, bytes: usize) -> Result<(), Option<String>> {
-        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        match rate.take(bytes as u64, self.clock.instant()) {
-            Verdict::Pass => Ok(()),
-            Verdict::Drop { first: false } => Err(None),
-            Verdict::Drop { first: true } => Err(Some(format!(
-                "more than {} bytes a second were printed: lines are dropped until it is less; set `log_rate` to keep more",
-                self.bytes_per_second
-            ))),
-        }
     }
 }

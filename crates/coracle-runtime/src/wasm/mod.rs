@@ -12,16 +12,15 @@ mod inspect;
 mod instance;
 mod limiter;
 mod loaded;
-mod output;
 mod pump;
 mod request_body;
 mod response_body;
 mod runtime;
 mod stdio;
+mod stream;
 mod trap;
 
 pub use compile::{COMPILE_WORKER, compile_worker};
 pub use guest::Plan;
 pub use instance::{Answer, Ended, Instance, Left, Running, Work};
-pub(crate) use output::Output;
 pub use runtime::{Bounds, Prepared, Runtime, Status};

@@ -189,7 +189,7 @@ impl Runtime {
 
     /// Whether the code of a plan is mapped.
     pub fn is_mapped(&self, plan: &Plan) -> bool {
-        self.0.loaded.get(&plan.revision().code.artifact()).is_some()
+        self.0.loaded.get(&plan.revision().code.digest()).is_some()
     }
 
     /// Starts an instance; maps the code first, if it is not.
@@ -197,7 +197,7 @@ impl Runtime {
     /// # Errors
     /// When the guest cannot start, the code cannot be mapped, or there is no room.
     pub async fn start(&self, plan: &Arc<Plan>, deadline: Instant) -> Result<Instance, Box<Problem>> {
-        let artifact = plan.revision().code.artifact();
+        let artifact = plan.revision().code.digest();
         let program = match self.0.loaded.get(&artifact) {
             Some(program) => program,
             None => Box::pin(self.load(artifact, None)).await?,

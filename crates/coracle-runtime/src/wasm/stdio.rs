@@ -26,6 +26,7 @@ use crate::wasm::loaded::{Entry, Program};
 use crate::wasm::pump::{Exit, Guesting, Remains, pump};
 use crate::wasm::request_body::{RequestBody, Seen};
 use crate::wasm::response_body::{Progress, Streamed};
+use crate::wasm::stream::GuestStream;
 use crate::wasm::trap::{self, Circumstances, Served};
 
 /// Output that is held back until the program ends, in bytes: below it, an exit code that says it failed becomes an error.
@@ -54,7 +55,11 @@ pub(super) async fn serve(
     let (stdout, mut chunks) = mpsc::channel(CHUNKS_MAX);
     let mut context = plan.context(&output);
     environment(&mut context, &head);
-    context.stdin(Stdin::new(body)).stdout(Stdout(stdout)).stderr(output.stream(Stream::Stderr)).arg(ARGV0);
+    context
+        .stdin(Stdin::new(body))
+        .stdout(Stdout(stdout))
+        .stderr(GuestStream::new(&output, Stream::Stderr))
+        .arg(ARGV0);
     let guest = Guest::with(plan, context, output);
     let mut running: Guesting = Box::pin(run(Arc::clone(plan), Arc::clone(program), guest));
 

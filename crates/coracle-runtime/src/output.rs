@@ -1,25 +1,15 @@
 //! What a guest prints, cut into lines and bounded.
 //! The two standard streams of an instance share one `Output`; whole lines go to the platform's log.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use coracle_model::{CallId, FunctionRef};
-use tokio::io::AsyncWrite;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use coracle_model::{CallId, Clock, FunctionRef};
+use coracle_observe::log_rate::{RateLimit, Verdict};
 
 use crate::host::{Host, Printed, Stream};
-use crate::wasm::guest::LogBucket;
 
 /// The longest line, in bytes; a longer one is kept as several.
 const LINE_BYTES_MAX: usize = 16 << 10;
-
-/// What a guest may write at once, in bytes.
-const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// The output of one instance.
 #[derive(Debug, Clone)]
@@ -46,7 +36,7 @@ struct State {
 }
 
 impl Output {
-    pub(super) fn new(
+    pub(crate) fn new(
         host: Arc<dyn Host>,
         bucket: Arc<LogBucket>,
         function: FunctionRef,
@@ -57,7 +47,7 @@ impl Output {
     }
 
     /// Names the call that is served from now on.
-    pub(super) fn serve(&self, call: CallId) {
+    pub(crate) fn serve(&self, call: CallId) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.call = Some(call);
         state.last_stderr.clear();
@@ -77,7 +67,7 @@ impl Output {
     }
 
     /// Sends on what stands in the buffers without the end of a line: the call is over.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         for (stream, rest) in [(Stream::Stdout, &mut state.stdout), (Stream::Stderr, &mut state.stderr)] {
@@ -89,14 +79,14 @@ impl Output {
     }
 
     /// The last line of standard error, if there was one.
-    pub(super) fn last_stderr(&self) -> Option<String> {
+    pub(crate) fn last_stderr(&self) -> Option<String> {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         (!state.last_stderr.is_empty()).then(|| state.last_stderr.clone())
     }
 
-    /// A stream for the guest to print on.
-    pub(super) fn stream(&self, stream: Stream) -> GuestStream {
-        GuestStream { shared: Arc::clone(&self.0), stream }
+    /// Keeps what the guest printed, whole lines at once.
+    pub(crate) fn write(&self, stream: Stream, bytes: &[u8]) {
+        self.0.write(stream, bytes);
     }
 }
 
@@ -158,62 +148,32 @@ impl Shared {
     }
 }
 
-/// One of a guest's standard streams.
-#[derive(Debug, Clone)]
-pub(super) struct GuestStream {
-    shared: Arc<Shared>,
-    stream: Stream,
+/// What a revision may print, over all its instances.
+#[derive(Debug)]
+pub(crate) struct LogBucket {
+    clock: Arc<dyn Clock>,
+    bytes_per_second: u64,
+    // Std mutex: held for a few additions, never over an await.
+    rate: Mutex<RateLimit>,
 }
 
-impl IsTerminal for GuestStream {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for GuestStream {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+impl LogBucket {
+    pub(crate) fn new(bytes_per_second: u64, clock: Arc<dyn Clock>) -> Self {
+        // A second's worth may come at once: a stack trace is a burst.
+        let rate = Mutex::new(RateLimit::new(bytes_per_second, bytes_per_second));
+        Self { clock, bytes_per_second, rate }
     }
 
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-// Printing never waits: what is too much is dropped and counted.
-#[wasmtime_wasi::async_trait]
-impl Pollable for GuestStream {
-    async fn ready(&mut self) {}
-}
-
-#[wasmtime_wasi::async_trait]
-impl OutputStream for GuestStream {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.shared.write(self.stream, &bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BYTES_MAX)
-    }
-}
-
-impl AsyncWrite for GuestStream {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.shared.write(self.stream, bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Takes the room for a line; without it, the first line that is dropped comes with a note to log.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), Option<String>> {
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        match rate.take(bytes as u64, self.clock.instant()) {
+            Verdict::Pass => Ok(()),
+            Verdict::Drop { first: false } => Err(None),
+            Verdict::Drop { first: true } => Err(Some(format!(
+                "more than {} bytes a second were printed: lines are dropped until it is less; set `log_rate` to keep more",
+                self.bytes_per_second
+            ))),
+        }
     }
 }
