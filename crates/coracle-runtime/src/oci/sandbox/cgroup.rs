@@ -1,0 +1,399 @@
+//! Control groups: what bounds a sandbox's memory, processor time and processes, and what freezes it.
+//! The spawner finds out once what the machine has (v1, v2 or both at once), its workers make a group for each sandbox.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Pid;
+
+use super::spec::Bounds;
+use super::wire::{FreezerKind, Handles, Protection};
+
+/// What one period of the processor's bandwidth is, in microseconds; the kernel's own default.
+const PERIOD_US: u64 = 100_000;
+
+/// What of a sandbox is controlled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Control {
+    Memory,
+    Cpu,
+    Pids,
+    Freezer,
+}
+
+impl Control {
+    const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::Pids, Self::Freezer];
+
+    /// Its name as the kernel knows it; the freezer of v2 is part of every group.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Pids => "pids",
+            Self::Freezer => "freezer",
+        }
+    }
+
+    fn protects(self) -> &'static str {
+        match self {
+            Self::Memory => "memory limit",
+            Self::Cpu => "processor limit",
+            Self::Pids => "process limit",
+            Self::Freezer => "freezer",
+        }
+    }
+}
+
+/// Where the groups of this server's sandboxes are made.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    /// For each control: the folder of our groups and its version, or why there is none.
+    places: Vec<(Control, Result<Place, String>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    folder: PathBuf,
+    version: Version,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
+/// The groups of one sandbox.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    memory: Option<Place>,
+    freezer: Option<Place>,
+    /// Every folder once.
+    folders: Vec<PathBuf>,
+}
+
+impl Cgroups {
+    /// Finds what there is, and sweeps what a server of the same name has left; `name` is that of one data directory.
+    pub(super) fn find(name: &str) -> Self {
+        let places = Control::ALL.map(|control| (control, place_of(control, name)));
+        let found = Self { places: places.into() };
+        for folder in found.folders() {
+            sweep(&folder);
+        }
+        found
+    }
+
+    /// What is bounded by groups, and what is not.
+    pub(super) fn protections(&self) -> Vec<Protection> {
+        let of = |(control, place): &(Control, Result<Place, String>)| Protection {
+            name: control.protects().into(),
+            active: place.is_ok(),
+            how: match place {
+                Ok(Place { version: Version::V1, .. }) => "cgroup v1".into(),
+                Ok(Place { version: Version::V2, .. }) => "cgroup v2".into(),
+                Err(why) => why.clone(),
+            },
+        };
+        self.places.iter().map(of).collect()
+    }
+
+    /// Makes the groups of a sandbox, with its bounds.
+    pub(super) fn make(&self, id: u64, bounds: &Bounds) -> io::Result<Group> {
+        let group = self.group(id);
+        for folder in &group.folders {
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        for (control, place) in &self.places {
+            if let Ok(place) = place {
+                bound(*control, place.version, &place.folder.join(id.to_string()), bounds)?;
+            }
+        }
+        Ok(group)
+    }
+
+    /// The groups of a sandbox, as they were made.
+    pub(super) fn group(&self, id: u64) -> Group {
+        let of = |wanted: Control| {
+            let (_, place) = self.places.iter().find(|(control, _)| *control == wanted)?;
+            let place = place.as_ref().ok()?;
+            Some(Place { folder: place.folder.join(id.to_string()), version: place.version })
+        };
+        let folders = self.folders().into_iter().map(|folder| folder.join(id.to_string())).collect();
+        Group { memory: of(Control::Memory), freezer: of(Control::Freezer), folders }
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> =
+            self.places.iter().filter_map(|(_, place)| Some(place.as_ref().ok()?.folder.clone())).collect();
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+
+    /// Removes the folders of a server that stops; those with sandboxes stay.
+    pub(super) fn remove(&self) {
+        for folder in self.folders() {
+            // Not empty is swept by the next server.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+impl Group {
+    /// Moves a process into it.
+    pub(super) fn join(&self, pid: Pid) -> io::Result<()> {
+        let pid = pid.as_raw_nonzero().to_string();
+        self.folders.iter().try_for_each(|folder| put(folder, "cgroup.procs", &pid))
+    }
+
+    /// What the server needs of it, with the descriptors in the order of [`Handles`].
+    pub(super) fn handles(&self) -> (Handles, Vec<OwnedFd>) {
+        let mut handles = Handles::default();
+        let mut fds = Vec::new();
+        let mut open = |folder: &Path, file: &str, write: bool| {
+            let file = fs::OpenOptions::new().read(!write).write(write).open(folder.join(file));
+            file.map(|file| fds.push(OwnedFd::from(file))).is_ok()
+        };
+        if let Some(Place { folder, version }) = &self.freezer {
+            let (file, kind) = match version {
+                Version::V1 => ("freezer.state", FreezerKind::V1),
+                Version::V2 => ("cgroup.freeze", FreezerKind::V2),
+            };
+            handles.freezer = open(folder, file, true).then_some(kind);
+        }
+        if let Some(Place { folder, version }) = &self.memory {
+            let (usage, events) = match version {
+                Version::V1 => ("memory.usage_in_bytes", "memory.oom_control"),
+                Version::V2 => ("memory.current", "memory.events"),
+            };
+            handles.memory = open(folder, usage, false);
+            handles.oom = open(folder, events, false);
+        }
+        (handles, fds)
+    }
+
+    /// Lets a frozen one die: v1 keeps even a killed process frozen.
+    pub(super) fn thaw(&self) {
+        if let Some(Place { folder, version: Version::V1 }) = &self.freezer {
+            // One that is gone needs none.
+            let _ = put(folder, "freezer.state", "THAWED");
+        }
+    }
+
+    /// Whether it ran out of memory.
+    pub(super) fn ran_out_of_memory(&self) -> bool {
+        let Some(Place { folder, version }) = &self.memory else { return false };
+        let file = if *version == Version::V1 { "memory.oom_control" } else { "memory.events" };
+        fs::read_to_string(folder.join(file)).is_ok_and(|text| oom_kills(&text) > 0)
+    }
+
+    /// The most memory it had, in bytes.
+    pub(super) fn memory_peak_bytes(&self) -> u64 {
+        let Some(Place { folder, version }) = &self.memory else { return 0 };
+        let file = if *version == Version::V1 { "memory.max_usage_in_bytes" } else { "memory.peak" };
+        let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    /// Removes it; says whether that is done.
+    pub(super) fn remove(&self) -> bool {
+        let mut done = true;
+        for folder in &self.folders {
+            done &= match fs::remove_dir(folder) {
+                Ok(()) => true,
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+        }
+        done
+    }
+}
+
+/// How often a group's memory was over, as its file tells.
+pub(super) fn oom_kills(text: &str) -> u64 {
+    let count = |line: &str| line.strip_prefix("oom_kill ")?.trim().parse().ok();
+    text.lines().find_map(count).unwrap_or(0)
+}
+
+fn bound(control: Control, version: Version, folder: &Path, bounds: &Bounds) -> io::Result<()> {
+    match (control, version) {
+        (Control::Memory, Version::V1) => {
+            put(folder, "memory.limit_in_bytes", &bounds.memory_bytes.to_string())?;
+            // Where swap is not accounted, the file is not there; memory is bounded nevertheless.
+            let _ = put(folder, "memory.memsw.limit_in_bytes", &bounds.memory_bytes.to_string());
+            Ok(())
+        }
+        (Control::Memory, Version::V2) => {
+            put(folder, "memory.max", &bounds.memory_bytes.to_string())?;
+            let _ = put(folder, "memory.swap.max", "0"); // As above.
+            Ok(())
+        }
+        (Control::Cpu, _) => {
+            let Some(millis) = bounds.cpu_millis else { return Ok(()) };
+            let quota = u64::from(millis) * PERIOD_US / 1_000;
+            match version {
+                Version::V1 => put(folder, "cpu.cfs_quota_us", &quota.max(1_000).to_string()),
+                Version::V2 => put(folder, "cpu.max", &format!("{} {PERIOD_US}", quota.max(1_000))),
+            }
+        }
+        // Two more: the first process of the sandbox, and the one that becomes the program.
+        (Control::Pids, _) => put(folder, "pids.max", &(u64::from(bounds.processes) + 2).to_string()),
+        (Control::Freezer, _) => Ok(()),
+    }
+}
+
+fn put(folder: &Path, file: &str, text: &str) -> io::Result<()> {
+    let path = folder.join(file);
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    fs::OpenOptions::new().write(true).open(&path).map_err(named)?.write_all(text.as_bytes()).map_err(named)
+}
+
+/// A hierarchy of groups that is mounted, and where in it this process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchy {
+    mount: PathBuf,
+    own: PathBuf,
+    version: Version,
+    controls: Vec<String>,
+}
+
+fn place_of(control: Control, name: &str) -> Result<Place, String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let all = hierarchies(&mounts, &groups);
+    let with = |version: Version| {
+        all.iter().find(|one| {
+            // Every group of v2 has a freezer; its other controls are listed in a file.
+            let v2_has = || {
+                control == Control::Freezer
+                    || fs::read_to_string(one.mount.join("cgroup.controllers"))
+                        .is_ok_and(|text| text.split_whitespace().any(|known| known == control.name()))
+            };
+            one.version == version
+                && match version {
+                    Version::V1 => one.controls.iter().any(|known| known == control.name()),
+                    Version::V2 => v2_has(),
+                }
+        })
+    };
+    let folder = format!("coracle-{name}");
+    if let Some(one) = with(Version::V2) {
+        return v2_place(one, control, &folder);
+    }
+    let one = with(Version::V1)
+        .ok_or_else(|| format!("this machine mounts no cgroup with `{}`", control.name()))?;
+    let parent = if one.own.is_dir() { &one.own } else { &one.mount };
+    made(parent.join(folder)).map(|folder| Place { folder, version: Version::V1 })
+}
+
+/// Within our own group where that may have children with this control, else beside all others.
+fn v2_place(one: &Hierarchy, control: Control, folder: &str) -> Result<Place, String> {
+    let mut why = String::new();
+    for parent in [&one.own, &one.mount] {
+        let tried = made(parent.join(folder)).and_then(|folder| {
+            if control != Control::Freezer {
+                let enable = format!("+{}", control.name());
+                for of in [parent, &folder] {
+                    put(of, "cgroup.subtree_control", &enable).map_err(|error| error.to_string())?;
+                }
+            }
+            Ok(Place { folder, version: Version::V2 })
+        });
+        match tried {
+            Ok(place) => return Ok(place),
+            Err(error) => why = error,
+        }
+    }
+    Err(format!("{why}; as a service of systemd, set `Delegate=yes`"))
+}
+
+fn made(folder: PathBuf) -> Result<PathBuf, String> {
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(format!("{}: {error}", folder.display()))
+        }
+        _ => Ok(folder),
+    }
+}
+
+/// What `/proc/self/mountinfo` and `/proc/self/cgroup` tell.
+fn hierarchies(mounts: &str, groups: &str) -> Vec<Hierarchy> {
+    let own_of = |wanted: &dyn Fn(&str) -> bool| {
+        groups.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controls, path) = (fields.next()?, fields.next()?);
+            wanted(controls).then(|| path.trim_start_matches('/').to_owned())
+        })
+    };
+    let of = |line: &str| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let mount = PathBuf::from(mount.split(' ').nth(4)?);
+        let mut kind = kind.split(' ');
+        match kind.next()? {
+            "cgroup2" => {
+                let own = mount.join(own_of(&str::is_empty)?);
+                Some(Hierarchy { mount, own, version: Version::V2, controls: Vec::new() })
+            }
+            "cgroup" => {
+                let controls: Vec<String> = kind.nth(1)?.split(',').map(str::to_owned).collect();
+                let is_ours =
+                    |named: &str| named.split(',').any(|named| controls.iter().any(|one| one == named));
+                let own = mount.join(own_of(&is_ours)?);
+                Some(Hierarchy { own, version: Version::V1, controls, mount })
+            }
+            _ => None,
+        }
+    };
+    mounts.lines().filter_map(of).collect()
+}
+
+/// Ends what a server left that did not end as it should, and removes its groups.
+fn sweep(folder: &Path) {
+    let Ok(left) = fs::read_dir(folder) else { return };
+    for group in left.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        let _ = put(&group, "freezer.state", "THAWED"); // Only v1 has it.
+        let _ = put(&group, "cgroup.kill", "1"); // Only v2 has it.
+        let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        for pid in processes.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+            // Gone already is as good.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let _ = fs::remove_dir(&group); // What still dies is swept by the next server.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_read_as_the_kernel_tells_them() {
+        let hybrid = "\
+31 25 0:27 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+32 25 0:28 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+33 25 0:29 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+34 25 0:30 / /tmp rw - tmpfs tmpfs rw";
+        let groups = "9:name=systemd:/\n4:memory:/a/b\n1:cpu,cpuacct:/\n0::/c\n";
+        let found: Vec<_> = hierarchies(hybrid, groups)
+            .into_iter()
+            .map(|one| (one.own.display().to_string(), one.version))
+            .collect();
+        let expected = [
+            ("/sys/fs/cgroup/memory/a/b".to_owned(), Version::V1),
+            ("/sys/fs/cgroup/cpu,cpuacct/".to_owned(), Version::V1),
+            ("/sys/fs/cgroup/unified/c".to_owned(), Version::V2),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn running_out_of_memory_is_read_from_both_versions() {
+        assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"), 2);
+        assert_eq!(oom_kills("low 0\nhigh 0\nmax 5\noom 1\noom_kill 1\noom_group_kill 0\n"), 1);
+        assert_eq!(oom_kills(""), 0);
+    }
+}

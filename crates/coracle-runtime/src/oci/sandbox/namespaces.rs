@@ -1,0 +1,201 @@
+//! The system calls that make namespaces and mounts and have no safe wrapper anywhere: each in a function that is safe to call.
+//! Everything here runs in processes of one thread: the spawner, its workers, and the first process of a sandbox.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::process::Pid;
+
+/// New namespaces that a process begins in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spaces {
+    /// Whether it gets a network of its own.
+    pub(super) network: bool,
+}
+
+/// Makes a copy of this process: its number, or nothing in the copy.
+pub(super) fn fork() -> io::Result<Option<Pid>> {
+    clone(0, libc::SIGCHLD as u64)
+}
+
+/// Makes a copy of this process in namespaces of its own, as a brother: this process's parent becomes its parent.
+pub(super) fn fork_apart(spaces: Spaces) -> io::Result<Option<Pid>> {
+    let mut flags =
+        libc::CLONE_PARENT | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if spaces.network {
+        flags |= libc::CLONE_NEWNET;
+    }
+    // The kernel gives a brother the signal that this process has itself.
+    clone(flags as u64, 0)
+}
+
+/// Makes a copy of this process in a user namespace of its own.
+pub(super) fn fork_as_nobody() -> io::Result<Option<Pid>> {
+    clone(libc::CLONE_NEWUSER as u64, libc::SIGCHLD as u64)
+}
+
+#[expect(
+    unsafe_code,
+    reason = "no library makes a process in new namespaces without starting a program in it"
+)]
+fn clone(flags: u64, exit_signal: u64) -> io::Result<Option<Pid>> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Arguments {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+    }
+    let arguments = Arguments { flags, exit_signal, ..Arguments::default() };
+    // SAFETY: the arguments live as long as the call, and their size is told. Without CLONE_VM and with a stack of 0 it is a fork:
+    // the copy goes on here with memory of its own. This process has one thread, so the copy lacks none that could hold a lock.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<Arguments>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid as i32)),
+    }
+}
+
+/// What changes for a mount that is not attached yet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Attributes<'a> {
+    pub(super) read_only: bool,
+    pub(super) no_exec: bool,
+    /// The user namespace whose users own its files.
+    pub(super) owners: Option<BorrowedFd<'a>>,
+    /// Whether mounts beneath it change too.
+    pub(super) recursive: bool,
+}
+
+/// Changes a detached mount; it never has devices or set-user-id files after that.
+#[expect(unsafe_code, reason = "rustix has no mount_setattr")]
+pub(super) fn set_attributes(mount: BorrowedFd<'_>, wanted: Attributes<'_>) -> io::Result<()> {
+    let mut set = libc::MOUNT_ATTR_NOSUID;
+    for (flag, bit) in
+        [(wanted.read_only, libc::MOUNT_ATTR_RDONLY), (wanted.no_exec, libc::MOUNT_ATTR_NOEXEC)]
+    {
+        set |= if flag { bit } else { 0 };
+    }
+    let mut attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    if let Some(owners) = wanted.owners {
+        attributes.attr_set |= libc::MOUNT_ATTR_IDMAP;
+        attributes.userns_fd = owners.as_raw_fd() as u64;
+    }
+    let at = libc::AT_EMPTY_PATH | if wanted.recursive { libc::AT_RECURSIVE } else { 0 };
+    let here: &CStr = c"";
+    // SAFETY: all pointers are to values that live as long as the call, and the size of the structure is told.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            here.as_ptr(),
+            at,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A descriptor that can be read when a child ended or somebody asks this process to end; those signals do nothing else any more.
+#[expect(unsafe_code, reason = "rustix has no signalfd")]
+pub(super) fn signals_as_file(signals: &[i32]) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: a set of signals is plain data, made empty before it is used; both calls read and write nothing else.
+    let fd = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given it to us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Gives a process that is about to become another program the signals as that expects them: none blocked, none ignored.
+#[expect(unsafe_code, reason = "rustix leaves signal handling to the C library")]
+pub(super) fn signals_as_usual() {
+    // SAFETY: the set is plain data; the calls touch the signal state of this process alone, which is a fork about to exec.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        for signal in 1..libc::SIGRTMIN() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+}
+
+/// Sets up the loopback of the network that this process is in.
+#[expect(unsafe_code, reason = "rustix has no way to set the flags of a network device")]
+pub(super) fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: the structure is plain data; the name is short, and ends with a zero. The request reads it and keeps nothing.
+    let done = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+            *to = *from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends a signal to every process that this one sees, but itself. For the first process of a sandbox alone.
+#[expect(unsafe_code, reason = "rustix names one process or one group")]
+pub(super) fn signal_all(signal: i32) {
+    // SAFETY: it takes two numbers. Nobody there is as good.
+    unsafe { libc::kill(-1, signal) };
+}
+
+/// From here on this process sees its groups as the roots of their trees, and none above.
+#[expect(unsafe_code, reason = "unshare can take descriptors away from other threads")]
+pub(super) fn see_own_groups_alone() -> rustix::io::Result<()> {
+    // SAFETY: it is not the flag that splits descriptors, and this process has one thread.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+}
+
+/// Gives this process a list of mounts of its own.
+#[expect(unsafe_code, reason = "unshare can take descriptors away from other threads")]
+pub(super) fn see_own_mounts_alone() -> rustix::io::Result<()> {
+    // SAFETY: as above.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
+}
+
+/// Becomes a program. Comes back only with the reason why not.
+#[expect(unsafe_code, reason = "rustix's execve is for programs without a C library")]
+pub(super) fn exec(path: &CStr, arguments: &Strings, environment: &Strings) -> io::Error {
+    // SAFETY: both are arrays of pointers to C strings that live on, and end with a null pointer.
+    unsafe { libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// C strings as a program takes them.
+pub(super) struct Strings {
+    _strings: Vec<std::ffi::CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl Strings {
+    pub(super) fn new(strings: Vec<std::ffi::CString>) -> Self {
+        // The text of a CString does not move with it.
+        let pointers = strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { _strings: strings, pointers }
+    }
+}
