@@ -80,6 +80,8 @@ pub struct InstanceCounts {
     pub last_failure: Option<Problem>,
     /// How long no instance is started, because too many ended of late.
     pub backs_off_for: Option<Duration>,
+    /// The revision that serves as long as the newest one is not ready, if an older one does.
+    pub serves_before: Option<u32>,
 }
 
 impl InstanceCounts {
@@ -181,6 +183,11 @@ impl<S: Start> Fleet<S> {
     /// Whether an instance takes calls.
     pub(crate) fn is_ready(&self) -> bool {
         self.0.lock().ready().next().is_some()
+    }
+
+    /// Whether both are the same fleet.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The instances by what they do.

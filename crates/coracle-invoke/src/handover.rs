@@ -7,7 +7,7 @@ use coracle_model::Revision;
 use tokio::time::Instant;
 
 use crate::fleet::member::Start;
-use crate::fleet::{Fleet, Lease, Refusal};
+use crate::fleet::{Fleet, InstanceCounts, Lease, Refusal};
 
 /// A program at one revision, and the one before until this one is ready.
 ///
@@ -45,7 +45,7 @@ impl<S: Start> Program<S> {
             tokio::spawn(Arc::clone(&next).take_over(served.clone()));
         }
         // Of two deploys in a row, the first may not have got as far as to serve.
-        if running.is_none_or(|served| !Arc::ptr_eq(&served.revision, &self.served.revision)) {
+        if running.is_none_or(|served| !served.fleet.is(&self.served.fleet)) {
             self.served.fleet.retire();
         }
         next
@@ -81,9 +81,25 @@ impl<S: Start> Program<S> {
         &self.served.fleet
     }
 
-    /// The number of the revision that serves while the newest one is not ready.
-    pub(crate) fn serves_before(&self) -> Option<u32> {
-        self.lock().as_ref().map(|before| before.revision.number)
+    /// The instances of both revisions; what failed is of the newest.
+    pub(crate) fn counts(&self) -> InstanceCounts {
+        let newest = self.served.fleet.counts();
+        let before = self.lock().clone();
+        match before {
+            None => newest,
+            Some(before) => {
+                let old = before.fleet.counts();
+                InstanceCounts {
+                    starting: newest.starting + old.starting,
+                    ready: newest.ready + old.ready,
+                    busy: newest.busy + old.busy,
+                    frozen: newest.frozen + old.frozen,
+                    stopping: newest.stopping + old.stopping,
+                    serves_before: Some(before.revision.number),
+                    ..newest
+                }
+            }
+        }
     }
 
     /// Lets the one before go when this one is ready, or when nothing of that one is left to serve.

@@ -7,6 +7,8 @@ mod call;
 mod fleet;
 mod handover;
 mod idle;
+mod instances;
+mod program;
 mod record;
 mod room;
 mod scale;

@@ -5,10 +5,12 @@ mod capabilities;
 mod host;
 mod identity;
 mod output;
+mod program;
 mod wasm;
 
 pub use host::{Host, Printed, Secret, Stream};
 pub use identity::random_bits;
+pub use program::{Blueprint, Launched, Process};
 pub use wasm::{
     Answer, Bounds, COMPILE_WORKER, Ended, Instance, Left, Plan, Prepared, Running, Runtime, Status, Work,
     compile_worker,

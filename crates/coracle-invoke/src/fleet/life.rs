@@ -33,7 +33,7 @@ pub(super) async fn live<S: Start>(fleet: Arc<Inner<S>>, number: u64, dismissed:
         Ok(started) => started,
         Err(problem) => return slot.failed(problem),
     };
-    let berth = Arc::new(Berth::new(number, member, Arc::clone(&dismissed)));
+    let berth = Arc::new(Berth::new(number, member));
     if fleet.is_wanted(&berth) {
         tokio::select! {
             how = berth.member.ended() => {

@@ -1,11 +1,10 @@
 //! What a fleet asks of an instance, and how one is frozen and thawed while calls come and go.
 //! Sandboxed processes are such instances (`program.rs`), and so is the scripted one of the tests.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::Problem;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
 /// One running copy of a program, as a fleet sees it.
 ///
@@ -40,13 +39,11 @@ pub(crate) struct Berth<M> {
     pub(crate) member: M,
     /// Whether it may be frozen. Held while it is being frozen or thawed, so that the two never meet.
     frozen: Mutex<bool>,
-    /// Says that it is to be stopped.
-    pub(crate) dismissed: Arc<Notify>,
 }
 
 impl<M: Member> Berth<M> {
-    pub(crate) fn new(number: u64, member: M, dismissed: Arc<Notify>) -> Self {
-        Self { number, member, frozen: Mutex::new(false), dismissed }
+    pub(crate) fn new(number: u64, member: M) -> Self {
+        Self { number, member, frozen: Mutex::new(false) }
     }
 
     /// Makes sure that it is not frozen.
