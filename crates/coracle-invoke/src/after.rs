@@ -8,7 +8,7 @@ use coracle_runtime::{Instance, Runtime};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::room::Pool;
+use crate::room::Instances;
 
 /// Where the calls of one connection leave what is to be done after their responses; a clone is the same place.
 ///
@@ -51,14 +51,14 @@ impl Chore {
 /// An instance to be made ahead of demand.
 #[derive(Debug)]
 pub(crate) struct Ahead {
-    pool: Arc<Pool>,
+    pool: Arc<Instances>,
     runtime: Runtime,
     deadline: Instant,
 }
 
 impl Ahead {
     /// One for this pool after a call of it, unless one waits already, is being made, or would wait in vain.
-    pub(crate) fn of(pool: &Arc<Pool>, runtime: &Runtime, now: Instant) -> Option<Self> {
+    pub(crate) fn of(pool: &Arc<Instances>, runtime: &Runtime, now: Instant) -> Option<Self> {
         let revision = pool.plan.revision();
         let wanted = revision.settings.reuse == 0
             && pool.idle.expects_another()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use coracle_catalog::Catalog;
-use coracle_model::{Call, FunctionRef, Outcome, Problem, Revision, code};
+use coracle_model::{Call, Code, Outcome, Problem, Revision, code};
 use coracle_observe::Observe;
 use coracle_observe::metrics::{Hold, Metrics};
 use coracle_runtime::{Answer, Ended, Instance, Left, Running, Runtime, Work};
@@ -16,18 +16,18 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::admit::{Admission, Place};
 use crate::after::{Afterwards, Ahead, Chore};
 use crate::record::{Recorder, Usage};
-use crate::room::{Pool, Room, Rooms};
+use crate::room::{Instances, Room, Rooms};
 
 /// Runs calls; a cheap handle to share.
 #[derive(Debug, Clone)]
-pub struct Invoke(Arc<Inner>);
+pub struct Invoke(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    catalog: Catalog,
-    runtime: Runtime,
-    observe: Observe,
-    rooms: Rooms,
+pub(crate) struct Inner {
+    pub(crate) catalog: Catalog,
+    pub(crate) runtime: Runtime,
+    pub(crate) observe: Observe,
+    pub(crate) rooms: Rooms,
     /// Instances of all functions together.
     instances: Arc<Semaphore>,
     in_flight: AtomicU64,
@@ -103,7 +103,12 @@ impl Invoke {
                 return Err(Box::new(problem));
             }
         };
-        let pool = room.pool(&revision, &inner.runtime);
+        let work = Work { id: call.id, request: call.request, deadline: deadline.into() };
+        if !matches!(revision.code, Code::Wasm(_)) {
+            // In a box, so that calls of Wasm need not move what only a program needs.
+            return Box::pin(self.call_program(&revision.function, work, recorder, held)).await;
+        }
+        let pool = room.instances(&revision, &inner.runtime);
         let ready = pool.idle.take();
         let cold = ready.is_none() && !inner.runtime.is_mapped(&pool.plan);
         let instance = match ready {
@@ -117,7 +122,6 @@ impl Invoke {
             },
         };
         recorder.started(cold);
-        let work = Work { id: call.id, request: call.request, deadline: deadline.into() };
         let Answer { reply, running } = Instance::serve(instance, work).await;
         if let Ok(reply) = &reply {
             recorder.answered(reply.status().as_u16());
@@ -163,7 +167,13 @@ impl Invoke {
         };
         // Whether it was in time shows in the count.
         let _ = tokio::time::timeout(at_most, all_over).await;
+        self.stop_programs(at_most).await;
         Stopping { left: inner.in_flight.load(Ordering::SeqCst) }
+    }
+
+    /// Whether it takes no more calls.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Relaxed)
     }
 
     /// Calls in flight, of all functions.
@@ -171,30 +181,8 @@ impl Invoke {
         self.0.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Instances that wait for a call.
-    pub fn idle_instances(&self) -> usize {
-        self.0.rooms.idle()
-    }
-
-    /// Those of them that wait for a call of this function.
-    pub fn idle_instances_of(&self, function: &FunctionRef) -> usize {
-        self.0.rooms.get(function).map_or(0, |room| room.current_pool().idle.len())
-    }
-
-    /// Lets go of what a function has that is not current any more: it was deployed anew, removed, or its secrets changed.
-    pub fn changed(&self, function: &FunctionRef) {
-        let inner = &self.0;
-        let room = match inner.catalog.resolve(function) {
-            Some(_) => inner.rooms.get(function),
-            None => inner.rooms.close(function),
-        };
-        if let Some(room) = room {
-            drop(room.current_pool().idle.take_all());
-        }
-    }
-
     /// Ends a call, and says what is left to do when its response is out.
-    fn over(&self, pool: &Arc<Pool>, recorder: Recorder, held: Held, ended: Ended) -> Option<Chore> {
+    fn over(&self, pool: &Arc<Instances>, recorder: Recorder, held: Held, ended: Ended) -> Option<Chore> {
         let Ended { problem, left, memory_bytes, bytes_in, bytes_out } = ended;
         recorder.end(problem.as_deref(), Usage { bytes_in, bytes_out, memory_bytes });
         let spent = match left {
@@ -210,7 +198,7 @@ impl Invoke {
 }
 
 /// What a call holds while it is in flight.
-struct Held {
+pub(crate) struct Held {
     permit: OwnedSemaphorePermit,
     _place: Place,
     _running: Hold,
@@ -317,7 +305,7 @@ fn server_busy() -> Problem {
         .retry_after(1)
 }
 
-fn stopping() -> Problem {
+pub(crate) fn stopping() -> Problem {
     Problem::new(&code::SERVER_STOPPING, "the server is about to stop")
         .hint("try again in a moment")
         .retry_after(1)

@@ -136,11 +136,6 @@ impl<T> Idle<T> {
         given_up
     }
 
-    /// The shelf it is on.
-    pub(crate) fn shelf(&self) -> &Arc<Shelf<T>> {
-        &self.shelf
-    }
-
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         lock(&self.waiting).len()

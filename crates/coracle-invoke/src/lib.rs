@@ -4,9 +4,15 @@
 mod admit;
 mod after;
 mod call;
+mod fleet;
+mod handover;
 mod idle;
+mod instances;
+mod program;
 mod record;
 mod room;
+mod scale;
 
 pub use after::{Afterwards, Chore};
 pub use call::{Invoke, Stopping};
+pub use fleet::InstanceCounts;

@@ -61,6 +61,13 @@ impl Recorder {
         }
     }
 
+    /// It is served by this revision, which was current a moment before or is now.
+    pub(crate) fn serves(&mut self, revision: u32) {
+        if let Some(record) = &mut self.record {
+            record.revision = revision;
+        }
+    }
+
     /// An instance is ready for it.
     pub(crate) fn started(&mut self, cold: bool) {
         let now = self.elapsed_us();

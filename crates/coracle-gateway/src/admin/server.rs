@@ -139,7 +139,8 @@ pub(super) async fn backup(State(admin): State<Shared>, Who(who): Who) -> Answer
 pub(super) fn mirror(admin: &Admin) -> coracle_runtime::Status {
     let (metrics, runtime) = (admin.observe.metrics.server(), admin.runtime.status());
     let idle = admin.invoke.idle_instances() as u64;
-    metrics.instances.set(admin.invoke.in_flight() + idle);
+    metrics.instances.set(admin.invoke.instances());
+    admin.invoke.mirror();
     metrics.instances_idle.set(idle);
     metrics.code_bytes.set(runtime.mapped_bytes);
     metrics.code_hits.set(runtime.hits);

@@ -1,7 +1,7 @@
 //! The numbers of one function.
 //! Whoever runs its calls holds them in an `Arc`; nothing here looks anything up.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,7 +28,25 @@ pub struct FunctionMetrics {
     pub log_lines_dropped: Counter,
     /// The most memory that the instance of the last call used; zero where that is not known.
     pub memory_bytes: Gauge,
+    /// In a box of its own, because most functions are no programs.
+    program: OnceLock<Box<ProgramMetrics>>,
     marks: Marks,
+}
+
+/// The numbers that only a function has whose code is a program.
+#[derive(Debug, Default)]
+pub struct ProgramMetrics {
+    /// Its instances by state, in the order of [`ProgramMetrics::STATES`].
+    pub instances: [Gauge; ProgramMetrics::STATES.len()],
+    /// Where the time of its starts went, in the order of [`ProgramMetrics::PHASES`].
+    pub starts: [Histogram; ProgramMetrics::PHASES.len()],
+}
+
+impl ProgramMetrics {
+    /// What an instance may be doing: the values of the label `state`.
+    pub const STATES: [&str; 5] = ["starting", "ready", "busy", "frozen", "stopping"];
+    /// The parts of a start, one after the other: the values of the label `phase`.
+    pub const PHASES: [&str; 4] = ["image", "sandbox", "process", "ready"];
 }
 
 /// Counts of calls since the start.
@@ -101,6 +119,16 @@ impl FunctionMetrics {
         if class != Class::Refused {
             self.latency.observe(took);
         }
+    }
+
+    /// The numbers of its program, made when asked for first.
+    pub fn program(&self) -> &ProgramMetrics {
+        self.program.get_or_init(Box::default)
+    }
+
+    /// The numbers of its program, if it ever had one.
+    pub(super) fn known_program(&self) -> Option<&ProgramMetrics> {
+        self.program.get().map(|program| &**program)
     }
 
     /// Counts a call as running until the guard is dropped.

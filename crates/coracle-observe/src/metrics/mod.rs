@@ -17,7 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use coracle_model::FunctionRef;
 
 pub use atom::{Counter, Gauge};
-pub use function::{Class, FunctionMetrics, Hold, Snapshot};
+pub use function::{Class, FunctionMetrics, Hold, ProgramMetrics, Snapshot};
 pub use histogram::Histogram;
 pub use render::Text;
 pub use server::{ServerMetrics, resident_bytes};

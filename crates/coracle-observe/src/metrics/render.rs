@@ -7,8 +7,8 @@ use std::sync::Arc;
 use coracle_model::FunctionRef;
 
 use super::Metrics;
-use super::function::{Class, FunctionMetrics};
-use super::histogram::BOUNDS;
+use super::function::{Class, FunctionMetrics, ProgramMetrics};
+use super::histogram::{BOUNDS, Histogram};
 use super::server::ServerMetrics;
 use super::table::{Row, Source, table};
 
@@ -84,23 +84,40 @@ fn write_row(row: &Row, server: &ServerMetrics, functions: &Functions, out: &mut
             })
         }),
         Source::Latency => {
-            functions.iter().try_for_each(|(function, metrics)| write_histogram(name, function, metrics, out))
+            functions.iter().try_for_each(|(function, metrics)| {
+                write_histogram(name, Labels(function), &metrics.latency, out)
+            })
         }
+        Source::Instances => of_programs(functions).try_for_each(|(function, program)| {
+            ProgramMetrics::STATES.iter().zip(&program.instances).try_for_each(|(state, instances)| {
+                writeln!(out, "{name}{{{},state=\"{state}\"}} {}", Labels(function), instances.get())
+            })
+        }),
+        Source::Starts => of_programs(functions).try_for_each(|(function, program)| {
+            ProgramMetrics::PHASES.iter().zip(&program.starts).try_for_each(|(phase, took)| {
+                let labels = format_args!("{},phase=\"{phase}\"", Labels(function)).to_string();
+                write_histogram(name, labels, took, out)
+            })
+        }),
     }
+}
+
+/// The functions that are programs: the others have no numbers of one.
+fn of_programs(functions: &Functions) -> impl Iterator<Item = (&FunctionRef, &ProgramMetrics)> {
+    functions.iter().filter_map(|(function, metrics)| Some((function, metrics.known_program()?)))
 }
 
 /// A function that was never called has no histogram: with thousands of them, empty buckets would be most of the text.
 fn write_histogram(
     name: &str,
-    function: &FunctionRef,
-    metrics: &FunctionMetrics,
+    labels: impl fmt::Display,
+    took: &Histogram,
     out: &mut String,
 ) -> fmt::Result {
-    let counts = metrics.latency.counts();
+    let counts = took.counts();
     if counts.count() == 0 {
         return Ok(());
     }
-    let labels = Labels(function);
     let mut within = 0;
     for (in_bucket, bound) in
         counts.buckets.iter().zip(BOUNDS.iter().map(|(_, seconds)| *seconds).chain(["+Inf"]))
@@ -233,6 +250,10 @@ mod tests {
                 # TYPE coracle_log_lines_dropped_total counter
                 coracle_log_lines_dropped_total{namespace="default",function="hello"} 0
                 coracle_log_lines_dropped_total{namespace="shop",function="resize"} 0
+                # HELP coracle_program_instances Instances of a function's program, by what they do.
+                # TYPE coracle_program_instances gauge
+                # HELP coracle_program_start_seconds How long the parts of a program's start took: its image, its sandbox, its process, and until it was ready.
+                # TYPE coracle_program_start_seconds histogram
                 # HELP coracle_instances Instances that exist.
                 # TYPE coracle_instances gauge
                 coracle_instances 0
@@ -293,6 +314,24 @@ mod tests {
         // By outcome 5, of the histogram 22, and one for each of 5 others.
         let of_functions = names.iter().filter(|name| name.contains("function=")).count();
         assert_eq!(of_functions, count * (5 + 22 + 5));
+    }
+
+    #[test]
+    fn a_program_has_its_instances_by_state_and_its_starts_by_phase() {
+        let metrics = Metrics::default();
+        let hello = metrics.function(&FunctionRef::parse("hello").expect("a name"));
+        hello.program().instances[3].set(2);
+        hello.program().starts[1].observe(Duration::from_millis(7));
+        let text: String = metrics.text().collect();
+        for line in [
+            r#"coracle_program_instances{namespace="default",function="hello",state="frozen"} 2"#,
+            r#"coracle_program_instances{namespace="default",function="hello",state="busy"} 0"#,
+            r#"coracle_program_start_seconds_bucket{namespace="default",function="hello",phase="sandbox",le="0.01"} 1"#,
+            r#"coracle_program_start_seconds_count{namespace="default",function="hello",phase="sandbox"} 1"#,
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}");
+        }
+        assert!(!text.contains(r#"phase="image""#), "nothing was measured");
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub(super) enum Source {
     Outcomes,
     /// By namespace and function, in buckets.
     Latency,
+    /// By namespace, function and state; of programs only.
+    Instances,
+    /// By namespace, function and phase, in buckets; of programs only.
+    Starts,
     /// By namespace and function.
     Function(fn(&FunctionMetrics) -> u64),
     /// One number.
@@ -57,7 +61,7 @@ impl Source {
     /// Whether each function has a number of its own.
     pub(super) fn is_of_functions(&self) -> bool {
         match self {
-            Self::Outcomes | Self::Latency | Self::Function(_) => true,
+            Self::Outcomes | Self::Latency | Self::Instances | Self::Starts | Self::Function(_) => true,
             Self::Server(_) | Self::ServerSeconds(_) => false,
         }
     }
@@ -68,7 +72,7 @@ pub fn table() -> &'static [Row] {
     &TABLE
 }
 
-static TABLE: [Row; 18] = [
+static TABLE: [Row; 20] = [
     counter("coracle_calls_total", "Calls that ended, by how they ended.", Source::Outcomes),
     Row {
         name: "coracle_call_seconds",
@@ -93,6 +97,17 @@ static TABLE: [Row; 18] = [
         "Lines of output that were not kept: over the rate, the queue full, or the disk.",
         Source::Function(|f| f.log_lines_dropped.get()),
     ),
+    gauge(
+        "coracle_program_instances",
+        "Instances of a function's program, by what they do.",
+        Source::Instances,
+    ),
+    Row {
+        name: "coracle_program_start_seconds",
+        kind: Kind::Histogram,
+        help: "How long the parts of a program's start took: its image, its sandbox, its process, and until it was ready.",
+        source: Source::Starts,
+    },
     gauge("coracle_instances", "Instances that exist.", Source::Server(|s| s.instances.get())),
     gauge(
         "coracle_instances_idle",

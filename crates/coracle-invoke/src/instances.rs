@@ -1,0 +1,225 @@
+//! The instances of functions, beside the calls: how many there are, how many there should be, and their end.
+//! The admin API asks and sets here; `serve.rs` warms what always runs, and says what changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::{Code, FunctionRef, Outcome, Problem, Revision, code};
+use coracle_runtime::{Answer, Running, Work};
+use tokio::time::Instant;
+
+use crate::call::{Held, Invoke, stopping};
+use crate::fleet::{InstanceCounts, Refusal};
+use crate::record::{Recorder, Usage};
+use crate::room::{Pool, Room};
+
+/// The least time that programs are given to end when the server stops, however long its calls took.
+const LAST_GRACE: Duration = Duration::from_secs(1);
+
+impl Invoke {
+    /// Starts the instances of these functions that run even when nobody calls, at the start of the server.
+    pub fn warm(&self, functions: impl IntoIterator<Item = Arc<Revision>>) {
+        for revision in functions {
+            if is_program(&revision) && revision.settings.scale.min > 0 {
+                self.room_of(&revision);
+            }
+        }
+    }
+
+    /// Makes it so many instances of a program now, within its bounds, and says how many that is.
+    ///
+    /// From then on calls and idleness decide again: what is not called is stopped after `idle`, and calls start more.
+    ///
+    /// # Errors
+    /// When there is no such function, or it is no program.
+    pub async fn scale(&self, function: &FunctionRef, instances: u32) -> Result<u32, Problem> {
+        let inner = &self.0;
+        let revision = inner.catalog.resolve(function).ok_or_else(|| not_found(function))?;
+        let room = self.room_of(&revision);
+        let Some(program) = room.program(&revision, &inner.rooms.starts(&inner.runtime)) else {
+            return Err(Problem::new(
+                &code::INVALID_SETTINGS,
+                format!("`{function}` is Wasm, which has an instance for each call and is not scaled"),
+            )
+            .hint("`concurrency` of the function bounds its calls at once"));
+        };
+        Ok(program.fleet().scale(instances))
+    }
+
+    /// The instances of a function's program; `None` for Wasm, and none for a program that was never called.
+    pub fn instances_of(&self, function: &FunctionRef) -> InstanceCounts {
+        match self.0.rooms.get(function).map(|room| room.current_pool()).as_deref() {
+            Some(Pool::Program(program)) => program.counts(),
+            Some(Pool::Wasm(_)) | None => InstanceCounts::default(),
+        }
+    }
+
+    /// Instances that exist, of all functions.
+    pub fn instances(&self) -> u64 {
+        let house = self.0.rooms.house();
+        let of_wasm = self.in_flight().saturating_sub(house.leases()) + self.0.rooms.idle() as u64;
+        of_wasm + house.instances()
+    }
+
+    /// Those of them that wait for a call.
+    pub fn idle_instances(&self) -> usize {
+        self.0.rooms.idle() + self.0.rooms.house().idle()
+    }
+
+    /// Those of them that wait for a call of this function.
+    pub fn idle_instances_of(&self, function: &FunctionRef) -> usize {
+        self.0.rooms.get(function).map_or(0, |room| match &*room.current_pool() {
+            Pool::Wasm(instances) => instances.idle.len(),
+            Pool::Program(program) => {
+                let counts = program.counts();
+                (counts.ready + counts.frozen) as usize
+            }
+        })
+    }
+
+    /// Brings the numbers of instances by state up to date, before somebody reads them.
+    pub fn mirror(&self) {
+        for room in self.0.rooms.all() {
+            if let Pool::Program(program) = &*room.current_pool() {
+                let InstanceCounts { starting, ready, busy, frozen, stopping, .. } = program.counts();
+                let counts = [starting, ready, busy, frozen, stopping];
+                for (gauge, count) in room.metrics.program().instances.iter().zip(counts) {
+                    gauge.set(count.into());
+                }
+            }
+        }
+    }
+
+    /// Lets go of what a function has that is not current any more: it was deployed anew, removed, or its secrets changed.
+    ///
+    /// A program that runs, or always does, is started at its new revision at once.
+    pub fn changed(&self, function: &FunctionRef) {
+        let inner = &self.0;
+        let Some(revision) = inner.catalog.resolve(function) else {
+            if let Some(room) = inner.rooms.close(function) {
+                room.close();
+            }
+            return;
+        };
+        if let Some(room) = inner.rooms.get(function) {
+            let starts = inner.rooms.starts(&inner.runtime);
+            match &*room.current_pool() {
+                Pool::Wasm(instances) => {
+                    drop(instances.idle.take_all());
+                    room.program(&revision, &starts);
+                }
+                Pool::Program(program) if !Arc::ptr_eq(program.revision(), &revision) => {
+                    if room.program(&revision, &starts).is_none() {
+                        room.instances(&revision, &inner.runtime);
+                    }
+                }
+                Pool::Program(_) if !revision.settings.secrets.is_empty() => room.renew(&revision, &starts),
+                Pool::Program(_) => {}
+            }
+        } else {
+            self.warm([revision]);
+        }
+    }
+
+    /// Runs a call in an instance of a program, and lets the instance go when the call is over.
+    pub(crate) async fn call_program(
+        &self,
+        function: &FunctionRef,
+        work: Work,
+        mut recorder: Recorder,
+        held: Held,
+    ) -> Outcome {
+        let (lease, revision) = match self.lease(function, work.deadline).await {
+            Ok(leased) => leased,
+            Err(problem) => {
+                recorder.end(Some(&problem), Usage::default());
+                return Err(problem);
+            }
+        };
+        recorder.serves(revision.number);
+        recorder.started(lease.is_cold);
+        let Answer { reply, running } = lease.member().serve(work).await;
+        if let Ok(reply) = &reply {
+            recorder.answered(reply.status().as_u16());
+        }
+        let over = move |recorder: Recorder, ended: coracle_runtime::Ended| {
+            let usage = Usage {
+                bytes_in: ended.bytes_in,
+                bytes_out: ended.bytes_out,
+                memory_bytes: ended.memory_bytes,
+            };
+            recorder.end(ended.problem.as_deref(), usage);
+            drop((lease, held));
+        };
+        match running {
+            Running::Over(ended) => over(recorder, ended),
+            Running::Still(guest) => {
+                tokio::spawn(async move {
+                    // A task that panicked has no usage to tell; its record says the client is gone.
+                    if let Ok(ended) = guest.await {
+                        over(recorder, ended);
+                    }
+                });
+            }
+        }
+        reply
+    }
+
+    /// Stops the instances of all programs, and waits for their end.
+    pub(crate) async fn stop_programs(&self, at_most: Duration) {
+        let rooms = self.0.rooms.all();
+        rooms.iter().for_each(|room| room.close());
+        let all_gone = async {
+            for room in &rooms {
+                if let Pool::Program(program) = &*room.current_pool() {
+                    program.fleet().until_gone().await;
+                }
+            }
+        };
+        // What is there still ends with the server: the spawner sees to it.
+        let _ = tokio::time::timeout(at_most.max(LAST_GRACE), all_gone).await;
+    }
+
+    async fn lease(
+        &self,
+        function: &FunctionRef,
+        deadline: Instant,
+    ) -> Result<(crate::fleet::Lease<crate::program::Launcher>, Arc<Revision>), Box<Problem>> {
+        let inner = &self.0;
+        loop {
+            let current = inner.catalog.resolve(function).ok_or_else(|| Box::new(not_found(function)))?;
+            // Not the room that the call was admitted in: the function may have been removed and deployed anew since.
+            let room = self.room_of(&current);
+            let Some(program) = room.program(&current, &inner.rooms.starts(&inner.runtime)) else {
+                return Err(Box::new(became_other_code(function)));
+            };
+            match program.lease(deadline).await {
+                Ok(leased) => return Ok(leased),
+                Err(Refusal::Problem(problem)) => return Err(problem),
+                // Another took its place, unless nothing does any more.
+                Err(Refusal::Retired) if self.is_stopping() => return Err(Box::new(stopping())),
+                Err(Refusal::Retired) => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    fn room_of(&self, revision: &Arc<Revision>) -> Arc<Room> {
+        let inner = &self.0;
+        inner.rooms.of(revision, &inner.runtime, &inner.observe.metrics)
+    }
+}
+
+fn is_program(revision: &Revision) -> bool {
+    !matches!(revision.code, Code::Wasm(_))
+}
+
+fn not_found(function: &FunctionRef) -> Problem {
+    Problem::new(&code::FUNCTION_NOT_FOUND, format!("there is no function `{function}`"))
+        .hint("`coracle list` shows what there is")
+}
+
+fn became_other_code(function: &FunctionRef) -> Problem {
+    Problem::new(&code::SERVER_BUSY, format!("`{function}` was deployed anew as Wasm while the call waited"))
+        .hint("try again")
+        .retry_after(1)
+}

@@ -1,0 +1,76 @@
+//! How the runtime's processes are instances of a fleet: the one file that knows both.
+//! Room makes fleets with it, and `call.rs` runs calls in what they lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::{Problem, Revision};
+use coracle_observe::metrics::FunctionMetrics;
+use coracle_runtime::{Blueprint, Launched, Process, Runtime};
+
+use crate::fleet::house::House;
+use crate::fleet::member::{Member, Start};
+use crate::fleet::{Fleet, Terms};
+
+/// What starts the processes of one revision.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    runtime: Runtime,
+    blueprint: Arc<Blueprint>,
+    metrics: Arc<FunctionMetrics>,
+}
+
+/// The instances of a revision, none of which runs yet.
+pub(crate) fn fleet(
+    runtime: &Runtime,
+    revision: &Arc<Revision>,
+    metrics: &Arc<FunctionMetrics>,
+    house: &Arc<House<Launcher>>,
+) -> Fleet<Launcher> {
+    let start = Launcher {
+        runtime: runtime.clone(),
+        blueprint: runtime.blueprint(Arc::clone(revision)),
+        metrics: Arc::clone(metrics),
+    };
+    let terms = Terms {
+        function: revision.function.clone(),
+        scale: revision.settings.scale.clone(),
+        is_checked: revision.settings.program.health.is_some(),
+    };
+    Fleet::new(start, terms, house)
+}
+
+impl Start for Launcher {
+    type Member = Process;
+
+    async fn start(&self) -> Result<Process, Box<Problem>> {
+        let Launched { process, image, sandbox, program, ready } =
+            self.runtime.launch(&self.blueprint).await?;
+        for (took, of_all) in [image, sandbox, program, ready].into_iter().zip(&self.metrics.program().starts) {
+            of_all.observe(took);
+        }
+        Ok(process)
+    }
+}
+
+impl Member for Process {
+    async fn freeze(&self) {
+        self.freeze().await;
+    }
+
+    async fn thaw(&self) {
+        self.thaw().await;
+    }
+
+    async fn is_healthy(&self) -> bool {
+        self.is_healthy().await
+    }
+
+    async fn ended(&self) -> String {
+        self.ended().await
+    }
+
+    async fn stop(&self, grace: Duration) {
+        self.stop(grace).await;
+    }
+}
