@@ -13,12 +13,11 @@ mod instance;
 mod limiter;
 mod loaded;
 mod pump;
-mod request_body;
-mod response_body;
 mod runtime;
 mod stdio;
 mod stream;
 mod trap;
+mod written;
 
 pub use compile::{COMPILE_WORKER, compile_worker};
 pub use guest::Plan;
