@@ -6,6 +6,7 @@ mod capabilities;
 mod fault;
 mod host;
 mod identity;
+mod oci;
 mod output;
 mod wasm;
 

@@ -57,6 +57,11 @@ impl Seen {
         self.paused.load(Ordering::Relaxed)
     }
 
+    /// Whether it ended before its end, for whatever reason.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.was_too_large() || self.was_broken() || self.was_paused()
+    }
+
     /// Whether the guest waits for bytes that do not come.
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited.load(Ordering::Relaxed)
@@ -77,6 +82,11 @@ impl RequestBody {
     pub(crate) fn new(body: Body, bytes_max: u64, pause_max: Duration) -> (Self, Arc<Seen>) {
         let seen = Arc::new(Seen::default());
         (Self { body, seen: Arc::clone(&seen), bytes_max, pause_max, pause: None }, seen)
+    }
+
+    /// The body of a call that has none.
+    pub(crate) fn empty() -> Self {
+        Self::new(Body::empty(), 0, Duration::ZERO).0
     }
 
     fn count(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Stop> {
