@@ -83,6 +83,11 @@ impl Egress {
         &self.grants
     }
 
+    /// Says in the function's log how a connection went.
+    pub(crate) fn note(&self, text: &str) {
+        self.output.note(text);
+    }
+
     /// Whether a guest may connect a socket to this address: some grant names the address itself.
     pub(crate) fn may_connect(&self, address: SocketAddr) -> bool {
         let host = address.ip().to_string();
