@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_api::ProblemView;
 use coracle_model::{Body, BodyError, Problem, code};
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
@@ -41,6 +41,8 @@ const HYPER: u8 = 0;
 const ANSWER: u8 = 1;
 /// All of the answer is in hyper's buffer.
 const LAST_BYTES: u8 = 2;
+/// The connection speaks another protocol from its last answer on; what is written is not HTTP.
+const OTHER_PROTOCOL: u8 = 3;
 
 impl Activity {
     /// A request was read; it is answered when what comes back is dropped.
@@ -95,6 +97,9 @@ pub(crate) struct Request(Activity);
 impl Request {
     /// The answer, which carries the request to its end.
     pub(crate) fn answered_by(self, response: Response<Body>) -> Response<Answering> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.0.0.writer.store(OTHER_PROTOCOL, Ordering::Relaxed);
+        }
         response.map(|body| {
             let mut answering = Answering { body, is_unread: false, request: self };
             answering.set_unread(true);
@@ -106,7 +111,10 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         let state = &self.0.0;
-        state.writer.store(LAST_BYTES, Ordering::Relaxed);
+        // One that changed its protocol stays changed.
+        if state.writer.load(Ordering::Relaxed) != OTHER_PROTOCOL {
+            state.writer.store(LAST_BYTES, Ordering::Relaxed);
+        }
         state.answering.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -165,18 +173,20 @@ impl http_body::Body for Answering {
     }
 }
 
-/// A socket that gives hyper's bare refusals a body.
+/// A socket that gives hyper's bare refusals a body, and keeps its place among the connections while it is open.
 #[derive(Debug)]
-pub(crate) struct Explaining<T> {
+pub(crate) struct Explaining<T, P> {
     io: T,
     activity: Activity,
+    /// A connection that changes its protocol outlives the task that accepted it.
+    _place: P,
     /// The refusal that goes out in place of hyper's, as far as it is not written.
     refusal: Option<Bytes>,
 }
 
-impl<T: Write + Unpin> Explaining<T> {
-    pub(crate) fn new(io: T, activity: Activity) -> Self {
-        Self { io, activity, refusal: None }
+impl<T: Write + Unpin, P> Explaining<T, P> {
+    pub(crate) fn new(io: T, activity: Activity, place: P) -> Self {
+        Self { io, activity, _place: place, refusal: None }
     }
 
     /// Writes our refusal in place of hyper's, if these bytes are one; hyper comes back with them until they are taken.
@@ -198,7 +208,7 @@ impl<T: Write + Unpin> Explaining<T> {
     }
 }
 
-impl<T: Read + Unpin> Read for Explaining<T> {
+impl<T: Read + Unpin, P: Unpin> Read for Explaining<T, P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -208,7 +218,7 @@ impl<T: Read + Unpin> Read for Explaining<T> {
     }
 }
 
-impl<T: Write + Unpin> Write for Explaining<T> {
+impl<T: Write + Unpin, P: Unpin> Write for Explaining<T, P> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.poll_refusal(cx, bytes) {
             Some(written) => written,

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use coracle_catalog::Catalog;
 use coracle_invoke::Invoke;
 use coracle_model::{
-    Body, BodyError, Call, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Revision,
+    Body, BodyError, Call, CallId, Contract, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Revision,
 };
 use coracle_model::{Scope, Trace, code};
 use coracle_runtime::random_bits;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -47,7 +47,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Headers of one connection, which are not passed on: RFC 9110, section 7.6.1.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -56,6 +56,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
 ];
 
 /// How much is read of a call that is refused already, and for how long.
@@ -172,14 +173,22 @@ impl Front {
             random_bits(),
         );
         let id_value = HeaderValue::from_str(id.as_str()).ok();
+        let protocol = other_protocol(&head, &revision);
         if let Err(problem) = prepare_head(&mut head, path, client, id_value.clone()) {
             return refuse(&problem);
+        }
+        if let Some(protocol) = protocol {
+            name_protocol(&mut head.headers, protocol);
         }
         let request = Request::from_parts(head, Body::stream(Passing(body)));
         let call = Call { id: id.clone(), function, request, principal, trace, client: Some(client) };
         match inner.invoke.call(call, revision, after).await {
             Ok(mut reply) => {
+                let protocol = agreed_protocol(&reply);
                 remove_hop_by_hop(reply.headers_mut());
+                if let Some(protocol) = protocol {
+                    name_protocol(reply.headers_mut(), protocol);
+                }
                 if announces
                     && ours
                     && let Some(value) = id_value
@@ -281,6 +290,34 @@ fn prepare_head(
         Problem::new(&code::BAD_REQUEST, format!("the address of the request is invalid: {error}"))
     })?;
     Ok(())
+}
+
+/// The protocol that a client asks for in place of HTTP, if the function's code could speak it: it has a connection of its own.
+///
+/// The client's end of the connection, hyper's `OnUpgrade`, travels in the extensions of the request.
+fn other_protocol(head: &http::request::Parts, revision: &Revision) -> Option<HeaderValue> {
+    let is_possible =
+        revision.contract == Contract::Http && head.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
+    let is_asked = || {
+        let named = head.headers.get_all(header::CONNECTION).iter();
+        named
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
+    };
+    if is_possible && is_asked() { head.headers.get(header::UPGRADE).cloned() } else { None }
+}
+
+/// The protocol that a guest agreed to.
+fn agreed_protocol(reply: &Response<Body>) -> Option<HeaderValue> {
+    let has_agreed = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if has_agreed { reply.headers().get(header::UPGRADE).cloned() } else { None }
+}
+
+/// Names another protocol on this connection.
+fn name_protocol(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol);
 }
 
 /// Which host is meant decides who answers, so it must be said once, and as a host: RFC 9112, section 3.2.

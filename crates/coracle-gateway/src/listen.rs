@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::Admin;
 use crate::activity::{Activity, Explaining};
@@ -111,10 +111,8 @@ async fn accept_all<A, F>(
         tokio::spawn(async move {
             let client = Client { address: peer, after: Afterwards::default() };
             let after = client.after.clone();
-            metrics.server().connections.add(1);
-            connection(stream, client, answer, &builder, bounds, draining).await;
-            metrics.server().connections.add(-1);
-            drop(place);
+            let place = Place::taken(place, metrics);
+            connection(stream, place, client, answer, &builder, bounds, draining).await;
             // A connection that ended with its answer had no time for them.
             while let Some(chore) = after.take() {
                 chore.run().await;
@@ -145,10 +143,30 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// One connection among those that may be open, and counted for as long as it is.
+#[derive(Debug)]
+struct Place {
+    metrics: Metrics,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn taken(permit: OwnedSemaphorePermit, metrics: Metrics) -> Self {
+        metrics.server().connections.add(1);
+        Self { metrics, _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.server().connections.add(-1);
+    }
+}
+
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     // The semaphore is never closed.
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
@@ -172,6 +190,7 @@ async fn accept(
 
 async fn connection<A, F>(
     stream: TcpStream,
+    place: Place,
     client: Client,
     answer: A,
     builder: &auto::Builder<TokioExecutor>,
@@ -184,14 +203,15 @@ async fn connection<A, F>(
     // Without it small responses wait; its only failure is a connection that is gone already.
     let _ = stream.set_nodelay(true);
     let (activity, after) = (Activity::default(), client.after.clone());
-    let io = Explaining::new(TokioIo::new(stream), activity.clone());
+    let io = Explaining::new(TokioIo::new(stream), activity.clone(), place);
     let begins = activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let begun = begins.begin(request.version());
         let answering = answer(request, client.clone());
         async move { Ok::<_, Infallible>(begun.answered_by(answering.await)) }
     });
-    let connection = builder.serve_connection(io, service);
+    // A connection that changes its protocol is over for hyper, and goes on in the call that changed it.
+    let connection = builder.serve_connection_with_upgrades(io, service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         biased;
@@ -216,5 +236,63 @@ async fn tidy(after: Afterwards) -> Infallible {
         // Nobody wakes it: chores are left while the connection is polled, which is just before.
         let chore = poll_fn(|_| after.take().map_or(Poll::Pending, Poll::Ready)).await;
         chore.run().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_observe::metrics::Metrics;
+    use http::{StatusCode, header};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Agrees to every other protocol, and says back what is said.
+    async fn echo(mut request: Request<Incoming>) -> Response<Body> {
+        let client = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(client.await.unwrap()));
+            tokio::io::copy(&mut read, &mut write).await.unwrap();
+            write.shutdown().await.unwrap();
+        });
+        let mut reply = Response::new(Body::empty());
+        *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        reply.headers_mut().insert(header::CONNECTION, "upgrade".parse().unwrap());
+        reply.headers_mut().insert(header::UPGRADE, "echo".parse().unwrap());
+        reply
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_changes_its_protocol_keeps_its_place_until_it_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (metrics, (stop, stopped)) = (Metrics::default(), watch::channel(false));
+        let bounds = Bounds { connections: 2, head_timeout: HEAD_TIMEOUT };
+        let serving =
+            tokio::spawn(accept_all(listener, |request, _| echo(request), metrics.clone(), bounds, stopped));
+
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert_ne!(client.read_buf(&mut head).await.unwrap(), 0);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "));
+
+        // What looks like a refusal of ours is not one here.
+        let said = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+        client.write_all(said).await.unwrap();
+        let mut heard = vec![0; said.len()];
+        client.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, said);
+
+        stop.send(true).unwrap();
+        assert_eq!(metrics.server().connections.get(), 1);
+        assert!(!serving.is_finished());
+        client.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        serving.await.unwrap();
+        assert_eq!(metrics.server().connections.get(), 0);
     }
 }

@@ -100,6 +100,27 @@ impl fmt::Display for Destination {
 }
 
 impl Outbound {
+    /// The destinations it allows, if it names one host and each port: none for a pattern, a range, a block or an address.
+    pub fn exact(&self) -> Vec<Destination> {
+        let Host::Name(host) = &self.host else { return Vec::new() };
+        let to = |scheme: &str, port| Destination { scheme: scheme.into(), host: host.clone(), port };
+        match (self.ports, &self.scheme) {
+            (Ports::Within { first, last }, scheme) if first == last => {
+                vec![to(scheme.as_deref().unwrap_or(ANY), first)]
+            }
+            (Ports::OfScheme, Some(scheme)) => {
+                port_of(scheme).into_iter().map(|port| to(scheme, port)).collect()
+            }
+            (Ports::OfScheme, None) => vec![to("http", 80), to("https", 443)],
+            (Ports::Within { .. } | Ports::Any, _) => Vec::new(),
+        }
+    }
+
+    /// The scheme it asks for; `None` is any.
+    pub fn scheme(&self) -> Option<&str> {
+        self.scheme.as_deref()
+    }
+
     fn names(&self, to: &Destination) -> bool {
         let host = match &self.host {
             Host::Any => true,
@@ -132,6 +153,9 @@ impl Outbound {
     }
 }
 
+/// Stands for any scheme.
+const ANY: &str = "*";
+
 fn port_of(scheme: &str) -> Option<u16> {
     match scheme {
         "http" | "ws" => Some(80),
@@ -157,7 +181,7 @@ impl FromStr for Outbound {
             .split_once("://")
             .ok_or_else(|| invalid("write it with a scheme, as in `https://api.example.com`"))?;
         let scheme = match scheme {
-            "*" => None,
+            ANY => None,
             "" => return Err(invalid("the scheme is empty")),
             name if name.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c)) => {
                 Some(name.to_ascii_lowercase())
@@ -395,6 +419,22 @@ mod tests {
         assert!(reason("redis://x").contains("name one"));
         assert!(reason("http://10.0.0.0/33").contains("bits"));
         assert!(reason("http://self").contains("self"));
+    }
+
+    #[test]
+    fn a_grant_of_one_host_and_port_is_exact() {
+        let exact = |text: &str| -> Vec<String> {
+            text.parse::<Outbound>().unwrap().exact().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(exact("https://api.example.com"), ["https://api.example.com"]);
+        assert_eq!(exact("postgres://db.example.com:5432"), ["postgres://db.example.com:5432"]);
+        assert_eq!(exact("*://db.example.com:5432"), ["*://db.example.com:5432"]);
+        assert_eq!(exact("*://example.com"), ["http://example.com", "https://example.com"]);
+        for pattern in
+            ["https://*.example.com", "https://*", "http://x:1..9", "http://x:*", "http://10.0.0.7", "*://*:*"]
+        {
+            assert!(exact(pattern).is_empty(), "{pattern}");
+        }
     }
 
     #[test]

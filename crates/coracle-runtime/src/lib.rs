@@ -1,7 +1,9 @@
 //! Sandboxes: what runs code, and what code may touch.
 //! Invoke starts instances here and runs calls in them; the gateway asks here whether an upload can run at all.
 
+mod bodies;
 mod capabilities;
+mod fault;
 mod host;
 mod identity;
 mod oci;

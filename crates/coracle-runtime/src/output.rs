@@ -61,6 +61,13 @@ impl Output {
         }
     }
 
+    /// Says something about a call, where an instance serves several at once.
+    pub(crate) fn note_on(&self, call: &CallId, text: impl AsRef<str>) {
+        for line in text.as_ref().lines().filter(|line| !line.trim().is_empty()) {
+            self.0.log(Stream::Platform, Some(call.clone()), line.to_owned());
+        }
+    }
+
     /// Counts a connection that was refused.
     pub(crate) fn denied(&self) {
         self.0.host.denied(&self.0.function);

@@ -1,5 +1,5 @@
 //! The capability to reach hosts: who is asked for by name, what is dialled by address.
-//! The WASI crates call it for every outgoing request and connection of a guest.
+//! The WASI crates call it for every outgoing request and connection of a component, the relay for those of a program.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -30,11 +30,62 @@ const RESPONSE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 pub(crate) struct Egress {
     grants: Arc<[Outbound]>,
     output: Output,
+    resolver: Resolver,
+}
+
+/// Who turns names into addresses.
+#[derive(Debug, Clone)]
+enum Resolver {
+    /// The system, as for every program on it.
+    System,
+    #[cfg(test)]
+    Table(Arc<std::collections::HashMap<String, Vec<SocketAddr>>>),
+}
+
+/// Why a destination was not reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreached {
+    /// No grant allows it; it was noted, with the line that would.
+    #[error("outbound denied: {0}")]
+    Denied(String),
+    /// Its name stands for an address that is not public, and that no grant names; it was noted.
+    #[error("outbound denied: {0}")]
+    NotPublic(String),
+    /// Its name stands for no address.
+    #[error("no address was found: {0}")]
+    Unresolved(String),
+    /// There is no connection to any of its addresses.
+    #[error("it cannot be connected to: {0}")]
+    Unconnected(#[source] io::Error),
+    /// It took too long.
+    #[error("it did not accept the connection in time")]
+    Late,
 }
 
 impl Egress {
     pub(crate) fn new(grants: Arc<[Outbound]>, output: Output) -> Self {
-        Self { grants, output }
+        Self { grants, output, resolver: Resolver::System }
+    }
+
+    /// The same, with these names and no others.
+    #[cfg(test)]
+    pub(crate) fn resolving(mut self, names: &[(&str, SocketAddr)]) -> Self {
+        let mut table = std::collections::HashMap::<String, Vec<SocketAddr>>::new();
+        for (name, address) in names {
+            table.entry((*name).to_owned()).or_default().push(*address);
+        }
+        self.resolver = Resolver::Table(Arc::new(table));
+        self
+    }
+
+    /// What was granted.
+    pub(crate) fn grants(&self) -> &[Outbound] {
+        &self.grants
+    }
+
+    /// Says in the function's log how a connection went.
+    pub(crate) fn note(&self, text: &str) {
+        self.output.note(text);
     }
 
     /// Whether a guest may connect a socket to this address: some grant names the address itself.
@@ -50,41 +101,49 @@ impl Egress {
         allowed
     }
 
+    /// Connects to a destination: by name it must be granted, and by address it must be one that may be dialled.
+    pub(crate) async fn reach(&self, to: &Destination, within: Duration) -> Result<TcpStream, Unreached> {
+        if !to.is_named_by(&self.grants) {
+            return Err(Unreached::Denied(self.deny(&to.to_string(), Some(to))));
+        }
+        timeout(within, self.dial(to)).await.unwrap_or(Err(Unreached::Late))
+    }
+
     /// Notes what was refused, and the line that would allow it.
-    fn deny(&self, what: &str, to: Option<&Destination>) {
+    fn deny(&self, what: &str, to: Option<&Destination>) -> String {
         let line = to
             .map(|to| format!(": to allow it, add `{}` to the function in coracle.toml", to.manifest_line()));
-        self.output.note(format!("outbound denied: {what}{}", line.unwrap_or_default()));
+        let denied = format!("{what}{}", line.unwrap_or_default());
+        self.output.note(format!("outbound denied: {denied}"));
         self.output.denied();
+        denied
     }
 
     /// Resolves a destination to addresses that may be dialled.
-    async fn resolve(&self, to: &Destination) -> Result<Vec<SocketAddr>, Error> {
-        let found: Vec<SocketAddr> = match to.host().parse::<IpAddr>() {
+    async fn resolve(&self, to: &Destination) -> Result<Vec<SocketAddr>, Unreached> {
+        let found = match to.host().parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, to.port())],
-            Err(_) => tokio::net::lookup_host((to.host(), to.port()))
+            Err(_) => self
+                .resolver
+                .look_up(to.host(), to.port())
                 .await
-                .map_err(|error| Error::DnsError { rcode: Some(error.to_string()), info_code: None })?
-                .collect(),
+                .map_err(|error| Unreached::Unresolved(error.to_string()))?,
         };
         let allowed: Vec<SocketAddr> =
             found.iter().copied().filter(|at| to.may_dial(at.ip(), &self.grants)).collect();
         match (allowed.is_empty(), found.first()) {
             (false, _) => Ok(allowed),
-            (true, None) => Err(Error::DnsError { rcode: Some("no address".into()), info_code: None }),
-            (true, Some(private)) => {
-                self.note_private(to, private.ip());
-                Err(Error::DestinationIpProhibited)
-            }
+            (true, None) => Err(Unreached::Unresolved("no address".into())),
+            (true, Some(private)) => Err(Unreached::NotPublic(self.deny_private(to, private.ip()))),
         }
     }
 
-    fn note_private(&self, to: &Destination, address: IpAddr) {
+    fn deny_private(&self, to: &Destination, address: IpAddr) -> String {
         let by_address = Destination::new("*", &address.to_string(), Some(to.port()));
-        self.deny(&format!("{to} is the address {address}, which is not public"), by_address.as_ref());
+        self.deny(&format!("{to} is the address {address}, which is not public"), by_address.as_ref())
     }
 
-    async fn dial(&self, to: &Destination) -> Result<TcpStream, Error> {
+    async fn dial(&self, to: &Destination) -> Result<TcpStream, Unreached> {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in self.resolve(to).await? {
             match TcpStream::connect(address).await {
@@ -96,21 +155,13 @@ impl Egress {
                 Err(error) => last = error,
             }
         }
-        Err(if last.kind() == io::ErrorKind::ConnectionRefused {
-            Error::ConnectionRefused
-        } else {
-            Error::Connect(last)
-        })
+        Err(Unreached::Unconnected(last))
     }
 
     async fn send(self, request: http::Request<WasiBody>, times: Times) -> SendResult {
         let to = destination(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
-        if !to.is_named_by(&self.grants) {
-            self.deny(&to.to_string(), Some(&to));
-            return Err(Error::HttpRequestDenied);
-        }
         let is_tls = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
-        let stream = timeout(times.connect, self.dial(&to)).await.map_err(|_| Error::ConnectionTimeout)??;
+        let stream = self.reach(&to, times.connect).await?;
         if is_tls {
             let name =
                 ServerName::try_from(to.host().to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?;
@@ -122,6 +173,32 @@ impl Egress {
             exchange(TokioIo::new(stream), request, times).await
         } else {
             exchange(TokioIo::new(stream), request, times).await
+        }
+    }
+}
+
+impl Resolver {
+    async fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::System => Ok(tokio::net::lookup_host((name, port)).await?.collect()),
+            #[cfg(test)]
+            Self::Table(names) => Ok(names.get(name).cloned().unwrap_or_default()),
+        }
+    }
+}
+
+/// The words that `wasi:http` has for it.
+impl From<Unreached> for Error {
+    fn from(unreached: Unreached) -> Self {
+        match unreached {
+            Unreached::Denied(_) => Self::HttpRequestDenied,
+            Unreached::NotPublic(_) => Self::DestinationIpProhibited,
+            Unreached::Unresolved(why) => Self::DnsError { rcode: Some(why), info_code: None },
+            Unreached::Unconnected(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Self::ConnectionRefused
+            }
+            Unreached::Unconnected(error) => Self::Connect(error),
+            Unreached::Late => Self::ConnectionTimeout,
         }
     }
 }

@@ -1,5 +1,21 @@
-//! Programs: bundles and images, from their files to a process that answers.
+//! Programs in sandboxes of their own: bundles and images, from their files to a process that answers.
+//!
+//! `sandbox` makes the walls and runs what is within; `process` is one instance, `blueprint` what those of a revision share.
+//! `ingress` carries calls to a program that listens, `stdio` to one that runs for each call;
+//! `relay` and `proxy` carry what a program asks of the outside, by `routes`.
 
+mod connection;
+mod guest_body;
+mod head;
+mod ingress;
+mod pool;
+mod proxy;
+mod proxy_head;
+mod readiness;
+mod relay;
+mod routes;
 mod sandbox;
+mod tunnel;
+mod upgrade;
 
 pub use sandbox::{Protection, SANDBOX_SPAWNER, sandbox_spawner};

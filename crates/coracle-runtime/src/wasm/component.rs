@@ -15,13 +15,15 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+use crate::bodies::request::{RequestBody, Seen};
+use crate::bodies::response::{Progress, Streamed, promised_by};
+use crate::fault::{self, broken, too_large};
 use crate::wasm::engine::{Ticking, found_no_room, take_turns};
 use crate::wasm::guest::{Guest, Plan};
 use crate::wasm::instance::{Answer, Ended, Instance, Kind, Left, Running, Work, before};
 use crate::wasm::pump::{Exit, Guesting, Remains, pump};
-use crate::wasm::request_body::{RequestBody, Seen};
-use crate::wasm::response_body::{Progress, Streamed, Written, broken, promised_by, take_written, too_large};
 use crate::wasm::trap::{self, Circumstances, Served};
+use crate::wasm::written::{Written, take_written};
 
 /// An instantiated component.
 pub(super) struct Component {
@@ -143,20 +145,20 @@ impl Begun {
             Poll::Pending => taken().map_or(Poll::Pending, |response| Poll::Ready(Step::Head(response))),
         });
         let step = before(deadline, head).await;
-        if let Some(problem) = trap::cut_off(&plan, seen.as_deref()) {
+        if let Some(problem) = fault::cut_off(&plan.revision, seen.as_deref()) {
             return refused(problem, read(seen.as_deref()), 0);
         }
         match step {
             None => {
                 drop(guest);
-                let problem = trap::late(&plan, seen.as_deref());
+                let problem = fault::late(&plan.revision, seen.as_deref());
                 trap::note(&plan, &served, &problem);
                 refused(problem, read(seen.as_deref()), 0)
             }
             Some(Step::Over(exit)) => over(&plan, &served, exit, taken(), seen.as_deref(), &method),
             Some(Step::Head(Err(error))) => {
                 drop(guest);
-                let problem = trap::invalid_response(&plan.revision.function, &error.to_string());
+                let problem = fault::invalid_response(&plan.revision.function, &error.to_string());
                 trap::note(&plan, &served, &problem);
                 refused(problem, read(seen.as_deref()), 0)
             }
@@ -222,10 +224,10 @@ fn over(
     let function = &plan.revision.function;
     let mut left = remains.left(problem.is_none());
     let answered = match (problem, response) {
-        (Some(problem), _) => Err(trap::blame(problem, plan, seen)),
-        (None, None) => Err(trap::blame(trap::no_response(function), plan, seen)),
+        (Some(problem), _) => Err(fault::blame(problem, &plan.revision, seen)),
+        (None, None) => Err(fault::blame(fault::no_response(function), &plan.revision, seen)),
         (None, Some(Err(error))) => {
-            Err(trap::blame(trap::invalid_response(function, &error.to_string()), plan, seen))
+            Err(fault::blame(fault::invalid_response(function, &error.to_string()), &plan.revision, seen))
         }
         (None, Some(Ok(response))) => {
             let (head, body) = response.into_parts();
@@ -277,7 +279,7 @@ fn whole(
     let promised = promised_by(&head.headers);
     let may_be_bare = *method == Method::HEAD || head.status == http::StatusCode::NOT_MODIFIED;
     if promised.is_some_and(|promised| promised != length) && !(may_be_bare && length == 0) {
-        return Err(trap::invalid_response(function, "its body is not as long as its content-length says"));
+        return Err(fault::invalid_response(function, "its body is not as long as its content-length says"));
     }
     Ok((Response::from_parts(head, Body::once(bytes)), length))
 }
@@ -285,7 +287,7 @@ fn whole(
 fn check_head(plan: &Plan, head: &http::response::Parts) -> Result<(), Problem> {
     if head.status.is_informational() {
         let reason = format!("{} is not the status of a final response", head.status.as_u16());
-        return Err(trap::invalid_response(&plan.revision.function, &reason));
+        return Err(fault::invalid_response(&plan.revision.function, &reason));
     }
     Ok(())
 }

@@ -9,11 +9,12 @@ use coracle_model::{Body, CallId, Contract, Problem, Reply, code};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::fault;
 use crate::wasm::component::Component;
 use crate::wasm::engine::Ticker;
 use crate::wasm::guest::Plan;
 use crate::wasm::loaded::{Entry, Program};
-use crate::wasm::{stdio, trap};
+use crate::wasm::stdio;
 
 /// One running copy of a revision.
 pub struct Instance {
@@ -106,7 +107,7 @@ impl Instance {
                 let timeout = plan.revision.settings.limits.timeout;
                 let component = before(deadline, starting)
                     .await
-                    .ok_or_else(|| Box::new(trap::timed_out(&plan.revision.function, timeout)))??;
+                    .ok_or_else(|| Box::new(fault::timed_out(&plan.revision.function, timeout)))??;
                 Kind::Component(Box::new(component))
             }
             (Entry::Command(_), Contract::Stdio) => Kind::Stdio(program),
@@ -160,7 +161,7 @@ impl fmt::Debug for Instance {
 }
 
 /// Polls a future until the deadline; a timer is only made when it has to wait.
-pub(super) async fn before<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+pub(crate) async fn before<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     let mut timer = std::pin::pin!(None::<tokio::time::Sleep>);
     std::future::poll_fn(|cx| {

@@ -13,14 +13,14 @@ mod instance;
 mod limiter;
 mod loaded;
 mod pump;
-mod request_body;
-mod response_body;
 mod runtime;
 mod stdio;
 mod stream;
 mod trap;
+mod written;
 
 pub use compile::{COMPILE_WORKER, compile_worker};
 pub use guest::Plan;
 pub use instance::{Answer, Ended, Instance, Left, Running, Work};
+pub(crate) use instance::before;
 pub use runtime::{Bounds, Prepared, Runtime, Status};

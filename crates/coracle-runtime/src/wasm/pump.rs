@@ -6,15 +6,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use coracle_model::{Limits, Problem, code};
+use coracle_model::{Limits, Problem};
 use tokio::time::{Instant, timeout};
 use wasmtime::Store;
 
+use crate::bodies::request::Seen;
+use crate::bodies::response::{Done, Progress};
+use crate::fault::{self, gone, too_large};
 use crate::wasm::engine::Ticking;
 use crate::wasm::guest::{Guest, Plan};
 use crate::wasm::instance::{Ended, Instance, Left};
-use crate::wasm::request_body::Seen;
-use crate::wasm::response_body::{Done, Progress, too_large};
+
 use crate::wasm::trap::{self, Served};
 
 /// A guest that runs, to its end.
@@ -74,7 +76,7 @@ pub(super) async fn pump(
             // A guest that stumbled over a reader who left is not to blame.
             let left = progress.done() == Some(Done::Gone);
             if let Some(problem) = exit.problem.filter(|_| !left) {
-                progress.fail(trap::blame(problem, &plan, seen.as_deref()));
+                progress.fail(fault::blame(problem, &plan.revision, seen.as_deref()));
             }
             // Its end of the body closes with it, so only one that serves again may outlive its fault's telling.
             match exit.remains.left(ok) {
@@ -130,7 +132,7 @@ async fn drive(plan: &Plan, guest: &mut Guesting, progress: &Progress, seen: Opt
                     (last, since) = (now, Instant::now());
                 } else if since.elapsed() >= pause_max {
                     if progress.is_awaited() {
-                        progress.fail(trap::paused(&plan.revision.function, pause_max));
+                        progress.fail(fault::paused(&plan.revision.function, pause_max));
                         return End::CutOff;
                     }
                     progress.fail(gone("the client stopped reading"));
@@ -158,10 +160,6 @@ async fn read_out(progress: &Progress, limits: &Limits) -> Option<Problem> {
             return fault().or_else(|| Some(gone("the client stopped reading")));
         }
     }
-}
-
-fn gone(why: &str) -> Problem {
-    Problem::new(&code::CLIENT_GONE, why)
 }
 
 /// How often a body's pace is looked at: often enough that a pause is noticed within a quarter of its bound.

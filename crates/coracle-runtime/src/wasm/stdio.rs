@@ -17,6 +17,9 @@ use wasmtime::Store;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 
+use crate::bodies::request::{RequestBody, Seen};
+use crate::bodies::response::{Progress, Streamed};
+use crate::fault;
 use crate::host::Stream;
 use crate::wasm::component::refused;
 use crate::wasm::engine::{Ticking, take_turns};
@@ -24,8 +27,6 @@ use crate::wasm::guest::{Guest, Plan};
 use crate::wasm::instance::{Answer, Ended, Left, Running, Work, before};
 use crate::wasm::loaded::{Entry, Program};
 use crate::wasm::pump::{Exit, Guesting, Remains, pump};
-use crate::wasm::request_body::{RequestBody, Seen};
-use crate::wasm::response_body::{Progress, Streamed};
 use crate::wasm::stream::GuestStream;
 use crate::wasm::trap::{self, Circumstances, Served};
 
@@ -80,13 +81,13 @@ pub(super) async fn serve(
         }
     });
     let step = before(work.deadline, step).await;
-    if let Some(problem) = trap::cut_off(plan, Some(&seen)) {
+    if let Some(problem) = fault::cut_off(&plan.revision, Some(&seen)) {
         return refused(problem, seen.bytes(), 0);
     }
     match step {
         None => {
             drop(running);
-            let problem = trap::late(plan, Some(&seen));
+            let problem = fault::late(&plan.revision, Some(&seen));
             trap::note(plan, &served, &problem);
             refused(problem, seen.bytes(), 0)
         }
@@ -134,13 +135,13 @@ async fn run(plan: Arc<Plan>, program: Arc<Program>, guest: Guest) -> Exit {
 fn over(plan: &Plan, served: &Served, exit: Exit, held: Held, seen: &Seen) -> Answer {
     let limits = &plan.revision.settings.limits;
     if let Some(problem) = exit.problem {
-        let problem = trap::blame(problem, plan, Some(seen));
+        let problem = fault::blame(problem, &plan.revision, Some(seen));
         trap::note(plan, served, &problem);
         return refused(problem, seen.bytes(), exit.memory_bytes);
     }
     let bytes_out = held.bytes.len() as u64;
     if bytes_out > limits.response_body_bytes {
-        let problem = super::response_body::too_large(limits.response_body_bytes);
+        let problem = fault::too_large(limits.response_body_bytes);
         return refused(problem, seen.bytes(), exit.memory_bytes);
     }
     let ended = Ended {

@@ -1,103 +1,36 @@
 //! The body of a response, on its way from the guest: counted, bounded, and ended by the guest's own end.
-//! A short one that is there already becomes one piece; a long one is streamed while the guest runs.
+//! Every kind of sandbox streams its guests' bodies through it, beside a task that watches over the guest.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use coracle_model::{Body, BodyError, Problem, code};
-use http_body::{Body as _, Frame};
+use bytes::Bytes;
+use coracle_model::{Body, BodyError, Problem};
+use http_body::Frame;
 use tokio::sync::Notify;
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-/// What a guest has written when it is done.
-pub(super) enum Written {
-    /// All of it, in one piece.
-    Whole(Bytes),
-    /// The guest broke its own promise, such as its content-length.
-    Broken,
-    /// More than pieces of data, or an end that has not come.
-    Rest(HyperOutgoingBody),
-}
-
-/// Takes what the guest has written already, without waiting.
-pub(super) fn take_written(mut body: HyperOutgoingBody) -> Written {
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut whole = Bytes::new();
-    let mut joined = BytesMut::new();
-    loop {
-        match Pin::new(&mut body).poll_frame(&mut cx) {
-            Poll::Ready(None) if joined.is_empty() => return Written::Whole(whole),
-            Poll::Ready(None) => return Written::Whole(joined.freeze()),
-            Poll::Ready(Some(Err(_))) => return Written::Broken,
-            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) if whole.is_empty() && joined.is_empty() => whole = data,
-                Ok(data) => {
-                    if joined.is_empty() {
-                        joined.extend_from_slice(&std::mem::take(&mut whole));
-                    }
-                    joined.extend_from_slice(&data);
-                }
-                Err(frame) => return Written::Rest(put_back(joined, whole, Some(frame), body)),
-            },
-            Poll::Pending => return Written::Rest(put_back(joined, whole, None, body)),
-        }
-    }
-}
-
-fn put_back(
-    joined: BytesMut,
-    whole: Bytes,
-    last: Option<Frame<Bytes>>,
-    rest: HyperOutgoingBody,
-) -> HyperOutgoingBody {
-    use http_body_util::BodyExt;
-    let data = if joined.is_empty() { whole } else { joined.freeze() };
-    let first = (!data.is_empty()).then(|| Frame::data(data));
-    Resumed { taken: [first, last].into_iter().flatten().collect(), rest }.boxed_unsync()
-}
-
-/// A body of which some frames were taken already.
-struct Resumed {
-    taken: std::collections::VecDeque<Frame<Bytes>>,
-    rest: HyperOutgoingBody,
-}
-
-impl http_body::Body for Resumed {
-    type Data = Bytes;
-    type Error = wasmtime_wasi_http::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.taken.pop_front() {
-            Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
-    }
-}
+use crate::fault::{broken, too_large};
 
 /// What the reader of a body and the task that runs its guest tell each other.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// Bytes that the reader took.
-    pub(super) bytes: AtomicU64,
+    pub(crate) bytes: AtomicU64,
     /// Why the guest failed, set before its end of the body closes.
     // Std mutex: set once and taken once.
-    pub(super) fault: Mutex<Option<Problem>>,
+    pub(crate) fault: Mutex<Option<Problem>>,
     /// Whether the reader waits for the guest, and not the guest for the reader.
     awaited: AtomicBool,
     /// Whether and how the reader was done with it.
     done: Mutex<Option<Done>>,
-    pub(super) wake: Notify,
+    pub(crate) wake: Notify,
 }
 
 /// How the reader of a body was done with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Done {
+pub(crate) enum Done {
     /// It read all.
     Read,
     /// It went away before.
@@ -107,12 +40,12 @@ pub(super) enum Done {
 }
 
 impl Progress {
-    pub(super) fn done(&self) -> Option<Done> {
+    pub(crate) fn done(&self) -> Option<Done> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the reader waits for the guest; else there is something that it does not take.
-    pub(super) fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         self.awaited.load(Ordering::Relaxed)
     }
 
@@ -121,7 +54,7 @@ impl Progress {
         self.wake.notify_one();
     }
 
-    pub(super) fn fail(&self, problem: Problem) {
+    pub(crate) fn fail(&self, problem: Problem) {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
     }
 
@@ -131,7 +64,7 @@ impl Progress {
 }
 
 /// A body whose guest still runs.
-pub(super) struct Streamed<B> {
+pub(crate) struct Streamed<B> {
     body: B,
     progress: Arc<Progress>,
     bytes_max: u64,
@@ -145,7 +78,7 @@ impl<B> Streamed<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
-    pub(super) fn body(body: B, progress: Arc<Progress>, bytes_max: u64, promised: Option<u64>) -> Body {
+    pub(crate) fn body(body: B, progress: Arc<Progress>, bytes_max: u64, promised: Option<u64>) -> Body {
         Body::stream(Self { body, progress, bytes_max, promised, failed: None })
     }
 }
@@ -206,18 +139,6 @@ impl<B> Drop for Streamed<B> {
 }
 
 /// The length that a head promises for its body.
-pub(super) fn promised_by(headers: &http::HeaderMap) -> Option<u64> {
+pub(crate) fn promised_by(headers: &http::HeaderMap) -> Option<u64> {
     headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-pub(super) fn too_large(bytes_max: u64) -> Problem {
-    Problem::new(&code::RESPONSE_TOO_LARGE, format!("the function sent more than {bytes_max} bytes of body"))
-        .hint("set `response_body` of the function to allow more")
-}
-
-pub(super) fn broken() -> Problem {
-    Problem::new(
-        &code::GUEST_INVALID_RESPONSE,
-        "the function's body is not as long as its content-length says",
-    )
 }

@@ -1,0 +1,63 @@
+//! The heads of requests and responses on the last step to and from a guest.
+//! The gateway has taken off what belongs to the client's connection; what belongs to the guest's is put on here.
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Uri, Version, header};
+use hyper::upgrade::OnUpgrade;
+
+use crate::bodies::request::RequestBody;
+use crate::oci::pool::Protocol;
+
+/// Prepares a head for the guest; gives the client's end of the connection if it asks for another protocol.
+pub(super) fn prepare(head: &mut Parts, protocol: Protocol) -> Option<OnUpgrade> {
+    let client = head.extensions.remove::<OnUpgrade>();
+    // What else stands there is the server's own.
+    head.extensions.clear();
+    match protocol {
+        Protocol::Http1 => {
+            prepare_http1(head);
+            client.filter(|_| head.headers.contains_key(header::UPGRADE))
+        }
+        Protocol::Http2 => {
+            prepare_http2(head);
+            None
+        }
+    }
+}
+
+fn prepare_http1(head: &mut Parts) {
+    head.version = Version::HTTP_11;
+    // A client of HTTP/2 names the host beside its headers.
+    if !head.headers.contains_key(header::HOST) {
+        let host = head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        head.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
+    }
+    // To an origin, a request names its path.
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = head.uri.path_and_query().cloned();
+    head.uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+fn prepare_http2(head: &mut Parts) {
+    head.version = Version::HTTP_2;
+    for name in [header::HOST, header::CONNECTION, header::UPGRADE] {
+        head.headers.remove(name);
+    }
+    // Servers of gRPC ask for it, and we do pass trailers on.
+    head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+}
+
+/// A copy of a request that may be sent twice: it changes nothing and has no body.
+pub(super) fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+    let is_upgrade = request.headers().contains_key(header::UPGRADE);
+    if !is_safe || is_upgrade || !http_body::Body::is_end_stream(request.body()) {
+        return None;
+    }
+    let mut spare = Request::new(RequestBody::empty());
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.version_mut() = request.version();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
+}
