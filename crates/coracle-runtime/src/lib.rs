@@ -4,11 +4,13 @@
 mod capabilities;
 mod host;
 mod identity;
+mod oci;
 mod output;
 mod wasm;
 
 pub use host::{Host, Printed, Secret, Stream};
 pub use identity::random_bits;
+pub use oci::{Credentials, Image, ImageBounds, ImageConfig, Images, Progress, Pruned};
 pub use wasm::{
     Answer, Bounds, COMPILE_WORKER, Ended, Instance, Left, Plan, Prepared, Running, Runtime, Status, Work,
     compile_worker,
