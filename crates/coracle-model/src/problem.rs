@@ -73,6 +73,7 @@ codes! {
     TOKEN_NOT_FOUND = "token-not-found" 404 Caller "there is no token of this name";
     ARTIFACT_NOT_FOUND = "artifact-not-found" 404 Caller "no code of this digest was uploaded";
     CALL_NOT_FOUND = "call-not-found" 404 Caller "this call is not among the last ones";
+    IMAGE_NOT_FOUND = "image-not-found" 404 Caller "there is no image of this name";
     // Asking in the right way.
     BAD_REQUEST = "bad-request" 400 Caller "the request could not be understood";
     METHOD_NOT_ALLOWED = "method-not-allowed" 405 Caller "this path does not take this method";
@@ -97,6 +98,8 @@ codes! {
     GUEST_TIMEOUT = "guest-timeout" 504 Guest "the function did not respond in time";
     GUEST_STREAM_TIMEOUT = "guest-stream-timeout" 504 Guest "the body of the response paused for too long";
     RESPONSE_TOO_LARGE = "response-too-large" 502 Guest "the body of the response is over its bound";
+    GUEST_NOT_READY = "guest-not-ready" 504 Guest "the program was not ready for calls in time";
+    PROGRAM_NOT_STARTED = "program-not-started" 502 Guest "the program cannot be run";
     OUTBOUND_DENIED = "outbound-denied" 403 Guest "the function tried to reach a host that it was not granted";
     // Deploying.
     INVALID_WASM = "invalid-wasm" 422 Caller "the file is not valid WebAssembly";
@@ -111,10 +114,19 @@ codes! {
     NAMESPACE_NOT_EMPTY = "namespace-not-empty" 409 Caller "the namespace still has functions or secrets";
     ALREADY_EXISTS = "already-exists" 409 Caller "something of this name exists";
     LIMIT_REACHED = "limit-reached" 422 Caller "there are as many of these as there may be";
+    // Images.
+    IMAGE_INVALID = "image-invalid" 422 Caller "the image or the archive is damaged, or breaks a rule";
+    IMAGE_ARCHITECTURE = "image-architecture" 422 Caller "the image is built for another kind of machine";
+    IMAGE_TOO_LARGE = "image-too-large" 422 Caller "the image or the archive unpacks to more than it may";
+    REGISTRY_DENIED = "registry-denied" 403 Caller "the registry does not give this image to us";
+    REGISTRY_UNAVAILABLE = "registry-unavailable" 502 Host "the registry does not answer as a registry does";
+    UNPACK_DENIED = "unpack-denied" 500 Host "the system does not let the server unpack images";
     // The machine.
     DISK_FULL = "disk-full" 507 Host "the disk is full";
     STORE_UNAVAILABLE = "store-unavailable" 503 Host "the database does not answer";
     ARTIFACT_DAMAGED = "artifact-damaged" 500 Host "the function's code is missing or damaged on disk";
+    SANDBOX_UNAVAILABLE = "sandbox-unavailable" 503 Host "this server cannot run programs in sandboxes";
+    SANDBOX_FAILED = "sandbox-failed" 500 Host "a sandbox could not be made";
     INTERNAL = "internal" 500 Host "Coracle itself failed";
     // The command line.
     INVALID_MANIFEST = "invalid-manifest" 400 Caller "coracle.toml could not be understood";

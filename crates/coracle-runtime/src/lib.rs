@@ -3,18 +3,20 @@
 
 mod bodies;
 mod capabilities;
+mod cgi;
 mod fault;
 mod host;
 mod identity;
 mod oci;
 mod output;
-mod program;
 mod wasm;
 
 pub use host::{Host, Printed, Secret, Stream};
 pub use identity::random_bits;
-pub use oci::{Protection, SANDBOX_SPAWNER, sandbox_spawner};
-pub use program::{Blueprint, Launched, Process};
+pub use oci::{
+    Blueprint, Credentials, Image, ImageBounds, ImageConfig, Images, Launched, Process, Programs, Progress, Protection,
+    Pruned, SANDBOX_SPAWNER, sandbox_spawner,
+};
 pub use wasm::{
     Answer, Bounds, COMPILE_WORKER, Ended, Instance, Left, Plan, Prepared, Running, Runtime, Status, Work,
     compile_worker,

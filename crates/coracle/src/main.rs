@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use coracle_model::{Problem, code};
-use coracle_runtime::COMPILE_WORKER;
+use coracle_runtime::{COMPILE_WORKER, SANDBOX_SPAWNER};
 
 use crate::cli::Verb;
 use crate::options::Options;
@@ -28,9 +28,11 @@ use crate::stop::{Done, Stop};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before anything else is set up: it forks, and so must have one thread. No verb: nobody types it.
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == COMPILE_WORKER) {
-        return coracle_runtime::compile_worker();
+    // Before anything else is set up: they fork, and so must have one thread. No verbs: nobody types them.
+    match std::env::args_os().nth(1) {
+        Some(argument) if argument == COMPILE_WORKER => return coracle_runtime::compile_worker(),
+        Some(argument) if argument == SANDBOX_SPAWNER => return coracle_runtime::sandbox_spawner(),
+        _ => {}
     }
     let options = Options::parse();
     let json = options.common.json;

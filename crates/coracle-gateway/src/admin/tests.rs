@@ -73,9 +73,12 @@ impl Server {
         let bounds = Bounds { instances: 1, ..Bounds::DEFAULT };
         // No code is compiled, so that no program has to do it.
         let program = dir.path().join("no-compiler");
+        let images = Images::open(&data.images(), ImageBounds::DEFAULT).unwrap();
+        let programs =
+            Programs::open(images.clone(), artifacts.clone(), &data.sandboxes(), program.clone()).unwrap();
+        let (cache, host) = (data.cache(), Arc::new(NoHost));
         let runtime =
-            Runtime::open(bounds, artifacts.clone(), &data.cache(), program, Arc::new(NoHost), clock.clone())
-                .unwrap();
+            Runtime::open(bounds, artifacts.clone(), programs, &cache, program, host, clock.clone()).unwrap();
         let admin = Admin {
             invoke: Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), 1, 0),
             authenticator: Authenticator::new(catalog.clone()),

@@ -4,18 +4,27 @@
 //! `ingress` carries calls to a program that listens, `stdio` to one that runs for each call;
 //! `relay` and `proxy` carry what a program asks of the outside, by `routes`.
 
+mod blueprint;
 mod connection;
 mod guest_body;
 mod head;
+mod image;
 mod ingress;
 mod pool;
+mod process;
+mod programs;
 mod proxy;
 mod proxy_head;
 mod readiness;
 mod relay;
 mod routes;
 mod sandbox;
+mod stdio;
 mod tunnel;
 mod upgrade;
 
+pub use blueprint::Blueprint;
+pub use image::{Credentials, Image, ImageBounds, ImageConfig, Images, Progress, Pruned};
+pub use process::{Launched, Process};
+pub use programs::Programs;
 pub use sandbox::{Protection, SANDBOX_SPAWNER, sandbox_spawner};

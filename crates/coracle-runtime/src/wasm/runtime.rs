@@ -13,6 +13,7 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use crate::host::Host;
+use crate::oci::{Blueprint, Launched, Programs};
 use crate::wasm::code_cache::{CodeCache, Mapped, NoCode};
 use crate::wasm::compile::{CompileBounds, Compiled, Compiler};
 use crate::wasm::engine::{self, Ticker};
@@ -32,6 +33,7 @@ struct Inner {
     cache: CodeCache,
     loaded: Loaded,
     artifacts: Artifacts,
+    programs: Programs,
     host: Arc<dyn Host>,
     clock: Arc<dyn Clock>,
     bounds: Bounds,
@@ -115,6 +117,7 @@ impl Runtime {
     pub fn open(
         bounds: Bounds,
         artifacts: Artifacts,
+        programs: Programs,
         cache: &Path,
         program: PathBuf,
         host: Arc<dyn Host>,
@@ -141,6 +144,7 @@ impl Runtime {
             compiler: Compiler::new(program, compile, cores.div_ceil(2)),
             loaded: Loaded::new(bounds.code_bytes),
             artifacts,
+            programs,
             host,
             clock,
             bounds,
@@ -203,6 +207,25 @@ impl Runtime {
             None => Box::pin(self.load(artifact, None)).await?,
         };
         Instance::start(plan, program, &self.0.ticker, deadline).await
+    }
+
+    /// What instances of a revision of a program are made by; keep it as long as the revision is current.
+    pub fn blueprint(&self, revision: Arc<Revision>) -> Arc<Blueprint> {
+        let inner = &self.0;
+        Arc::new(inner.programs.blueprint(revision, Arc::clone(&inner.host), Arc::clone(&inner.clock)))
+    }
+
+    /// Starts an instance of a program: over when it is ready for calls. Dropping the future leaves nothing of it.
+    ///
+    /// # Errors
+    /// Why it is not ready, in time or at all.
+    pub async fn launch(&self, blueprint: &Arc<Blueprint>) -> Result<Launched, Box<Problem>> {
+        self.0.programs.launch(blueprint).await
+    }
+
+    /// The programs that it runs, and their images.
+    pub fn programs(&self) -> &Programs {
+        &self.0.programs
     }
 
     /// Removes the compiled code of an artifact that is removed; what is mapped stays so while it is used.

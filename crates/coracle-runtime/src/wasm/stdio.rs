@@ -14,12 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 use wasmtime::Store;
-use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 
 use crate::bodies::request::{RequestBody, Seen};
 use crate::bodies::response::{Progress, Streamed};
 use crate::fault;
+use crate::cgi;
 use crate::host::Stream;
 use crate::wasm::component::refused;
 use crate::wasm::engine::{Ticking, take_turns};
@@ -55,7 +55,9 @@ pub(super) async fn serve(
     let (body, seen) = RequestBody::new(body, limits.request_body_bytes, limits.stream_timeout);
     let (stdout, mut chunks) = mpsc::channel(CHUNKS_MAX);
     let mut context = plan.context(&output);
-    environment(&mut context, &head);
+    for (name, value) in cgi::variables(&head) {
+        context.env(name, value);
+    }
     context
         .stdin(Stdin::new(body))
         .stdout(Stdout(stdout))
@@ -180,30 +182,6 @@ fn stream(
     Answer { reply: Ok(reply(plan, body)), running: Running::Still(tokio::spawn(rest)) }
 }
 
-/// The head of a call as CGI-like programs know it: `Http_Method`, `Http_Path`, `Http_Query`, and `Http_<Header>`.
-fn environment(context: &mut WasiCtxBuilder, head: &http::request::Parts) {
-    context.env("Http_Method", head.method.as_str());
-    context.env("Http_Path", head.uri.path());
-    context.env("Http_Query", head.uri.query().unwrap_or_default());
-    for name in head.headers.keys() {
-        if let Some(value) = head.headers.get(name).and_then(|value| value.to_str().ok()) {
-            context.env(variable_of(name.as_str()), value);
-        }
-    }
-}
-
-/// `content-type` is `Http_Content_Type`.
-fn variable_of(header: &str) -> String {
-    let mut name = String::from("Http");
-    for word in header.split('-') {
-        let mut letters = word.chars();
-        name.push('_');
-        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
-        name.push_str(letters.as_str());
-    }
-    name
-}
-
 #[derive(Default)]
 struct Held {
     bytes: BytesMut,
@@ -312,15 +290,5 @@ impl AsyncWrite for Writing {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn headers_become_variables() {
-        assert_eq!(super::variable_of("content-type"), "Http_Content_Type");
-        assert_eq!(super::variable_of("x-foo"), "Http_X_Foo");
-        assert_eq!(super::variable_of("host"), "Http_Host");
     }
 }

@@ -20,7 +20,7 @@ mod user;
 mod wire;
 mod worker;
 
-pub(crate) use sandbox::{Failed, Ran, Sandbox, Sandboxes};
+pub(crate) use sandbox::{Failed, LastWords, Ran, Sandbox, Sandboxes};
 pub use spawner::{SANDBOX_SPAWNER, sandbox_spawner};
 pub(crate) use spec::{Bounds, Network, Root, Runs, SecretFile, Spec};
 pub use wire::Protection;

@@ -1,0 +1,191 @@
+//! What the instances of one revision of a program are made by: from its settings, its image and its secrets to a sandbox.
+//! Invoke keeps one for each revision that is current; `programs` launches by it.
+
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_model::{Clock, Contract, Network, Program, Revision, Settings};
+
+use crate::host::Host;
+use crate::oci::image::ImageConfig;
+use crate::oci::routes::{Routes, routes};
+use crate::oci::sandbox::{self, Root, Runs, SecretFile, Spec};
+use crate::output::{LogBucket, Output};
+
+/// Who a bundle's program runs as: `app` in the accounts that its root is given.
+const BUNDLE_USER: &str = "1000:1000";
+
+/// Where a bundle's own files are.
+const BUNDLE_FOLDER: &str = "/home/app";
+
+/// Of the memory of an instance, what may be written to its root, and again to each of `/tmp` and `/dev/shm`.
+const WRITABLE_OF_MEMORY: u64 = 2;
+
+/// The longest name of a host that the kernel takes, in bytes.
+const HOSTNAME_BYTES_MAX: usize = 64;
+
+/// What the instances of one revision of a program are made by.
+#[derive(Debug)]
+pub struct Blueprint {
+    pub(super) revision: Arc<Revision>,
+    pub(super) host: Arc<dyn Host>,
+    bucket: Arc<LogBucket>,
+    pub(super) routes: Routes,
+}
+
+/// The files of a program, and what they say of how it is run.
+pub(super) enum Files {
+    Bundle(PathBuf),
+    Image { layers: Vec<PathBuf>, config: ImageConfig },
+}
+
+impl Blueprint {
+    pub(super) fn new(revision: Arc<Revision>, host: Arc<dyn Host>, clock: Arc<dyn Clock>) -> Self {
+        let settings = &revision.settings;
+        let bucket = Arc::new(LogBucket::new(settings.limits.log_bytes_per_second, clock));
+        let routes = match settings.program.network {
+            Network::Own => routes(&settings.outbound),
+            // What reaches everything needs no way out.
+            Network::Host => Routes::default(),
+        };
+        Self { revision, host, bucket, routes }
+    }
+
+    pub(super) fn output(&self, instance: u64) -> Output {
+        let Revision { function, number, .. } = &*self.revision;
+        Output::new(Arc::clone(&self.host), Arc::clone(&self.bucket), function.clone(), *number, instance)
+    }
+
+    /// The secrets that were granted, as far as they exist; `missing` hears of the others.
+    pub(super) fn secrets(&self, missing: impl Fn(&str)) -> Vec<SecretFile> {
+        let mut files = Vec::new();
+        for name in &self.revision.settings.secrets {
+            match self.host.secret(&self.revision.function.namespace, name) {
+                Some(value) => {
+                    files.push(SecretFile { name: name.to_string(), value: value.reveal().to_owned() })
+                }
+                None => missing(name.as_str()),
+            }
+        }
+        files
+    }
+
+    /// The sandbox of an instance. `port` is where its program is to listen.
+    pub(super) fn spec(&self, files: Files, secrets: Vec<SecretFile>, port: u16) -> Spec {
+        let settings = &self.revision.settings;
+        let program = &settings.program;
+        let (root, config, user, workdir) = match files {
+            Files::Bundle(folder) => {
+                (Root::Host(folder), ImageConfig::default(), BUNDLE_USER.to_owned(), BUNDLE_FOLDER.to_owned())
+            }
+            Files::Image { layers, config } => {
+                let (user, workdir) = (config.user.clone(), config.workdir.clone());
+                (Root::Image(layers), config, user.unwrap_or_default(), workdir.unwrap_or_default())
+            }
+        };
+        let network = match program.network {
+            Network::Host => sandbox::Network::Host,
+            Network::Own => {
+                let listen: Vec<SocketAddrV4> = self.routes.listen.iter().map(|(at, _)| *at).collect();
+                sandbox::Network::Own { hosts: self.routes.hosts.clone(), listen }
+            }
+        };
+        let memory_bytes = settings.limits.memory_bytes;
+        Spec {
+            id: 0,
+            root,
+            scratch: PathBuf::new(),
+            bounds: sandbox::Bounds {
+                memory_bytes,
+                cpu_millis: program.cpu_millis,
+                processes: program.processes,
+                writable_bytes: memory_bytes / WRITABLE_OF_MEMORY,
+            },
+            read_only: program.read_only,
+            user: program.user.clone().unwrap_or(user),
+            hostname: self.hostname(),
+            network,
+            env: self.environment(&config, &secrets, port),
+            secrets,
+            command: command(program, &config),
+            workdir: program.workdir.clone().unwrap_or(workdir),
+            runs: if self.revision.contract == Contract::Stdio { Runs::EachCall } else { Runs::Always },
+        }
+    }
+
+    /// The name of the function, as far as it is one of a host.
+    fn hostname(&self) -> String {
+        let name = self.revision.function.name.as_str().replace('_', "-");
+        name.chars().take(HOSTNAME_BYTES_MAX).collect()
+    }
+
+    /// What the image says, then what the settings say, then what the platform knows; of the same name the last one stands.
+    fn environment(&self, image: &ImageConfig, secrets: &[SecretFile], port: u16) -> Vec<(String, String)> {
+        let settings = &self.revision.settings;
+        let mut all = image.env.clone();
+        if self.revision.contract == Contract::Http {
+            all.push(("PORT".into(), port.to_string()));
+        }
+        all.extend(self.routes.environment().into_iter().map(|(name, value)| (name.to_owned(), value)));
+        all.extend(settings.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        if settings.program.secrets_in_env {
+            for (name, file) in settings.secrets.iter().filter_map(|name| {
+                Some((name, secrets.iter().find(|file| file.name == name.as_str())?))
+            }) {
+                all.push((Settings::variable_of(name), file.value.clone()));
+            }
+        }
+        let mut only: Vec<(String, String)> = Vec::with_capacity(all.len());
+        for (name, value) in all {
+            match only.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = value,
+                None => only.push((name, value)),
+            }
+        }
+        only
+    }
+}
+
+/// What is run: as container engines put it together, an entrypoint that was set drops the image's command.
+fn command(program: &Program, image: &ImageConfig) -> Vec<String> {
+    let (first, rest) = match (program.entrypoint.is_empty(), program.command.is_empty()) {
+        (false, _) => (&program.entrypoint, &program.command),
+        (true, false) => (&image.entrypoint, &program.command),
+        (true, true) => (&image.entrypoint, &image.command),
+    };
+    first.iter().chain(rest).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_override_an_image_as_container_engines_do_it() {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        // Entrypoint and command of the image, those of the settings, and what is run.
+        let table = [
+            ("/entry", "serve", "", "", "/entry serve"),
+            ("/entry", "serve", "", "check -v", "/entry check -v"),
+            ("/entry", "serve", "/bin/sh", "", "/bin/sh"),
+            ("/entry", "serve", "/bin/sh", "-c ls", "/bin/sh -c ls"),
+            ("", "nginx -g", "", "", "nginx -g"),
+            ("", "", "", "./server", "./server"),
+            ("", "", "", "", ""),
+        ];
+        for (entrypoint, of_image, set_entrypoint, set_command, expected) in table {
+            let image = ImageConfig {
+                entrypoint: words(entrypoint),
+                command: words(of_image),
+                ..ImageConfig::default()
+            };
+            let program = Program {
+                entrypoint: words(set_entrypoint),
+                command: words(set_command),
+                ..Program::default()
+            };
+            assert_eq!(command(&program, &image), words(expected), "{image:?} {program:?}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! A program that runs for one call: body in on stdin, body out on stdout, the head in the environment.
+//! The sandbox is there already; its first process starts the program, and tells how it ended.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use coracle_model::{Body, Problem, Reply, code};
+use http::{HeaderValue, Response, header};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::bodies::request::{RequestBody, Seen};
+use crate::bodies::response::{Done, Progress, Streamed};
+use crate::bodies::watch::{End, drive, read_out};
+use crate::host::Stream;
+use crate::oci::blueprint::Blueprint;
+use crate::oci::process::in_words;
+use crate::oci::sandbox::{Ran, Sandbox, Status};
+use crate::output::Output;
+use crate::wasm::{Answer, Ended, Left, Running, Work, before};
+use crate::{cgi, fault};
+
+/// Output that is held back until the program ends, in bytes: below it, an exit code that says it failed becomes an error.
+const HELD_BACK_BYTES_MAX: usize = 64 << 10;
+
+/// How much is read from a pipe at once, in bytes: what the kernel keeps in one.
+const READ_BYTES: usize = 64 << 10;
+
+/// Chunks of output on their way to the reader.
+const CHUNKS_MAX: usize = 4;
+
+/// How long output may still come after the end of the program that was started: from others that it started.
+const AFTER_END: Duration = Duration::from_millis(100);
+
+/// How a program ended.
+struct Exit {
+    problem: Option<Problem>,
+    /// Its end of the body closes when this goes, which must be after its fault is told.
+    _stdout: mpsc::Sender<Bytes>,
+}
+
+/// A program that runs, to its end.
+type Program = Pin<Box<dyn Future<Output = Exit> + Send>>;
+
+/// Runs the program for a call, as far as the head of its response.
+pub(super) async fn serve(blueprint: &Arc<Blueprint>, sandbox: &Arc<Sandbox>, work: Work) -> Answer {
+    let Work { id, request, deadline } = work;
+    let revision = &blueprint.revision;
+    let limits = &revision.settings.limits;
+    let output = blueprint.output(sandbox.id());
+    output.serve(id);
+    let (head, body) = request.into_parts();
+    let (body, seen) = RequestBody::new(body, limits.request_body_bytes, limits.stream_timeout);
+    let (chunk, mut chunks) = mpsc::channel(CHUNKS_MAX);
+    let running = run(Arc::clone(blueprint), Arc::clone(sandbox), cgi::variables(&head), body, chunk, output.clone());
+    let mut running: Program = Box::pin(running);
+    let mut held = BytesMut::new();
+    let step = std::future::poll_fn(|cx| {
+        // The program may end and leave output behind, so it is asked first and the output is emptied after.
+        let ended = running.as_mut().poll(cx);
+        while let Poll::Ready(Some(chunk)) = chunks.poll_recv(cx) {
+            held.extend_from_slice(&chunk);
+            if held.len() > HELD_BACK_BYTES_MAX && ended.is_pending() {
+                break;
+            }
+        }
+        match ended {
+            Poll::Ready(exit) => Poll::Ready(Some(exit)),
+            Poll::Pending if held.len() > HELD_BACK_BYTES_MAX => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    let step = before(deadline, step).await;
+    let refuse = |problem: Problem| refused(&output, problem, &seen);
+    if let Some(problem) = fault::cut_off(revision, Some(&seen)) {
+        return refuse(problem);
+    }
+    match step {
+        None => {
+            drop(running);
+            refuse(fault::late(revision, Some(&seen)))
+        }
+        Some(Some(Exit { problem: Some(problem), .. })) => refuse(fault::blame(problem, revision, Some(&seen))),
+        Some(Some(_)) if held.len() as u64 > limits.response_body_bytes => {
+            refuse(fault::too_large(limits.response_body_bytes))
+        }
+        Some(Some(_)) => {
+            let ended = ended(None, &seen, held.len() as u64);
+            Answer { reply: Ok(reply(blueprint, Body::once(held.freeze()))), running: Running::Over(ended) }
+        }
+        Some(None) => {
+            let progress = Arc::<Progress>::default();
+            let printed = Printed { held: Some(held.freeze()), chunks };
+            let body = Streamed::body(printed, Arc::clone(&progress), limits.response_body_bytes, None);
+            let rest = rest(Arc::clone(blueprint), running, progress, seen, output);
+            Answer { reply: Ok(reply(blueprint, body)), running: Running::Still(tokio::spawn(rest)) }
+        }
+    }
+}
+
+/// Runs the program to its end, and carries its streams.
+async fn run(
+    blueprint: Arc<Blueprint>,
+    sandbox: Arc<Sandbox>,
+    env: Vec<(String, String)>,
+    body: RequestBody,
+    chunk: mpsc::Sender<Bytes>,
+    output: Output,
+) -> Exit {
+    let oom_kills = sandbox.oom_kills();
+    let ran = match Streams::new() {
+        Ok((ours, theirs)) => {
+            let Streams { stdin, stdout, stderr } = ours;
+            let feeding = feed(body, stdin);
+            let reading = async {
+                tokio::join!(carry(stdout, &chunk), print(stderr, &output));
+            };
+            let mut reading = std::pin::pin!(reading);
+            let mut running = std::pin::pin!(sandbox.run(env, theirs));
+            let mut feeding = std::pin::pin!(feeding);
+            let (mut is_fed, mut is_read) = (false, false);
+            let ran = loop {
+                tokio::select! {
+                    biased;
+                    ran = &mut running => break ran,
+                    () = &mut feeding, if !is_fed => is_fed = true,
+                    () = &mut reading, if !is_read => is_read = true,
+                }
+            };
+            if !is_read {
+                // What others still hold open is theirs to lose.
+                let _ = timeout(AFTER_END, reading).await;
+            }
+            ran
+        }
+        Err(error) => Err(error),
+    };
+    output.flush();
+    let problem = judge(&blueprint, ran, sandbox.oom_kills() > oom_kills, &output);
+    Exit { problem, _stdout: chunk }
+}
+
+fn judge(blueprint: &Blueprint, ran: io::Result<Ran>, out_of_memory: bool, output: &Output) -> Option<Problem> {
+    let function = &blueprint.revision.function;
+    let exited = |what: String| {
+        let said = output.last_stderr().map_or_else(String::new, |line| format!(": {line}"));
+        Problem::new(&code::GUEST_EXITED, format!("`{function}` {what}{said}")).hint(fault::logs_of(function))
+    };
+    match ran {
+        Ok(Ran::Ended(Status::Exited(0))) => None,
+        Ok(Ran::Ended(Status::Signaled(libc::SIGKILL)) | Ran::SandboxGone) if out_of_memory => {
+            Some(fault::out_of_memory(function, blueprint.revision.settings.limits.memory_bytes))
+        }
+        Ok(Ran::Ended(status)) => Some(exited(in_words(status))),
+        Ok(Ran::SandboxGone) => Some(exited("ended with its sandbox".into())),
+        Ok(Ran::NotStarted(what)) => Some(
+            Problem::new(&code::PROGRAM_NOT_STARTED, format!("the program of `{function}` cannot be run: {what}"))
+                .hint("look at `command` and `workdir` of the function; paths are those within its sandbox"),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Some(
+            Problem::new(&code::HEAD_TOO_LARGE, "the head of the call does not fit an environment")
+                .hint("send less in headers, or let the function listen: `contract = \"http\"`"),
+        ),
+        Err(error) => Some(Problem::new(&code::INTERNAL, format!("run the program of `{function}`: {error}"))),
+    }
+}
+
+/// Both ends of the standard streams of a program.
+struct Streams {
+    stdin: pipe::Sender,
+    stdout: pipe::Receiver,
+    stderr: pipe::Receiver,
+}
+
+impl Streams {
+    fn new() -> io::Result<(Self, [OwnedFd; 3])> {
+        let (its_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        let ours = Self {
+            stdin: pipe::Sender::from_owned_fd(stdin)?,
+            stdout: pipe::Receiver::from_owned_fd(stdout)?,
+            stderr: pipe::Receiver::from_owned_fd(stderr)?,
+        };
+        Ok((ours, [its_stdin, its_stdout, its_stderr]))
+    }
+}
+
+/// Writes the body of the call. A program that does not read it to its end is free to.
+async fn feed(mut body: RequestBody, mut stdin: pipe::Sender) {
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(data) = frame.into_data()
+            && stdin.write_all(&data).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn carry(mut stdout: pipe::Receiver, chunk: &mpsc::Sender<Bytes>) {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    while let Ok(1..) = stdout.read_buf(&mut buffer).await {
+        // Whoever reads may have enough.
+        if chunk.send(buffer.split().freeze()).await.is_err() {
+            return;
+        }
+        buffer.reserve(READ_BYTES);
+    }
+}
+
+async fn print(mut stderr: pipe::Receiver, output: &Output) {
+    let mut buffer = BytesMut::with_capacity(1 << 10);
+    while let Ok(1..) = stderr.read_buf(&mut buffer).await {
+        output.write(Stream::Stderr, &buffer);
+        buffer.clear();
+    }
+}
+
+/// Runs a program beyond the head of its response.
+async fn rest(
+    blueprint: Arc<Blueprint>,
+    mut running: Program,
+    progress: Arc<Progress>,
+    seen: Arc<Seen>,
+    output: Output,
+) -> Ended {
+    let revision = &blueprint.revision;
+    let end = drive(revision, &mut running, &progress, Some(&seen)).await;
+    drop(running);
+    let is_unread = matches!(end, End::Unread);
+    if let End::Itself(Exit { problem: Some(problem), _stdout }) = end
+        // A program that stumbled over a reader who left is not to blame.
+        && progress.done() != Some(Done::Gone)
+    {
+        progress.fail(fault::blame(problem, revision, Some(&seen)));
+    }
+    let problem = match is_unread {
+        true => Some(fault::gone("the client stopped reading")),
+        false => read_out(&progress, &revision.settings.limits).await,
+    };
+    if let Some(problem) = &problem {
+        note(&output, problem);
+    }
+    ended(problem, &seen, progress.bytes.load(Ordering::Relaxed))
+}
+
+fn refused(output: &Output, problem: Problem, seen: &Seen) -> Answer {
+    note(output, &problem);
+    let ended = ended(Some(problem.clone()), seen, 0);
+    Answer { reply: Err(Box::new(problem)), running: Running::Over(ended) }
+}
+
+/// Writes a fault of the guest into its log.
+fn note(output: &Output, problem: &Problem) {
+    if problem.code.owner == coracle_model::Owner::Guest {
+        output.note(format!("{}: {problem}", problem.code.name));
+    }
+}
+
+fn ended(problem: Option<Problem>, seen: &Seen, bytes_out: u64) -> Ended {
+    let problem = problem.map(Box::new);
+    Ended { problem, left: Left::Nothing, memory_bytes: 0, bytes_in: seen.bytes(), bytes_out }
+}
+
+fn reply(blueprint: &Blueprint, body: Body) -> Reply {
+    let content_type = blueprint.revision.settings.content_type.as_deref();
+    let content_type = content_type.and_then(|text| HeaderValue::from_str(text).ok());
+    let mut reply = Response::new(body);
+    let content_type = content_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    reply.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    reply
+}
+
+/// The output of a program as a body: what was held back, then the rest.
+struct Printed {
+    held: Option<Bytes>,
+    chunks: mpsc::Receiver<Bytes>,
+}
+
+impl http_body::Body for Printed {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(held) = self.held.take() {
+            return Poll::Ready(Some(Ok(Frame::data(held))));
+        }
+        self.chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
