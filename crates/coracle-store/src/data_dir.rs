@@ -60,6 +60,12 @@ impl DataDir {
         self.root.join("cache")
     }
 
+    /// The directory of images and unpacked bundles; not part of a backup: both come from elsewhere.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
     /// The directory of the functions' logs; it exists, and is not part of a backup.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

@@ -14,7 +14,7 @@ use coracle_invoke::Invoke;
 use coracle_model::{FunctionRef, NamespaceName, Problem, SecretName, code};
 use coracle_observe::Observe;
 use coracle_observe::logs::{Limits, Line, Stream};
-use coracle_runtime::{Bounds, Host, Printed, Runtime, Secret};
+use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Runtime, Secret};
 use coracle_store::{Artifacts, DataDir, Database, Embedded, RestoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
@@ -144,6 +144,7 @@ pub(crate) async fn serve(
         .map_err(|error| Problem::new(&code::INTERNAL, format!("find this program's own file: {error}")))?;
     let cache = options.cache.clone().unwrap_or_else(|| data.cache());
     let runtime = Runtime::open(bounds, artifacts.clone(), &cache, program, host, clock.clone())?;
+    let images = Images::open(&data.images(), ImageBounds::DEFAULT)?;
     let invoke = Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), options.instances, IDLE_MAX);
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
@@ -155,6 +156,7 @@ pub(crate) async fn serve(
         invoke: invoke.clone(),
         observe: observe.clone(),
         artifacts: artifacts.clone(),
+        images,
         database: Arc::clone(&database),
         data: Arc::new(data),
         authenticator: authenticator.clone(),
