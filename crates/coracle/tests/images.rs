@@ -46,7 +46,8 @@ fn configuration(layer: &[u8], architecture: Option<&str>) -> Vec<u8> {
 fn layout(folder: &Path, name: &str, architecture: Option<&str>) -> PathBuf {
     let layer = layer();
     let config = configuration(&layer, architecture);
-    let described = |bytes: &[u8]| json!({ "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len() });
+    let described =
+        |bytes: &[u8]| json!({ "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len() });
     let manifest = json!({ "schemaVersion": 2, "config": described(&config), "layers": [described(&layer)] });
     let manifest = manifest.to_string().into_bytes();
     let mut listed = described(&manifest);
@@ -119,12 +120,17 @@ fn an_image_that_cannot_be_used_says_why() {
     let (server, folder) = (Server::start(), tempfile::tempdir().unwrap());
     let other = layout(folder.path(), "shop", Some("s390x"));
     let refused = server.run(&["image", "load", other.to_str().unwrap()]);
-    assert!(refused.stderr.starts_with("error[image-architecture]: the image is built for linux/s390x"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.starts_with("error[image-architecture]: the image is built for linux/s390x"),
+        "{}",
+        refused.stderr
+    );
     std::fs::write(folder.path().join("letter"), "no archive").unwrap();
     let refused = server.run(&["image", "load", folder.path().join("letter").to_str().unwrap()]);
     assert!(refused.stderr.starts_with("error[image-invalid]:"), "{}", refused.stderr);
     // Bound, and never listened on: nobody else gets it meanwhile.
-    let taken = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    let taken =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
     rustix::net::bind(&taken, &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = std::net::SocketAddr::try_from(rustix::net::getsockname(&taken).unwrap()).unwrap().port();
     let refused = server.run(&["image", "pull", &format!("127.0.0.1:{port}/shop")]);
@@ -135,7 +141,8 @@ fn an_image_that_cannot_be_used_says_why() {
 #[test]
 fn a_password_for_a_registry_is_kept_and_shown_nowhere() {
     let server = Server::start();
-    let kept = server.run_with(&["image", "login", "registry.example.com:5000", "--username", "ada"], b"hush-7f\n");
+    let kept =
+        server.run_with(&["image", "login", "registry.example.com:5000", "--username", "ada"], b"hush-7f\n");
     assert_eq!(kept.code, 0, "{}", kept.stderr);
     let shown = server.ok(&["secret", "list"]) + &kept.to_text();
     assert!(!shown.contains("hush-7f") && !shown.contains("registry.example.com:5000\n"), "{shown}");
