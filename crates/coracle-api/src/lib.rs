@@ -6,6 +6,7 @@ mod call;
 pub mod client;
 mod function;
 mod identity;
+mod image;
 mod json;
 mod log;
 mod namespace;
@@ -24,6 +25,10 @@ pub use call::{CallQuery, CallView, FollowedCall};
 pub use client::{Client, ClientError};
 pub use function::{FunctionQuery, FunctionStats, FunctionView, RevisionView, RollbackRequest, SettingsView};
 pub use identity::IdentityView;
+pub use image::{
+    IMAGE_BYTES_MAX, ImageQuery, ImageView, LoadQuery, PrunedView, PullEvent, PullProgress, PullRequest,
+    RegistryLogin, RegistryView,
+};
 pub use json::{JSON_BYTES_MAX, decode_json, nearest, nearest_field};
 pub use log::{FUNCTIONS_SKIPPED, LogLine, LogQuery, LogStream, Since};
 pub use namespace::{AppView, NamespaceView};

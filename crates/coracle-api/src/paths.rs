@@ -8,7 +8,8 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use crate::{
     AppSpec, AppView, ArtifactView, CallQuery, CallView, FollowedCall, FunctionQuery, FunctionSpec,
-    FunctionView, IdentityView, LogLine, LogQuery, NamespaceView, Page, ProblemView, RevisionView,
+    FunctionView, IdentityView, ImageQuery, ImageView, LoadQuery, LogLine, LogQuery, NamespaceView, Page,
+    ProblemView, PrunedView, PullEvent, PullRequest, RegistryLogin, RegistryView, RevisionView,
     RollbackRequest, SecretValue, SecretView, StatsQuery, StatsSort, StatsView, StatusView, TokenCreated,
     TokenRequest, TokenView,
 };
@@ -53,6 +54,8 @@ pub fn operations() -> Vec<(http::Method, String)> {
         app_list, app_get, app_deploy, app_remove,
         call_list, call_get, log_read, stats_read,
         secret_list, secret_set, secret_remove,
+        image_list, image_pull, image_load, image_remove, image_prune,
+        registry_list, registry_login, registry_logout,
         namespace_list, namespace_create, namespace_remove,
         token_list, token_create, token_revoke,
         status, whoami, backup, openapi_get,
@@ -212,6 +215,50 @@ fn secret_set() {}
 #[utoipa::path(delete, path = "/v1/namespaces/{ns}/secrets/{name}", tag = "secrets", params(OfNamespace),
     responses((status = 204, description = "It is gone")))]
 fn secret_remove() {}
+
+/// List the images that the server has.
+#[utoipa::path(get, path = "/v1/images", tag = "images",
+    responses((status = 200, description = "All of them, by name", body = Page<ImageView>)))]
+fn image_list() {}
+
+/// Get an image from its registry.
+#[utoipa::path(post, path = "/v1/images/pull", tag = "images",
+    request_body = PullRequest,
+    responses((status = 200, description = "One JSON object a line: how far it is, and then the image or the problem",
+        body = PullEvent, content_type = "application/x-ndjson")))]
+fn image_pull() {}
+
+/// Upload an archive of images: an OCI layout in a tar, or what `docker save` writes, compressed or not.
+#[utoipa::path(post, path = "/v1/images/load", tag = "images", params(LoadQuery),
+    request_body(content = Bytes, content_type = "application/octet-stream"),
+    responses((status = 201, description = "The images that it held", body = Page<ImageView>)))]
+fn image_load() {}
+
+/// Remove an image by its name; what a revision runs is kept without a name.
+#[utoipa::path(delete, path = "/v1/images", tag = "images", params(ImageQuery),
+    responses((status = 200, description = "What is gone", body = PrunedView)))]
+fn image_remove() {}
+
+/// Remove the images that no revision runs, and the layers that no image needs.
+#[utoipa::path(post, path = "/v1/images/prune", tag = "images",
+    responses((status = 200, description = "What is gone", body = PrunedView)))]
+fn image_prune() {}
+
+/// List the registries that a namespace has a password for.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/registries", tag = "images", params(InNamespace),
+    responses((status = 200, description = "All of them", body = Page<RegistryView>)))]
+fn registry_list() {}
+
+/// Set the user and the password for a registry. They never come back, and no function can read them.
+#[utoipa::path(put, path = "/v1/namespaces/{ns}/registries/{name}", tag = "images", params(OfNamespace),
+    request_body = RegistryLogin,
+    responses((status = 204, description = "They are kept, encrypted")))]
+fn registry_login() {}
+
+/// Forget the password for a registry.
+#[utoipa::path(delete, path = "/v1/namespaces/{ns}/registries/{name}", tag = "images", params(OfNamespace),
+    responses((status = 204, description = "It is gone")))]
+fn registry_logout() {}
 
 /// List the namespaces that the token reaches.
 #[utoipa::path(get, path = "/v1/namespaces", tag = "namespaces",

@@ -73,6 +73,9 @@ impl Catalog {
             }
             let mut draft = Draft::default();
             draft.delete(&Place::Namespace(name.clone()));
+            for registry in state.registries.get(name).into_iter().flat_map(|known| known.keys()) {
+                draft.delete(&Place::Registry(name.clone(), registry.clone()));
+            }
             // Else they would open whatever is next called so.
             for token in state.tokens.values().filter(|token| reaches_only(&token.info.reach, name)) {
                 draft.delete(&Place::Token(token.info.id.clone()));

@@ -32,6 +32,8 @@ pub(crate) enum Place {
     /// What is left of a removed function, so that its revision numbers are never used again.
     Gone(FunctionRef),
     Secret(NamespaceName, SecretName),
+    /// The credentials of an image registry.
+    Registry(NamespaceName, String),
     Token(TokenId),
     /// One revision, current or not; not held in memory.
     Revision(FunctionRef, u32),
@@ -48,6 +50,9 @@ impl Place {
             Self::Gone(f) => Key::from_parts(&["catalog", "gone", f.namespace.as_str(), f.name.as_str()]),
             Self::Secret(namespace, name) => {
                 Key::from_parts(&["catalog", "secret", namespace.as_str(), name.as_str()])
+            }
+            Self::Registry(namespace, registry) => {
+                Key::from_parts(&["catalog", "registry", namespace.as_str(), registry])
             }
             Self::Token(id) => Key::from_parts(&["catalog", "token", &id.0]),
             Self::Revision(f, number) => {
@@ -74,6 +79,9 @@ impl Place {
             ["secret", namespace, name] => {
                 Some(Self::Secret(NamespaceName::parse(namespace).ok()?, SecretName::parse(name).ok()?))
             }
+            ["registry", namespace, registry] => {
+                Some(Self::Registry(NamespaceName::parse(namespace).ok()?, registry.to_owned()))
+            }
             ["token", id] => Some(Self::Token(TokenId(id.to_owned()))),
             _ => None,
         }
@@ -83,7 +91,8 @@ impl Place {
 /// The namespace that a key under [`PREFIX`] lies in, even if nothing else of it can be read.
 pub(crate) fn lies_in(key: &Key, namespace: &NamespaceName) -> bool {
     let mut parts = key.parts().skip(1);
-    matches!(parts.next(), Some("fn" | "gone" | "secret")) && parts.next() == Some(namespace.as_str())
+    matches!(parts.next(), Some("fn" | "gone" | "secret" | "registry"))
+        && parts.next() == Some(namespace.as_str())
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -120,6 +129,19 @@ pub(crate) struct SecretRecord {
     /// Nonce and ciphertext, in base64.
     pub(crate) sealed: String,
     pub(crate) updated: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RegistryRecord {
+    /// Nonce and ciphertext of the credentials, in base64.
+    pub(crate) sealed: String,
+    pub(crate) updated: Timestamp,
+}
+
+impl std::fmt::Debug for RegistryRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RegistryRecord({})", self.updated)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -178,6 +200,7 @@ mod tests {
             Place::Function(function.clone()),
             Place::Gone(function.clone()),
             Place::Secret(NamespaceName::default(), SecretName::parse("api.key").unwrap()),
+            Place::Registry(NamespaceName::default(), "registry.example.com:5000".into()),
             Place::Token(TokenId("0a".into())),
         ] {
             assert!(place.key().as_str().starts_with(PREFIX), "{place:?}");

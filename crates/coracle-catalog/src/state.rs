@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::catalog::Function;
 use crate::records::{
-    FunctionRecord, GoneRecord, KeyRecord, NamespaceRecord, Place, SecretRecord, TokenRecord, decode,
+    FunctionRecord, GoneRecord, KeyRecord, NamespaceRecord, Place, RegistryRecord, SecretRecord, TokenRecord,
+    decode,
 };
 use crate::routes::Routes;
 use crate::secrets::Sealed;
@@ -39,6 +40,7 @@ pub(crate) struct State {
     pub(crate) routes: Routes,
     pub(crate) gone: BTreeMap<NamespaceName, BTreeMap<FunctionName, u32>>,
     pub(crate) secrets: BTreeMap<NamespaceName, BTreeMap<SecretName, Sealed>>,
+    pub(crate) registries: BTreeMap<NamespaceName, BTreeMap<String, RegistryRecord>>,
     pub(crate) tokens: HashMap<TokenId, Token>,
 }
 
@@ -140,6 +142,9 @@ impl State {
                 let sealed = read::<SecretRecord>(value)?.map(Sealed::try_from).transpose()?;
                 set_nested(&mut self.secrets, &namespace, name.clone(), sealed);
                 return Ok(self.readers(&namespace, &name));
+            }
+            Place::Registry(namespace, registry) => {
+                set_nested(&mut self.registries, &namespace, registry, read::<RegistryRecord>(value)?);
             }
             Place::Token(id) => match read::<TokenRecord>(value)? {
                 Some(record) => drop(self.tokens.insert(id.clone(), Token::read(id, record)?)),

@@ -11,6 +11,7 @@ mod demo;
 mod deploy;
 mod dev;
 mod explain;
+mod image;
 mod list;
 mod logs;
 mod namespace;
@@ -60,6 +61,8 @@ pub(crate) enum Verb {
     Rollback(rollback::Args),
     /// Set, list and remove secrets
     Secret(secret::Args),
+    /// Pull, load, list and remove images
+    Image(image::Args),
     /// Create, list and revoke tokens
     Token(token::Args),
     /// Create, list and remove namespaces
@@ -90,6 +93,7 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
         Verb::Remove(args) => remove::run(args, common).await,
         Verb::Rollback(args) => rollback::run(args, common).await,
         Verb::Secret(args) => secret::run(args, common).await,
+        Verb::Image(args) => image::run(args, common).await,
         Verb::Token(args) => token::run(args, common).await,
         Verb::Namespace(args) => namespace::run(args, common).await,
         Verb::Status(args) => status::run(args, common).await,

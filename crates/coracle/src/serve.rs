@@ -157,6 +157,7 @@ pub(crate) async fn serve(
         invoke: invoke.clone(),
         observe: observe.clone(),
         artifacts: artifacts.clone(),
+        images,
         database: Arc::clone(&database),
         data: Arc::new(data),
         authenticator: authenticator.clone(),

@@ -15,7 +15,8 @@ use tokio::io::AsyncReadExt;
 use super::{Chunks, Client, ClientError, Lines, LogLines};
 use crate::{
     AppSpec, AppView, ArtifactView, CallQuery, CallView, FUNCTIONS_SKIPPED, FollowedCall, FunctionQuery,
-    FunctionSpec, FunctionView, IdentityView, LogQuery, NamespaceView, Page, RevisionView, RollbackRequest,
+    FunctionSpec, FunctionView, IdentityView, ImageQuery, ImageView, LoadQuery, LogQuery, NamespaceView,
+    Page, PrunedView, PullEvent, PullRequest, RegistryLogin, RegistryView, RevisionView, RollbackRequest,
     SecretValue, SecretView, StatsQuery, StatsView, StatusView, TokenCreated, TokenRequest, TokenView,
     encode_query, encode_segment,
 };
@@ -23,6 +24,9 @@ use crate::{
 /// Functions that are asked for at once where all are wanted: few round trips, and a page of them with the largest
 /// settings there may be is still an answer that is read.
 const ITEMS_AT_ONCE: usize = 250;
+
+/// How long an archive of images may take to be sent and unpacked.
+const LOAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2 * 60 * 60);
 
 /// How much of a file is read at once.
 const UPLOAD_CHUNK_BYTES: usize = 64 << 10;
@@ -44,24 +48,7 @@ impl Client {
         path: &Path,
         progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<ArtifactView, ClientError> {
-        let unreadable = |source| ClientError::File { path: path.to_owned(), source };
-        let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-        let length = file.metadata().await.map_err(unreadable)?.len();
-        // Taken, so that a file that grows meanwhile does not outgrow the length we promise.
-        let state = (file.take(length), 0, progress);
-        let chunks = stream::try_unfold(state, async |(mut file, mut sent, mut progress)| {
-            let mut chunk = BytesMut::with_capacity(UPLOAD_CHUNK_BYTES);
-            let read = file.read_buf(&mut chunk).await.map_err(BodyError::broken)?;
-            if read == 0 {
-                return Ok(None);
-            }
-            sent += read as u64;
-            progress(sent);
-            Ok::<_, BodyError>(Some((Frame::data(chunk.freeze()), (file, sent, progress))))
-        });
-        let body = Body::stream(StreamBody::new(chunks));
-        let mut request = self.request(Method::POST, "/v1/artifacts", body)?;
-        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        let request = self.request_with_file("/v1/artifacts", path, progress).await?;
         let answer = self.answer(request).await?;
         self.read(answer).await
     }
@@ -250,6 +237,95 @@ impl Client {
     pub async fn backup(&self) -> Result<Chunks, ClientError> {
         let answer = self.answer(self.request(Method::POST, "/v1/backup", Body::empty())?).await?;
         Ok(Chunks::new(self.url(), answer.into_body()))
+    }
+
+    /// The images that the server has.
+    pub async fn images(&self) -> Result<Vec<ImageView>, ClientError> {
+        self.list("/v1/images").await
+    }
+
+    /// Has the server get an image; what comes says how far it is, and then how it ended.
+    pub async fn pull_image(&self, request: &PullRequest) -> Result<Lines<PullEvent>, ClientError> {
+        let answer = self.answer(self.json_request(Method::POST, "/v1/images/pull", request)?).await?;
+        Ok(Lines::new(Chunks::new(self.url(), answer.into_body())))
+    }
+
+    /// Uploads an archive of images; `progress` is told how many bytes of it were sent so far.
+    pub async fn load_images(
+        &self,
+        path: &Path,
+        query: &LoadQuery,
+        progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Vec<ImageView>, ClientError> {
+        let target = format!("/v1/images/load{}", encode_query(query));
+        let request = self.request_with_file(&target, path, progress).await?;
+        // An archive may be large, and what is sent slowly is no server that does not answer.
+        let answer = self.answer_in_time(request, LOAD_TIMEOUT).await?;
+        Ok(self.read::<Page<ImageView>>(answer).await?.items)
+    }
+
+    /// Removes an image by its name.
+    pub async fn remove_image(&self, query: &ImageQuery) -> Result<PrunedView, ClientError> {
+        self.ask(Method::DELETE, &format!("/v1/images{}", encode_query(query))).await
+    }
+
+    /// Removes the images that no revision runs.
+    pub async fn prune_images(&self) -> Result<PrunedView, ClientError> {
+        self.ask(Method::POST, "/v1/images/prune").await
+    }
+
+    /// The registries that a namespace has a password for.
+    pub async fn registries(&self, namespace: &NamespaceName) -> Result<Vec<RegistryView>, ClientError> {
+        self.list(&format!("/v1/namespaces/{namespace}/registries")).await
+    }
+
+    /// Sets the user and the password for a registry.
+    pub async fn set_registry(
+        &self,
+        namespace: &NamespaceName,
+        registry: &str,
+        login: &RegistryLogin,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/namespaces/{namespace}/registries/{}", encode_segment(registry));
+        self.answer(self.json_request(Method::PUT, &path, login)?).await.map(drop)
+    }
+
+    /// Forgets the password for a registry.
+    pub async fn remove_registry(
+        &self,
+        namespace: &NamespaceName,
+        registry: &str,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/namespaces/{namespace}/registries/{}", encode_segment(registry));
+        self.tell(Method::DELETE, &path).await
+    }
+
+    /// A request whose body is a file.
+    async fn request_with_file(
+        &self,
+        target: &str,
+        path: &Path,
+        progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<http::Request<Body>, ClientError> {
+        let unreadable = |source| ClientError::File { path: path.to_owned(), source };
+        let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+        let length = file.metadata().await.map_err(unreadable)?.len();
+        // Taken, so that a file that grows meanwhile does not outgrow the length we promise.
+        let state = (file.take(length), 0, progress);
+        let chunks = stream::try_unfold(state, async |(mut file, mut sent, mut progress)| {
+            let mut chunk = BytesMut::with_capacity(UPLOAD_CHUNK_BYTES);
+            let read = file.read_buf(&mut chunk).await.map_err(BodyError::broken)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            sent += read as u64;
+            progress(sent);
+            Ok::<_, BodyError>(Some((Frame::data(chunk.freeze()), (file, sent, progress))))
+        });
+        let body = Body::stream(StreamBody::new(chunks));
+        let mut request = self.request(Method::POST, target, body)?;
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        Ok(request)
     }
 
     async fn list<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {

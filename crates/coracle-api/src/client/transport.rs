@@ -140,9 +140,18 @@ impl Client {
 
     /// Sends a request to `/v1`; what is not a success becomes an error.
     pub(super) async fn answer(&self, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
-        let answer = timeout(ANSWER_TIMEOUT, self.exchange(request)).await;
-        let answer = answer
-            .map_err(|_| self.protocol(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))??;
+        self.answer_in_time(request, ANSWER_TIMEOUT).await
+    }
+
+    /// The same, for what takes its time.
+    pub(super) async fn answer_in_time(
+        &self,
+        request: Request<Body>,
+        time: Duration,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let answer = timeout(time, self.exchange(request)).await;
+        let answer =
+            answer.map_err(|_| self.protocol(format!("no answer within {} s", time.as_secs())))??;
         if answer.status().is_success() { Ok(answer) } else { Err(self.problem(answer).await) }
     }
 

@@ -24,7 +24,7 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much is read of an upload that is refused already, if the bound on uploads is not greater still.
 const LINGER_BYTES_MIN: u64 = 64 << 20;
 /// Pieces that wait for the disk.
-const PIECES_MAX: usize = 16;
+pub(super) const PIECES_MAX: usize = 16;
 
 pub(super) async fn upload(
     State(admin): State<Shared>,
@@ -98,7 +98,7 @@ pub(super) async fn size(admin: &Admin, digest: Digest) -> Result<u64, Problem> 
 }
 
 /// Passes a body on, piece by piece, and then `None` if all of it came.
-async fn pass(body: &mut Body, pieces: &mpsc::Sender<Option<Bytes>>) -> Result<(), Problem> {
+pub(super) async fn pass(body: &mut Body, pieces: &mpsc::Sender<Option<Bytes>>) -> Result<(), Problem> {
     loop {
         let frame = timeout(PIECE_TIMEOUT, body.frame()).await.map_err(|_| {
             let seconds = PIECE_TIMEOUT.as_secs();
@@ -146,7 +146,7 @@ fn write(
 /// Reads on for a while after the answer is clear.
 ///
 /// A client that sends all before it reads would else see a broken connection in place of the reason.
-async fn linger(body: &mut Body, bytes_max: u64) {
+pub(super) async fn linger(body: &mut Body, bytes_max: u64) {
     let mut left = bytes_max.max(LINGER_BYTES_MIN);
     while left > 0 {
         let Ok(Some(Ok(frame))) = timeout(PIECE_TIMEOUT, body.frame()).await else { return };

@@ -5,8 +5,10 @@ mod apps;
 mod artifacts;
 mod calls;
 mod functions;
+mod images;
 mod logs;
 mod namespaces;
+mod registries;
 mod rim;
 mod secrets;
 mod server;
@@ -20,7 +22,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use coracle_catalog::Catalog;
 use coracle_invoke::Invoke;
 use coracle_observe::Observe;
-use coracle_runtime::Runtime;
+use coracle_runtime::{Images, Runtime};
 use coracle_store::{Artifacts, DataDir, Embedded};
 use http::Method;
 
@@ -39,6 +41,8 @@ pub struct Admin {
     pub observe: Observe,
     /// Uploaded code.
     pub artifacts: Artifacts,
+    /// Images that were pulled or loaded.
+    pub images: Images,
     /// The database, for backups.
     pub database: Arc<Embedded>,
     /// The data directory, for backups.
@@ -77,6 +81,7 @@ fn routes(started: server::Started) -> Vec<(Method, &'static str, MethodRouter<S
     const FUNCTION: &str = "/v1/namespaces/{ns}/functions/{name}";
     const APP: &str = "/v1/namespaces/{ns}/apps/{name}";
     const SECRET: &str = "/v1/namespaces/{ns}/secrets/{name}";
+    const REGISTRY: &str = "/v1/namespaces/{ns}/registries/{name}";
     let status = move |shared, who| server::status(shared, who, started);
     let stats = move |shared, who, query| stats::read(shared, who, query, started);
     vec![
@@ -99,6 +104,14 @@ fn routes(started: server::Started) -> Vec<(Method, &'static str, MethodRouter<S
         (Method::GET, "/v1/namespaces/{ns}/secrets", get(secrets::list)),
         (Method::PUT, SECRET, put(secrets::set)),
         (Method::DELETE, SECRET, delete(secrets::remove)),
+        (Method::GET, "/v1/images", get(images::list)),
+        (Method::DELETE, "/v1/images", delete(images::remove)),
+        (Method::POST, "/v1/images/pull", post(images::pull)),
+        (Method::POST, "/v1/images/load", post(images::load)),
+        (Method::POST, "/v1/images/prune", post(images::prune)),
+        (Method::GET, "/v1/namespaces/{ns}/registries", get(registries::list)),
+        (Method::PUT, REGISTRY, put(registries::login)),
+        (Method::DELETE, REGISTRY, delete(registries::logout)),
         (Method::GET, "/v1/namespaces", get(namespaces::list)),
         (Method::PUT, "/v1/namespaces/{ns}", put(namespaces::create)),
         (Method::DELETE, "/v1/namespaces/{ns}", delete(namespaces::remove)),

@@ -24,7 +24,7 @@ use coracle_observe::calls::{CallRecord, End};
 use coracle_observe::clock::Simulated;
 use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_observe::metrics::Class;
-use coracle_runtime::{Bounds, Host, Printed, Runtime, Secret};
+use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Runtime, Secret};
 use coracle_store::{Artifacts, DataDir, Database, Embedded};
 use expect_test::{Expect, expect};
 use http::{Request, Response, StatusCode};
@@ -86,6 +86,7 @@ impl Server {
             runtime,
             observe,
             artifacts,
+            images,
             database,
             data: Arc::new(data),
             upload_bytes_max: UPLOAD_BYTES_MAX,

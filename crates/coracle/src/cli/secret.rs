@@ -1,7 +1,7 @@
 //! `coracle secret`: values that functions read by name, and that nobody reads back.
 //! A value comes from a file, a pipe or a prompt; never from an argument, which every process on the machine could read.
 
-mod prompt;
+pub(in crate::cli) mod prompt;
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};

@@ -244,7 +244,10 @@ fn index(file: &File, budget: &Budget) -> Result<HashMap<Vec<u8>, Place>, Proble
         let path = EntryPath::parse(&entry.path_bytes())?;
         let place = match entry.header().entry_type() {
             EntryType::Regular => Some(Place::At { offset: entry.raw_file_position(), length: entry.size() }),
-            EntryType::Link => entry.link_name_bytes().map(|target| Place::Link(target.into_owned())),
+            EntryType::Link => {
+                let target = entry.link_name_bytes().and_then(|target| EntryPath::parse(&target).ok());
+                target.map(|target| Place::Link(target.as_bytes().to_vec()))
+            }
             EntryType::Symlink => {
                 entry.link_name_bytes().and_then(|target| beside(&path, &target)).map(Place::Link)
             }

@@ -164,6 +164,14 @@ impl Images {
         Ok(loaded)
     }
 
+    /// A file for an archive that is on its way here; it has no name, and is gone when it is closed. Blocks.
+    ///
+    /// # Errors
+    /// `DISK_FULL`, or what else the system refuses.
+    pub fn new_archive(&self) -> Result<File, Problem> {
+        tempfile::tempfile_in(&self.0.drafts).map_err(|error| failed("make a file for the archive", error))
+    }
+
     /// All images, by name; one that has two names stands there twice.
     pub fn list(&self) -> Vec<Image> {
         let records = self.records();
@@ -184,6 +192,14 @@ impl Images {
             .hint("deploy the function again, which gets it anew")
         })?;
         Ok(self.image(record.name.clone(), record))
+    }
+
+    /// The registry of an image, as its reference names it.
+    ///
+    /// # Errors
+    /// `INVALID_NAME`.
+    pub fn registry_of(reference: &str) -> Result<String, Problem> {
+        Ok(Reference::parse(reference)?.registry().to_owned())
     }
 
     /// The image of this name, if it is there.

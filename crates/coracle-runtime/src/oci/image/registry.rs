@@ -8,7 +8,7 @@ use bytes::Bytes;
 use coracle_model::{Digest, Problem, code};
 use futures_util::TryStreamExt as _;
 use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::{OciDistributionError as Error, OciErrorCode};
+use oci_client::errors::{DigestError, OciDistributionError as Error, OciErrorCode};
 use oci_client::manifest::{
     IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
     OCI_IMAGE_MEDIA_TYPE, OciDescriptor,
@@ -217,15 +217,24 @@ impl Registry {
                     self.unavailable(&format!("it said: {}", shown(envelope.to_string().as_bytes())))
                 }
             }
-            Error::DigestError(error) => invalid(format!(
-                "what {} sent of `{}` is not what its digest says: {error}",
-                self.reference.host(),
-                self.reference
-            )),
+            Error::DigestError(error) => self.wrong(&error),
             Error::RequestError(error) => self.unavailable(&chain(&error)),
-            Error::IoError(error) => self.unavailable(&chain(&error)),
+            Error::IoError(error) => {
+                match error.get_ref().and_then(|inner| inner.downcast_ref::<DigestError>()) {
+                    Some(error) => self.wrong(error),
+                    None => self.unavailable(&chain(&error)),
+                }
+            }
             error => self.unavailable(&shown(error.to_string().as_bytes())),
         }
+    }
+
+    fn wrong(&self, error: &DigestError) -> Problem {
+        let (host, image) = (self.reference.host(), &self.reference);
+        invalid(format!(
+            "what {host} sent of `{image}` is not what its digest says: {}",
+            shown(error.to_string().as_bytes())
+        ))
     }
 
     fn denied(&self) -> Problem {

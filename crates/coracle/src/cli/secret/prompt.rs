@@ -1,5 +1,5 @@
 //! A question at the terminal whose answer is not shown while it is typed.
-//! `coracle secret set` asks for a value with it.
+//! `coracle secret set` asks for a value with it, `coracle image login` for a password.
 
 use std::io::{self, BufRead as _, Write as _};
 
@@ -9,7 +9,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 const CTRL_C: u8 = 3;
 
 /// Asks, and reads a line.
-pub(super) fn hidden(question: &str) -> io::Result<Vec<u8>> {
+pub(in crate::cli) fn hidden(question: &str) -> io::Result<Vec<u8>> {
     let quiet = Quiet::begin()?;
     let mut err = io::stderr();
     write!(err, "{question}")?;

@@ -1,0 +1,197 @@
+//! Images: pulled from registries, loaded from archives, listed, removed.
+//! `coracle image` asks here. They are the whole server's, so that what changes a name takes a token for all of it.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use coracle_api::{
+    IMAGE_BYTES_MAX, ImageQuery, ImageView, LoadQuery, Page, ProblemView, PrunedView, PullEvent,
+    PullProgress, PullRequest,
+};
+use coracle_model::{BodyError, ByteSize, Digest, Problem, Scope, code};
+use coracle_runtime::{Credentials, Image, Images, Progress, Pruned};
+use futures_util::stream;
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use tokio::sync::{mpsc, watch};
+
+use super::artifacts::{PIECES_MAX, linger, pass};
+use super::logs::NDJSON;
+use super::rim::{Answer, Asked, Sent, Who};
+use super::{Admin, Shared};
+
+/// How often a client is told how far a pull is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+pub(super) async fn list(State(admin): State<Shared>, Who(who): Who) -> Answer<Json<Page<ImageView>>> {
+    admin.authenticator.require_somewhere(who, Scope::Deploy)?;
+    let needed = admin.catalog.artifacts();
+    Ok(Json(admin.images.list().into_iter().map(|image| view(&needed, image)).collect()))
+}
+
+pub(super) async fn pull(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Sent(request): Sent<PullRequest>,
+) -> Answer<Response> {
+    let PullRequest { reference, namespace } = request;
+    admin.authenticator.require_in(who, Scope::Deploy, &namespace)?;
+    let registry = Images::registry_of(&reference)?;
+    let credentials = admin.catalog.registry_credentials(&namespace, &registry);
+    let credentials = credentials.map(|known| Credentials::new(known.username, known.password.as_str()));
+    let (told, progress) = watch::channel(Progress::default());
+    let puller = admin.clone();
+    let pulled = Box::pin(async move {
+        let pulled =
+            puller.images.pull(&reference, credentials, |progress| drop(told.send_replace(progress))).await;
+        match pulled {
+            Ok(image) => PullEvent::Image(view(&puller.catalog.artifacts(), image)),
+            Err(problem) => PullEvent::Problem(ProblemView::new(&problem, None)),
+        }
+    });
+    // A client that goes away drops the stream, and the pull with it; layers that are complete are kept.
+    let lines = stream::unfold(Some((pulled, progress)), async |pulling| {
+        let (mut pulled, mut progress) = pulling?;
+        let event = tokio::select! {
+            ended = &mut pulled => return Some((line(&ended), None)),
+            event = next(&mut progress) => event,
+        };
+        Some((line(&event), Some((pulled, progress))))
+    });
+    let mut response = Response::new(Body::new(StreamBody::new(lines)));
+    response.headers_mut().insert(CONTENT_TYPE, NDJSON);
+    Ok(response)
+}
+
+pub(super) async fn load(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Asked(LoadQuery { tag }): Asked<LoadQuery>,
+    request: Request,
+) -> Answer<(StatusCode, Json<Page<ImageView>>)> {
+    // Whoever loads says what a name stands for, to everybody.
+    admin.authenticator.require(who, Scope::Deploy)?;
+    let length =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > IMAGE_BYTES_MAX) {
+        return Err(too_large().into());
+    }
+    let archive = receive(&admin, request.into_body()).await?;
+    let loaded = admin.images.load(archive, tag.as_deref()).await?;
+    let needed = admin.catalog.artifacts();
+    Ok((StatusCode::CREATED, Json(loaded.into_iter().map(|image| view(&needed, image)).collect())))
+}
+
+pub(super) async fn remove(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Asked(ImageQuery { reference }): Asked<ImageQuery>,
+) -> Answer<Json<PrunedView>> {
+    admin.authenticator.require(who, Scope::Deploy)?;
+    let pruned = admin.images.remove(&reference, admin.catalog.artifacts()).await?;
+    Ok(Json(pruned_view(pruned)))
+}
+
+pub(super) async fn prune(State(admin): State<Shared>, Who(who): Who) -> Answer<Json<PrunedView>> {
+    admin.authenticator.require(who, Scope::Deploy)?;
+    let pruned = admin.images.prune(&admin.catalog.artifacts()).await?;
+    Ok(Json(pruned_view(pruned)))
+}
+
+/// Takes an upload into a file that has no name.
+async fn receive(admin: &Admin, mut body: Body) -> Result<File, Problem> {
+    let images = admin.images.clone();
+    let (pieces, written) = mpsc::channel(PIECES_MAX);
+    let writing = tokio::task::spawn_blocking(move || write(images.new_archive()?, written));
+    let passed = pass(&mut body, &pieces).await;
+    drop(pieces);
+    let written = writing
+        .await
+        .map_err(|error| Problem::new(&code::INTERNAL, format!("write the archive: {error}")))?;
+    match written {
+        Ok(Some(file)) => Ok(file),
+        Err(problem) => {
+            linger(&mut body, 0).await;
+            Err(problem)
+        }
+        Ok(None) => {
+            let ended = || Problem::new(&code::BAD_REQUEST, "the upload ended before its end");
+            Err(passed.err().unwrap_or_else(ended))
+        }
+    }
+}
+
+/// Writes what comes; `None` if it broke off.
+fn write(mut file: File, mut pieces: mpsc::Receiver<Option<Bytes>>) -> Result<Option<File>, Problem> {
+    let cannot = |error: std::io::Error| {
+        let full = error.kind() == std::io::ErrorKind::StorageFull;
+        let code = if full { &code::DISK_FULL } else { &code::INTERNAL };
+        Problem::new(code, format!("write the archive: {error}"))
+    };
+    let mut size = 0;
+    while let Some(piece) = pieces.blocking_recv() {
+        let Some(bytes) = piece else {
+            file.seek(SeekFrom::Start(0)).map_err(cannot)?;
+            return Ok(Some(file));
+        };
+        size += bytes.len() as u64;
+        if size > IMAGE_BYTES_MAX {
+            return Err(too_large());
+        }
+        file.write_all(&bytes).map_err(cannot)?;
+    }
+    Ok(None)
+}
+
+/// The next word of how far a pull is, not too soon after the last one.
+async fn next(progress: &mut watch::Receiver<Progress>) -> PullEvent {
+    tokio::time::sleep(PROGRESS_EVERY).await;
+    if progress.changed().await.is_err() {
+        // Nobody pulls any more: how it ended comes next, from elsewhere.
+        std::future::pending::<()>().await;
+    }
+    let Progress { layers, layers_done, bytes, bytes_total } = *progress.borrow_and_update();
+    PullEvent::Progress(PullProgress { layers, layers_done, bytes, bytes_total })
+}
+
+fn line(event: &PullEvent) -> Result<Frame<Bytes>, BodyError> {
+    // Texts and numbers always have a JSON.
+    let mut json = serde_json::to_vec(event).unwrap_or_default();
+    json.push(b'\n');
+    Ok(Frame::data(json.into()))
+}
+
+fn view(needed: &HashSet<Digest>, image: Image) -> ImageView {
+    let Image { reference, digest, config, layers, size, created } = image;
+    ImageView {
+        reference,
+        digest,
+        size,
+        layers: layers.len(),
+        created,
+        entrypoint: config.entrypoint,
+        command: config.command,
+        user: config.user,
+        workdir: config.workdir,
+        port: config.port,
+        in_use: needed.contains(&digest),
+    }
+}
+
+fn pruned_view(Pruned { images, layers }: Pruned) -> PrunedView {
+    PrunedView { images, layers }
+}
+
+fn too_large() -> Problem {
+    Problem::new(&code::REQUEST_TOO_LARGE, format!("the archive has more than {}", ByteSize(IMAGE_BYTES_MAX)))
+        .hint("push it to a registry, and pull it from there")
+}
