@@ -39,5 +39,5 @@ pub use query::{decode_query, encode_query, encode_segment};
 pub use secret::{SecretValue, SecretView};
 pub use spec::{AppSpec, FunctionSpec};
 pub use stats::{FunctionActivity, ServerStats, StatsQuery, StatsSort, StatsTotals, StatsView};
-pub use status::{CodeCacheView, StatusDetails, StatusView};
+pub use status::{CodeCacheView, ProtectionView, SandboxesView, StatusDetails, StatusView};
 pub use token::{TokenCreated, TokenRequest, TokenView};

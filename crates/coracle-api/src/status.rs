@@ -26,7 +26,7 @@ pub struct StatusView {
 }
 
 /// The inside of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusDetails {
     /// Calls that are running.
     pub in_flight: u64,
@@ -44,6 +44,32 @@ pub struct StatusDetails {
     pub code_cache: CodeCacheView,
     /// Whether the kernel tells which pages an instance wrote, which makes a fresh instance twice as fast.
     pub pagemap_scan: bool,
+    /// What sandboxes of programs have here.
+    #[serde(default)]
+    pub sandboxes: SandboxesView,
+}
+
+/// What sandboxes of programs have on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct SandboxesView {
+    /// Why there can be none; absent if there can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
+    /// Their walls, also those that this machine does not give.
+    pub protections: Vec<ProtectionView>,
+}
+
+/// One of the walls of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProtectionView {
+    /// What it is.
+    #[schema(example = "memory limit")]
+    pub name: String,
+    /// Whether it stands.
+    pub active: bool,
+    /// How it stands, or why it does not.
+    #[schema(example = "cgroup v2")]
+    pub how: String,
 }
 
 /// Compiled code in memory, and what it took to get it there.

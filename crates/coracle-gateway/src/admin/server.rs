@@ -9,8 +9,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::BytesMut;
-use coracle_api::{CodeCacheView, IdentityView, StatusDetails, StatusView};
+use coracle_api::{CodeCacheView, IdentityView, ProtectionView, SandboxesView, StatusDetails, StatusView};
 use coracle_model::{BodyError, Clock, Principal, Problem, Reach, Scope, code};
+use coracle_runtime::Protection;
 use coracle_store::BackupError;
 use futures_util::stream;
 use http::HeaderValue;
@@ -68,7 +69,7 @@ pub(super) async fn status(
         uptime_s: started.uptime(&*admin.observe.clock).as_secs(),
         namespaces: reached(&admin, &who).count(),
         functions,
-        details: who.may(Scope::Admin).then(|| details(&admin)),
+        details: if who.may(Scope::Admin) { Some(details(&admin).await) } else { None },
     }))
 }
 
@@ -150,7 +151,8 @@ pub(super) fn mirror(admin: &Admin) -> coracle_runtime::Status {
     runtime
 }
 
-fn details(admin: &Admin) -> StatusDetails {
+async fn details(admin: &Admin) -> StatusDetails {
+    let sandboxes = sandboxes(admin).await;
     let (metrics, runtime) = (admin.observe.metrics.server(), mirror(admin));
     StatusDetails {
         in_flight: admin.invoke.in_flight(),
@@ -171,6 +173,17 @@ fn details(admin: &Admin) -> StatusDetails {
             rebuilt: runtime.rebuilt,
         },
         pagemap_scan: runtime.pagemap_scan,
+        sandboxes,
+    }
+}
+
+async fn sandboxes(admin: &Admin) -> SandboxesView {
+    match admin.runtime.programs().protections().await {
+        Err(problem) => SandboxesView { unavailable: Some(problem.message), protections: Vec::new() },
+        Ok(protections) => {
+            let view = |Protection { name, how, active }| ProtectionView { name, active, how };
+            SandboxesView { unavailable: None, protections: protections.into_iter().map(view).collect() }
+        }
     }
 }
 

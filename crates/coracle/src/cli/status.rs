@@ -1,7 +1,7 @@
 //! `coracle status`: whether a server is there, how it does, and who it thinks is asking.
 //! People ask it first when something is odd.
 
-use coracle_api::{IdentityView, StatusDetails, StatusView};
+use coracle_api::{IdentityView, ProtectionView, SandboxesView, StatusDetails, StatusView};
 use serde_json::json;
 
 use super::ago::{bytes, span};
@@ -43,6 +43,17 @@ fn render_details(details: &StatusDetails) -> Done {
     }
     if !details.pagemap_scan {
         field("kernel", "without pagemap_scan: a fresh instance takes about twice as long")?;
+    }
+    render_sandboxes(&details.sandboxes)
+}
+
+fn render_sandboxes(sandboxes: &SandboxesView) -> Done {
+    if let Some(why) = &sandboxes.unavailable {
+        return field("sandboxes", styled(BAD, why));
+    }
+    for (number, ProtectionView { name, active, how }) in sandboxes.protections.iter().enumerate() {
+        let mark = if *active { styled(GOOD, "on ") } else { styled(BAD, "off") };
+        field(if number == 0 { "sandboxes" } else { "" }, format_args!("{mark} {name:<16} {how}"))?;
     }
     Ok(())
 }
