@@ -6,6 +6,7 @@ mod capabilities;
 mod fault;
 mod host;
 mod identity;
+#[cfg_attr(not(test), expect(dead_code, reason = "the sandbox that calls it comes with the spawner"))]
 mod oci;
 mod output;
 mod wasm;

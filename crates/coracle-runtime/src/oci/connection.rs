@@ -94,10 +94,7 @@ impl Plain {
     }
 }
 
-fn drive(
-    driver: &mut Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
-    cx: &mut Context<'_>,
-) {
+fn drive(driver: &mut Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>, cx: &mut Context<'_>) {
     // How it ended, those who wait for a head or a body are told.
     if let Some(running) = driver
         && let Poll::Ready(_) = running.as_mut().poll(cx)

@@ -14,3 +14,6 @@ mod relay;
 mod routes;
 mod tunnel;
 mod upgrade;
+
+#[cfg(test)]
+mod testing;

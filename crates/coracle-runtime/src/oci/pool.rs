@@ -107,11 +107,6 @@ impl Pool {
             *shared = None;
         }
     }
-
-    #[cfg(test)]
-    pub(super) fn idle(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
 }
 
 impl fmt::Debug for Pool {
