@@ -25,7 +25,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// What carries a call.
 pub(super) enum Line {
     /// A connection of its own, for as long as the call takes.
-    Plain(Box<Plain>),
+    Plain(Plain),
     /// A stream of a connection that all calls share.
     Multiplexed(http2::SendRequest<RequestBody>),
 }

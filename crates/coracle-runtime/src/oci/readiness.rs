@@ -80,15 +80,13 @@ impl Inlet {
                     if self.pool.protocol == Protocol::Http1
                         && let Ok(plain) = Plain::open(stream).await
                     {
-                        self.pool.keep(Box::new(plain));
+                        self.pool.keep(plain);
                     }
                     Ok(())
                 }
                 Some(path) => {
                     let line = match self.pool.protocol {
-                        Protocol::Http1 => {
-                            Plain::open(stream).await.map(|plain| Line::Plain(Box::new(plain)))
-                        }
+                        Protocol::Http1 => Plain::open(stream).await.map(Line::Plain),
                         Protocol::Http2 => open_multiplexed(stream).await.map(Line::Multiplexed),
                     };
                     self.ask_on(line.map_err(|_| Unready::Mute)?, path).await
