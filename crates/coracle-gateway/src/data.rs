@@ -12,7 +12,8 @@ use bytes::Bytes;
 use coracle_catalog::Catalog;
 use coracle_invoke::Invoke;
 use coracle_model::{
-    Body, BodyError, Call, CallId, Contract, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Revision,
+    Body, BodyError, Call, CallId, Contract, FunctionName, FunctionRef, NamespaceName, Principal, Problem,
+    Revision,
 };
 use coracle_model::{Scope, Trace, code};
 use coracle_runtime::random_bits;
@@ -483,5 +484,26 @@ mod tests {
         assert_eq!(code("a b"), "invalid-name");
         assert_eq!(code(".."), "invalid-name");
         assert_eq!(code(&"a".repeat(300)), "invalid-name");
+    }
+
+    #[test]
+    fn a_connection_is_not_the_guests_unless_both_sides_changed_its_protocol() {
+        let reply = |status: u16| {
+            let mut reply = Response::builder()
+                .status(status)
+                .header("connection", "Upgrade, x-mine")
+                .header("x-mine", "1")
+                .header("upgrade", "websocket")
+                .body(Body::empty())
+                .unwrap();
+            let protocol = agreed_protocol(&reply);
+            remove_hop_by_hop(reply.headers_mut());
+            if let Some(protocol) = protocol {
+                name_protocol(reply.headers_mut(), protocol);
+            }
+            reply.headers().iter().map(|(name, value)| format!("{name}: {value:?}")).collect::<Vec<_>>()
+        };
+        assert_eq!(reply(101), ["connection: \"upgrade\"", "upgrade: \"websocket\""]);
+        assert!(reply(426).is_empty());
     }
 }

@@ -430,9 +430,14 @@ mod tests {
         assert_eq!(exact("postgres://db.example.com:5432"), ["postgres://db.example.com:5432"]);
         assert_eq!(exact("*://db.example.com:5432"), ["*://db.example.com:5432"]);
         assert_eq!(exact("*://example.com"), ["http://example.com", "https://example.com"]);
-        for pattern in
-            ["https://*.example.com", "https://*", "http://x:1..9", "http://x:*", "http://10.0.0.7", "*://*:*"]
-        {
+        for pattern in [
+            "https://*.example.com",
+            "https://*",
+            "http://x:1..9",
+            "http://x:*",
+            "http://10.0.0.7",
+            "*://*:*",
+        ] {
             assert!(exact(pattern).is_empty(), "{pattern}");
         }
     }

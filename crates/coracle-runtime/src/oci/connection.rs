@@ -25,7 +25,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// What carries a call.
 pub(super) enum Line {
     /// A connection of its own, for as long as the call takes.
-    Plain(Box<Plain>),
+    Plain(Plain),
     /// A stream of a connection that all calls share.
     Multiplexed(http2::SendRequest<RequestBody>),
 }
@@ -94,10 +94,7 @@ impl Plain {
     }
 }
 
-fn drive(
-    driver: &mut Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
-    cx: &mut Context<'_>,
-) {
+fn drive(driver: &mut Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>, cx: &mut Context<'_>) {
     // How it ended, those who wait for a head or a body are told.
     if let Some(running) = driver
         && let Poll::Ready(_) = running.as_mut().poll(cx)

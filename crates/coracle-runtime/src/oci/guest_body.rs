@@ -207,8 +207,7 @@ impl GuestBody {
             }
             // Cut by the instance's end, or by whoever watches over it, who has said why.
             None if inlet.ended.is_cancelled() => {
-                self.failing =
-                    Some(Box::pin(async move { inlet.end().await.unwrap_or_else(fault::broken) }));
+                self.failing = Some(Box::pin(async move { inlet.end().await.unwrap_or_else(fault::broken) }));
             }
             None => {}
         }

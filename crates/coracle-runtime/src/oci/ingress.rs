@@ -287,4 +287,4 @@ fn story(error: &hyper::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -28,3 +28,6 @@ pub use image::{Credentials, Image, ImageBounds, ImageConfig, Images, Progress, 
 pub use process::{Launched, Process};
 pub use programs::Programs;
 pub use sandbox::{Protection, SANDBOX_SPAWNER, sandbox_spawner};
+
+#[cfg(test)]
+mod testing;

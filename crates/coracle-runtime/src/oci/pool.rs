@@ -36,7 +36,7 @@ pub(super) struct Pool {
     address: SocketAddr,
     pub(super) protocol: Protocol,
     // Std mutex: held to move one connection, never over an await.
-    idle: Mutex<Vec<Box<Plain>>>,
+    idle: Mutex<Vec<Plain>>,
     // Held while the connection is opened, so that calls that come at once share one.
     shared: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
 }
@@ -54,7 +54,7 @@ impl Pool {
                 Some(plain) => Ok((Line::Plain(plain), Carried::Before)),
                 None => {
                     let plain = Plain::open(self.connect().await?).await.map_err(Unconnected::Http)?;
-                    Ok((Line::Plain(Box::new(plain)), Carried::Nothing))
+                    Ok((Line::Plain(plain), Carried::Nothing))
                 }
             },
             Protocol::Http2 => {
@@ -79,7 +79,7 @@ impl Pool {
     }
 
     /// The connection that was used last, if the guest has not closed it.
-    fn take(&self) -> Option<Box<Plain>> {
+    fn take(&self) -> Option<Plain> {
         loop {
             let mut plain = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
             if plain.is_free() {
@@ -89,7 +89,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose call is over, if it can carry another.
-    pub(super) fn keep(&self, mut plain: Box<Plain>) {
+    pub(super) fn keep(&self, mut plain: Plain) {
         if plain.is_free() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < IDLE_CONNECTIONS_MAX {
@@ -106,11 +106,6 @@ impl Pool {
         if let Ok(mut shared) = self.shared.try_lock() {
             *shared = None;
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn idle(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 

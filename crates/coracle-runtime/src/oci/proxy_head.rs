@@ -56,9 +56,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Asked>, Refusal> {
 
 /// `CONNECT host:port`.
 fn tunnel(path: &str) -> Result<Target, Refusal> {
-    let authority: Authority =
-        path.parse().map_err(|_| bad(format!("`{}` is not HOST:PORT", shown(path))))?;
-    let port = authority.port_u16().ok_or_else(|| bad(format!("`{}` names no port", shown(path))))?;
+    let invalid = || bad(format!("`{}` is not HOST:PORT", shown(path)));
+    let authority: Authority = path.parse().map_err(|_| invalid())?;
+    let port = authority.port_u16().ok_or_else(invalid)?;
     Ok(Target { scheme: None, host: host_of(&authority)?, port })
 }
 
@@ -102,10 +102,9 @@ fn rewrite(
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {authority}\r\n").into_bytes();
     for header in headers {
         let name = header.name.to_ascii_lowercase();
-        let is_ours = matches!(
-            name.as_str(),
-            "host" | "connection" | "keep-alive" | "te" | "trailer" | "upgrade"
-        ) || name.starts_with("proxy-");
+        let is_ours =
+            matches!(name.as_str(), "host" | "connection" | "keep-alive" | "te" | "trailer" | "upgrade")
+                || name.starts_with("proxy-");
         // What says where the body ends is kept whatever else is said of it.
         let is_framing = matches!(name.as_str(), "content-length" | "transfer-encoding");
         if is_ours || (named.contains(&name) && !is_framing) {
@@ -189,7 +188,7 @@ mod tests {
             ("CONNECT a.example:443 HTTP/1.1\r\n", "more"),
             ("CONNECT a.example:443 HTTP/1.1\r\n\r\n", "a.example:443 tunnel"),
             ("CONNECT [::1]:443 HTTP/1.1\r\nhost: x\r\n\r\n", "[::1]:443 tunnel"),
-            ("CONNECT a.example HTTP/1.1\r\n\r\n", "400 `a.example` names no port"),
+            ("CONNECT a.example HTTP/1.1\r\n\r\n", "400 `a.example` is not HOST:PORT"),
             ("CONNECT u@a.example:1 HTTP/1.1\r\n\r\n", "400 `u@a.example:1` is not a host"),
             ("CONNECT a.example:70000 HTTP/1.1\r\n\r\n", "400 `a.example:70000` is not HOST:PORT"),
             (

@@ -80,13 +80,13 @@ impl Inlet {
                     if self.pool.protocol == Protocol::Http1
                         && let Ok(plain) = Plain::open(stream).await
                     {
-                        self.pool.keep(Box::new(plain));
+                        self.pool.keep(plain);
                     }
                     Ok(())
                 }
                 Some(path) => {
                     let line = match self.pool.protocol {
-                        Protocol::Http1 => Plain::open(stream).await.map(|plain| Line::Plain(Box::new(plain))),
+                        Protocol::Http1 => Plain::open(stream).await.map(Line::Plain),
                         Protocol::Http2 => open_multiplexed(stream).await.map(Line::Multiplexed),
                     };
                     self.ask_on(line.map_err(|_| Unready::Mute)?, path).await
@@ -105,8 +105,7 @@ impl Inlet {
         let (mut parts, body) = request.into_parts();
         parts.headers.insert(header::USER_AGENT, HeaderValue::from_static("coracle-health"));
         head::prepare(&mut parts, self.pool.protocol);
-        let response =
-            line.send(Request::from_parts(parts, body)).await.map_err(|_| Unready::Mute)?;
+        let response = line.send(Request::from_parts(parts, body)).await.map_err(|_| Unready::Mute)?;
         let status = response.status();
         if !status.is_success() {
             return Err(Unready::Unwell(status));

@@ -118,4 +118,4 @@ pub(super) async fn say_and_close(mut stream: TcpStream, bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

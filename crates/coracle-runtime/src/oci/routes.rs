@@ -130,7 +130,9 @@ mod tests {
 
     #[test]
     fn what_has_no_name_goes_through_the_proxy() {
-        for grant in ["https://*.example.com", "http://x:1..9", "http://10.0.0.7", "http://localhost:80", "*://*:*"] {
+        for grant in
+            ["https://*.example.com", "http://x:1..9", "http://10.0.0.7", "http://localhost:80", "*://*:*"]
+        {
             assert_eq!(shown(grant), ["127.127.0.1:3128 -> proxy"], "{grant}");
         }
         assert!(shown("").is_empty());

@@ -21,6 +21,6 @@ mod written;
 
 pub use compile::{COMPILE_WORKER, compile_worker};
 pub use guest::Plan;
-pub use instance::{Answer, Ended, Instance, Left, Running, Work};
 pub(crate) use instance::before;
+pub use instance::{Answer, Ended, Instance, Left, Running, Work};
 pub use runtime::{Bounds, Prepared, Runtime, Status};
