@@ -63,6 +63,8 @@ pub struct Program {
     pub port: Option<u16>,
     /// The path that answers 2xx when it is ready and well; `None` asks no more than that the port accepts.
     pub health: Option<String>,
+    /// Whether it is spoken to in HTTP/2 without TLS, as gRPC wants it; else in HTTP/1.1.
+    pub http2: bool,
     /// From its start until it must be ready.
     pub start_timeout: Duration,
     /// Whether its root cannot be written; else what it writes there is thrown away with the instance.
@@ -95,6 +97,7 @@ impl Default for Program {
             user: None,
             port: None,
             health: None,
+            http2: false,
             start_timeout: Duration::from_secs(30),
             read_only: false,
             network: Network::Own,

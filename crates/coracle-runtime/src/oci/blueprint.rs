@@ -130,9 +130,11 @@ impl Blueprint {
         all.extend(self.routes.environment().into_iter().map(|(name, value)| (name.to_owned(), value)));
         all.extend(settings.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         if settings.program.secrets_in_env {
-            for (name, file) in settings.secrets.iter().filter_map(|name| {
-                Some((name, secrets.iter().find(|file| file.name == name.as_str())?))
-            }) {
+            for (name, file) in settings
+                .secrets
+                .iter()
+                .filter_map(|name| Some((name, secrets.iter().find(|file| file.name == name.as_str())?)))
+            {
                 all.push((Settings::variable_of(name), file.value.clone()));
             }
         }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::capabilities::outbound::Egress;
+use crate::fault;
 use crate::host::Stream;
 use crate::oci::blueprint::Blueprint;
 use crate::oci::ingress::Ingress;
@@ -22,7 +23,6 @@ use crate::oci::sandbox::{End, LastWords, Sandbox, Status, Step};
 use crate::oci::stdio;
 use crate::output::Output;
 use crate::wasm::{Answer, Work};
-use crate::fault;
 
 /// How much of a stream is read at once, in bytes.
 const READ_BYTES: usize = 16 << 10;
@@ -69,7 +69,9 @@ impl Process {
         let output = blueprint.output(sandbox.id());
         let ingress = (blueprint.revision.contract == Contract::Http).then(|| {
             let sockets = sockets(&blueprint, &sandbox);
-            Ingress::new(Arc::clone(&blueprint.revision), output.clone(), sockets, port, Protocol::Http1)
+            let is_http2 = blueprint.revision.settings.program.http2;
+            let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+            Ingress::new(Arc::clone(&blueprint.revision), output.clone(), sockets, port, protocol)
         });
         let mut relay = None;
         let mut printing = Vec::new();
@@ -120,7 +122,9 @@ impl Process {
     /// Whether it is well: its port accepts, and its health path answers 2xx.
     pub async fn is_healthy(&self) -> bool {
         match &self.ingress {
-            Some(ingress) => ingress.is_ready(self.blueprint.revision.settings.program.health.as_deref()).await,
+            Some(ingress) => {
+                ingress.is_ready(self.blueprint.revision.settings.program.health.as_deref()).await
+            }
             None => self.ended.borrow().is_none(),
         }
     }
@@ -228,7 +232,10 @@ fn story(blueprint: &Blueprint, end: Option<End>, last_words: Option<LastWords>)
     let hint = fault::logs_of(function);
     if end.is_some_and(|end| end.out_of_memory) {
         let problem = fault::out_of_memory(function, memory);
-        return Ended { words: format!("needed more than its {} of memory", coracle_model::ByteSize(memory)), problem };
+        return Ended {
+            words: format!("needed more than its {} of memory", coracle_model::ByteSize(memory)),
+            problem,
+        };
     }
     let words = match (last_words, end.map(|end| end.status)) {
         (Some(LastWords::Exited(status)), _) => in_words(status),
@@ -237,7 +244,8 @@ fn story(blueprint: &Blueprint, end: Option<End>, last_words: Option<LastWords>)
         (None, Some(status)) => format!("was ended from outside ({})", in_words(status)),
         (None, None) => "ended with the process that made it".into(),
     };
-    let problem = Problem::new(&code::GUEST_EXITED, format!("the program of `{function}` {words}")).hint(hint);
+    let problem =
+        Problem::new(&code::GUEST_EXITED, format!("the program of `{function}` {words}")).hint(hint);
     Ended { words, problem }
 }
 

@@ -33,7 +33,12 @@ impl Programs {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn open(images: Images, artifacts: Artifacts, folder: &Path, program: PathBuf) -> Result<Self, Problem> {
+    pub fn open(
+        images: Images,
+        artifacts: Artifacts,
+        folder: &Path,
+        program: PathBuf,
+    ) -> Result<Self, Problem> {
         let cannot = |error: io::Error| {
             Problem::new(&code::DATA_UNUSABLE, format!("make the folder {}: {error}", folder.display()))
         };
@@ -65,7 +70,12 @@ impl Programs {
         &self.images
     }
 
-    pub(crate) fn blueprint(&self, revision: Arc<Revision>, host: Arc<dyn Host>, clock: Arc<dyn Clock>) -> Blueprint {
+    pub(crate) fn blueprint(
+        &self,
+        revision: Arc<Revision>,
+        host: Arc<dyn Host>,
+        clock: Arc<dyn Clock>,
+    ) -> Blueprint {
         Blueprint::new(revision, host, clock)
     }
 
@@ -114,13 +124,21 @@ impl Programs {
             };
             let printed = process.last_printed();
             return Err(Box::new(match printed {
-                Some(line) => Problem { message: format!("{}; it printed last: {line}", problem.message), ..problem },
+                Some(line) => {
+                    Problem { message: format!("{}; it printed last: {line}", problem.message), ..problem }
+                }
                 None => problem,
             }));
         }
         let all = begun.elapsed();
         let (sandbox, program) = (times.walls, times.program);
-        Ok(Launched { process, image, sandbox, program, ready: all.saturating_sub(image + sandbox + program) })
+        Ok(Launched {
+            process,
+            image,
+            sandbox,
+            program,
+            ready: all.saturating_sub(image + sandbox + program),
+        })
     }
 
     async fn bundle(&self, artifact: Digest) -> Result<PathBuf, Problem> {
@@ -129,7 +147,10 @@ impl Programs {
         let file = opened
             .map_err(|error| error.to_string())
             .and_then(|file| file.map_err(|error| error.to_string()))
-            .map_err(|error| Problem::new(&code::ARTIFACT_DAMAGED, format!("read the bundle: {error}")).hint("deploy it again"))?;
+            .map_err(|error| {
+                Problem::new(&code::ARTIFACT_DAMAGED, format!("read the bundle: {error}"))
+                    .hint("deploy it again")
+            })?;
         self.images.bundle(artifact, file).await
     }
 }
@@ -156,27 +177,33 @@ fn not_made(revision: &Revision, failed: Failed) -> Problem {
     let function = &revision.function;
     match failed {
         Failed::Unusable(why) => unavailable(&why),
-        Failed::Step { step: Step::Walls, what } => {
-            Problem::new(&code::SANDBOX_FAILED, format!("the sandbox of `{function}` could not be made: {what}"))
-                .hint("the log of the server may say more; `coracle status` shows what sandboxes have here")
-        }
-        Failed::Step { step: Step::Files, what } => {
-            Problem::new(&code::SANDBOX_FAILED, format!("the files of `{function}` could not be mounted: {what}"))
-                .hint("`coracle status` shows what sandboxes have here")
-        }
+        Failed::Step { step: Step::Walls, what } => Problem::new(
+            &code::SANDBOX_FAILED,
+            format!("the sandbox of `{function}` could not be made: {what}"),
+        )
+        .hint("the log of the server may say more; `coracle status` shows what sandboxes have here"),
+        Failed::Step { step: Step::Files, what } => Problem::new(
+            &code::SANDBOX_FAILED,
+            format!("the files of `{function}` could not be mounted: {what}"),
+        )
+        .hint("`coracle status` shows what sandboxes have here"),
         Failed::Step { step: Step::User, what } => {
             Problem::new(&code::PROGRAM_NOT_STARTED, format!("`{function}` cannot run as its user: {what}"))
                 .hint("set `user` of the function to one that its image has, or to a number")
         }
-        Failed::Step { step: Step::Program, what } => {
-            Problem::new(&code::PROGRAM_NOT_STARTED, format!("the program of `{function}` cannot be run: {what}"))
-                .hint("look at `command` and `workdir` of the function; paths are those within its sandbox")
-        }
+        Failed::Step { step: Step::Program, what } => Problem::new(
+            &code::PROGRAM_NOT_STARTED,
+            format!("the program of `{function}` cannot be run: {what}"),
+        )
+        .hint("look at `command` and `workdir` of the function; paths are those within its sandbox"),
         Failed::Ended(end) => match end {
             Some(end) if end.out_of_memory => {
                 crate::fault::out_of_memory(function, revision.settings.limits.memory_bytes)
             }
-            _ => Problem::new(&code::SANDBOX_FAILED, format!("the sandbox of `{function}` ended before its program ran")),
+            _ => Problem::new(
+                &code::SANDBOX_FAILED,
+                format!("the sandbox of `{function}` ended before its program ran"),
+            ),
         },
     }
 }

@@ -63,7 +63,8 @@ pub(super) async fn serve(blueprint: &Arc<Blueprint>, sandbox: &Arc<Sandbox>, wo
     let (head, body) = request.into_parts();
     let (body, seen) = RequestBody::new(body, limits.request_body_bytes, limits.stream_timeout);
     let (chunk, mut chunks) = mpsc::channel(CHUNKS_MAX);
-    let running = run(Arc::clone(blueprint), Arc::clone(sandbox), cgi::variables(&head), body, chunk, output.clone());
+    let running =
+        run(Arc::clone(blueprint), Arc::clone(sandbox), cgi::variables(&head), body, chunk, output.clone());
     let mut running: Program = Box::pin(running);
     let mut held = BytesMut::new();
     let step = std::future::poll_fn(|cx| {
@@ -91,7 +92,9 @@ pub(super) async fn serve(blueprint: &Arc<Blueprint>, sandbox: &Arc<Sandbox>, wo
             drop(running);
             refuse(fault::late(revision, Some(&seen)))
         }
-        Some(Some(Exit { problem: Some(problem), .. })) => refuse(fault::blame(problem, revision, Some(&seen))),
+        Some(Some(Exit { problem: Some(problem), .. })) => {
+            refuse(fault::blame(problem, revision, Some(&seen)))
+        }
         Some(Some(_)) if held.len() as u64 > limits.response_body_bytes => {
             refuse(fault::too_large(limits.response_body_bytes))
         }
@@ -151,7 +154,12 @@ async fn run(
     Exit { problem, _stdout: chunk }
 }
 
-fn judge(blueprint: &Blueprint, ran: io::Result<Ran>, out_of_memory: bool, output: &Output) -> Option<Problem> {
+fn judge(
+    blueprint: &Blueprint,
+    ran: io::Result<Ran>,
+    out_of_memory: bool,
+    output: &Output,
+) -> Option<Problem> {
     let function = &blueprint.revision.function;
     let exited = |what: String| {
         let said = output.last_stderr().map_or_else(String::new, |line| format!(": {line}"));
@@ -165,14 +173,19 @@ fn judge(blueprint: &Blueprint, ran: io::Result<Ran>, out_of_memory: bool, outpu
         Ok(Ran::Ended(status)) => Some(exited(in_words(status))),
         Ok(Ran::SandboxGone) => Some(exited("ended with its sandbox".into())),
         Ok(Ran::NotStarted(what)) => Some(
-            Problem::new(&code::PROGRAM_NOT_STARTED, format!("the program of `{function}` cannot be run: {what}"))
-                .hint("look at `command` and `workdir` of the function; paths are those within its sandbox"),
+            Problem::new(
+                &code::PROGRAM_NOT_STARTED,
+                format!("the program of `{function}` cannot be run: {what}"),
+            )
+            .hint("look at `command` and `workdir` of the function; paths are those within its sandbox"),
         ),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Some(
             Problem::new(&code::HEAD_TOO_LARGE, "the head of the call does not fit an environment")
                 .hint("send less in headers, or let the function listen: `contract = \"http\"`"),
         ),
-        Err(error) => Some(Problem::new(&code::INTERNAL, format!("run the program of `{function}`: {error}"))),
+        Err(error) => {
+            Some(Problem::new(&code::INTERNAL, format!("run the program of `{function}`: {error}")))
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //! Both contracts hand their guests over to it; it ends them when their reader goes or nothing moves.
 
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use coracle_model::Problem;
 use wasmtime::Store;

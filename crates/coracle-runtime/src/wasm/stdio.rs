@@ -18,8 +18,8 @@ use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 
 use crate::bodies::request::{RequestBody, Seen};
 use crate::bodies::response::{Progress, Streamed};
-use crate::fault;
 use crate::cgi;
+use crate::fault;
 use crate::host::Stream;
 use crate::wasm::component::refused;
 use crate::wasm::engine::{Ticking, take_turns};

@@ -8,7 +8,7 @@ use super::ago::{bytes, span};
 use crate::options::Common;
 use crate::print;
 use crate::stop::Done;
-use crate::talk::{BAD, BOLD, DIM, styled};
+use crate::talk::{BAD, BOLD, DIM, GOOD, styled};
 
 /// Show how the server does, and who you are to it.
 #[derive(Debug, clap::Args)]

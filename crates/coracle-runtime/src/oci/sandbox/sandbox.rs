@@ -224,9 +224,14 @@ impl Deaths {
 struct Wire(Arc<AsyncFd<OwnedFd>>);
 
 impl Wire {
+    #[expect(
+        unsafe_code,
+        reason = "the safe constructor is deprecated, because not every descriptor is owned"
+    )]
     fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self(Arc::new(AsyncFd::register(fd)?)))
+        // SAFETY: it owns its descriptor, which stays the same and open until it is dropped.
+        Ok(Self(Arc::new(unsafe { AsyncFd::register(fd)? })))
     }
 
     async fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -398,12 +403,7 @@ impl Sandbox {
         self.shared.state().streams.take()
     }
 
-    /// A socket that was made inside, and is connected to nothing.
-    pub(crate) async fn socket(&self) -> io::Result<OwnedFd> {
-        Asking { control: self.control.clone(), shared: Arc::clone(&self.shared) }.socket().await
-    }
-
-    /// The same, for a pool of connections to ask.
+    /// Sockets that are made inside and connected to nothing, for a pool of connections to ask for.
     pub(crate) fn sockets(&self) -> Asking {
         Asking { control: self.control.clone(), shared: Arc::clone(&self.shared) }
     }
@@ -467,11 +467,6 @@ impl Sandbox {
         self.ended().await
     }
 
-    /// Ends it at once.
-    pub(crate) async fn kill(&self) {
-        self.ending.kill().await;
-    }
-
     /// Waits for its end; nothing where nobody saw how.
     pub(crate) async fn ended(&self) -> Option<End> {
         let mut ended = self.ending.ended.clone();
@@ -505,7 +500,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Asks a sandbox for sockets; a cheap handle.
+/// Asks a sandbox for sockets; a cheap handle to share.
 #[derive(Debug, Clone)]
 pub(crate) struct Asking {
     control: Wire,
