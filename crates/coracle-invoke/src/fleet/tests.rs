@@ -256,7 +256,7 @@ async fn an_instance_that_is_not_well_is_replaced_and_a_frozen_one_is_not_asked(
     assert_eq!(counts(&fleet), [0, 0, 1, 0, 0]);
     ms(1_100).await;
     assert_eq!((script.starts(), counts(&fleet)), (2, [0, 1, 0, 0, 0]));
-    assert!(script.told().contains("check 1, check 1, check 1, start 2, stop 1 within 10s"), "{}", script.told());
+    assert!(script.told().contains("check 1, check 1, check 1, stop 1 within 10s, start 2"), "{}", script.told());
 }
 
 #[tokio::test(start_paused = true)]
