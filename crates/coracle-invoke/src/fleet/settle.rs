@@ -147,7 +147,9 @@ impl<M, T> State<M, T> {
                 && let Some(dismissed) = self.dismiss(number)
             {
                 load.ready -= 1;
-                self.trouble.over();
+                if self.trouble.until(now).is_none() {
+                    self.trouble.over();
+                }
                 steps.push(Step::Dismiss(dismissed));
             }
         }

@@ -249,9 +249,11 @@ impl<M, T> State<M, T> {
         self.scale.min = self.min.max(instances).min(self.scale.max);
     }
 
-    /// An instance that has lived for long enough shows that what went wrong is over.
+    /// An instance that has lived for long enough since something went wrong shows that it is over.
     pub(super) fn recover(&mut self, now: Instant) {
-        if self.trouble.last().is_some() && self.ready().any(|ready| now >= ready.since + HEALTHY_AFTER) {
+        if let Some(quiet_since) = self.trouble.quiet_since()
+            && self.ready().any(|ready| now >= ready.since.max(quiet_since) + HEALTHY_AFTER)
+        {
             self.trouble.over();
         }
     }

@@ -308,6 +308,19 @@ async fn a_full_house_takes_the_place_that_was_idle_for_longest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_that_fails_beside_a_healthy_instance_backs_off_too() {
+    let script = Script::taking(0);
+    let fleet = fleet(&script, scale(0, 5, 1));
+    let _healthy = lease(&fleet).await;
+    ms(120_000).await;
+    script.fail(true);
+    let waits = tokio::time::timeout(Duration::from_millis(1_000), fleet.lease(soon())).await;
+    assert!(waits.is_err(), "it waits for the instance that there is");
+    // Tries at 0, 0.1, 0.3 and 0.7 s.
+    assert_eq!(script.starts(), 1 + 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retired_fleet_finishes_its_calls_and_takes_no_more() {
     let script = Script::taking(20);
     let fleet = fleet(&script, scale(1, 5, 1));
