@@ -256,11 +256,7 @@ impl<S: Start> Inner<S> {
     /// The same for an event that asks for things to do by itself.
     fn act_with<R>(
         self: &Arc<Self>,
-        event: impl FnOnce(
-            &mut State<S::Member, Granted<S>>,
-            Instant,
-            &mut Vec<Step<S::Member, Granted<S>>>,
-        ) -> R,
+        event: impl FnOnce(&mut State<S::Member, Granted<S>>, Instant, &mut Vec<Step<S::Member, Granted<S>>>) -> R,
     ) -> R {
         let now = Instant::now();
         let mut steps = Vec::new();

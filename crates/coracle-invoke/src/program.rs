@@ -46,7 +46,8 @@ impl Start for Launcher {
     async fn start(&self) -> Result<Process, Box<Problem>> {
         let Launched { process, image, sandbox, program, ready } =
             self.runtime.launch(&self.blueprint).await?;
-        for (took, of_all) in [image, sandbox, program, ready].into_iter().zip(&self.metrics.program().starts) {
+        for (took, of_all) in [image, sandbox, program, ready].into_iter().zip(&self.metrics.program().starts)
+        {
             of_all.observe(took);
         }
         Ok(process)

@@ -149,7 +149,11 @@ pub(crate) struct Starts<'a> {
 }
 
 impl Starts<'_> {
-    fn fleet(&self, revision: &Arc<Revision>, metrics: &Arc<FunctionMetrics>) -> crate::fleet::Fleet<Launcher> {
+    fn fleet(
+        &self,
+        revision: &Arc<Revision>,
+        metrics: &Arc<FunctionMetrics>,
+    ) -> crate::fleet::Fleet<Launcher> {
         program::fleet(self.runtime, revision, metrics, self.house)
     }
 }
@@ -184,9 +188,7 @@ impl Rooms {
         let room = rooms.entry(function.clone()).or_insert_with(|| {
             let metrics = metrics.function(function);
             let pool = match revision.code {
-                Code::Wasm(_) => {
-                    Pool::Wasm(Instances::new(runtime.plan(Arc::clone(revision)), &self.shelf))
-                }
+                Code::Wasm(_) => Pool::Wasm(Instances::new(runtime.plan(Arc::clone(revision)), &self.shelf)),
                 Code::Bundle(_) | Code::Image { .. } => {
                     let fleet = self.starts(runtime).fleet(revision, &metrics);
                     Pool::Program(Program::first(Arc::clone(revision), fleet))

@@ -46,7 +46,10 @@ impl Runtime {
     /// Always, until there is a sandbox.
     pub async fn launch(&self, blueprint: &Arc<Blueprint>) -> Result<Launched, Box<Problem>> {
         let function = &blueprint.revision.function;
-        Err(Box::new(Problem::new(&code::INTERNAL, format!("no sandbox can run the program of `{function}`"))))
+        Err(Box::new(Problem::new(
+            &code::INTERNAL,
+            format!("no sandbox can run the program of `{function}`"),
+        )))
     }
 }
 

@@ -155,8 +155,11 @@ fn broke_off() -> Problem {
 }
 
 fn ended<S: Start>(fleet: &Inner<S>, how: &str) -> Problem {
-    Problem::new(&code::GUEST_EXITED, format!("an instance of `{}` ended by itself: it {how}", fleet.function))
-        .hint(format!("`coracle logs {}` shows what it printed", fleet.function))
+    Problem::new(
+        &code::GUEST_EXITED,
+        format!("an instance of `{}` ended by itself: it {how}", fleet.function),
+    )
+    .hint(format!("`coracle logs {}` shows what it printed", fleet.function))
 }
 
 fn unhealthy<S: Start>(fleet: &Inner<S>, times: u32) -> Problem {

@@ -193,8 +193,9 @@ impl<M, T> State<M, T> {
             let is_idle = ready.in_flight == 0;
             let freeze = (is_idle && !ready.sleep.is_asleep()).then(|| ready.idle_since + FREEZE_AFTER);
             let stop_at = ready.stops_at(idle);
-            let stop = (is_idle && may_stop_some)
-                .then(|| if stop_at > now { stop_at } else { now + STOP_ASKED_EVERY.min(idle.max(FREEZE_AFTER)) });
+            let stop = (is_idle && may_stop_some).then(|| {
+                if stop_at > now { stop_at } else { now + STOP_ASKED_EVERY.min(idle.max(FREEZE_AFTER)) }
+            });
             let check = (is_checked && ready.wants_check()).then(|| ready.checked_at + CHECK_EVERY);
             [freeze, stop, check].into_iter().flatten()
         });

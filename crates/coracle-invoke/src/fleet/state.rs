@@ -114,7 +114,8 @@ impl<M, T> State<M, T> {
     }
 
     pub(super) fn load(&mut self, now: Instant) -> Load {
-        let mut load = Load { waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX), ..Load::default() };
+        let mut load =
+            Load { waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX), ..Load::default() };
         for slot in &self.slots {
             match &slot.stage {
                 Stage::Starting => load.starting += 1,
@@ -136,11 +137,10 @@ impl<M, T> State<M, T> {
         load.waiting = load.waiting.max(1);
         let kept = scale::kept(&load, &self.scale) as usize;
         let target = self.scale.target.max(1);
-        let (_, ready) = self
-            .ready()
-            .enumerate()
-            .filter(|(_, ready)| ready.in_flight < target)
-            .min_by_key(|(rank, ready)| (*rank >= kept, ready.sleep.is_asleep(), ready.in_flight, *rank))?;
+        let (_, ready) =
+            self.ready().enumerate().filter(|(_, ready)| ready.in_flight < target).min_by_key(
+                |(rank, ready)| (*rank >= kept, ready.sleep.is_asleep(), ready.in_flight, *rank),
+            )?;
         ready.in_flight += 1;
         let is_asleep = ready.sleep != Sleep::Awake;
         if ready.sleep.is_asleep() {

@@ -171,7 +171,9 @@ async fn an_instance_that_crashes_among_calls_is_replaced_at_once() {
     ms(1).await;
     assert_eq!(counts(&fleet), [1, 0, 1, 0, 0]);
     drop(leases);
-    assert!(fleet.counts().last_failure.is_some_and(|failure| failure.message.contains("exited with code 1")));
+    assert!(
+        fleet.counts().last_failure.is_some_and(|failure| failure.message.contains("exited with code 1"))
+    );
     ms(61_000).await;
     let _lease = lease(&fleet).await;
     assert!(fleet.counts().last_failure.is_none(), "an instance has lived for a minute");
@@ -256,7 +258,11 @@ async fn an_instance_that_is_not_well_is_replaced_and_a_frozen_one_is_not_asked(
     assert_eq!(counts(&fleet), [0, 0, 1, 0, 0]);
     ms(1_100).await;
     assert_eq!((script.starts(), counts(&fleet)), (2, [0, 1, 0, 0, 0]));
-    assert!(script.told().contains("check 1, check 1, check 1, stop 1 within 10s, start 2"), "{}", script.told());
+    assert!(
+        script.told().contains("check 1, check 1, check 1, stop 1 within 10s, start 2"),
+        "{}",
+        script.told()
+    );
 }
 
 #[tokio::test(start_paused = true)]

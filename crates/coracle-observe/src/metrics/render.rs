@@ -83,11 +83,9 @@ fn write_row(row: &Row, server: &ServerMetrics, functions: &Functions, out: &mut
                 )
             })
         }),
-        Source::Latency => {
-            functions.iter().try_for_each(|(function, metrics)| {
-                write_histogram(name, Labels(function), &metrics.latency, out)
-            })
-        }
+        Source::Latency => functions.iter().try_for_each(|(function, metrics)| {
+            write_histogram(name, Labels(function), &metrics.latency, out)
+        }),
         Source::Instances => of_programs(functions).try_for_each(|(function, program)| {
             ProgramMetrics::STATES.iter().zip(&program.instances).try_for_each(|(state, instances)| {
                 writeln!(out, "{name}{{{},state=\"{state}\"}} {}", Labels(function), instances.get())
@@ -108,12 +106,7 @@ fn of_programs(functions: &Functions) -> impl Iterator<Item = (&FunctionRef, &Pr
 }
 
 /// A function that was never called has no histogram: with thousands of them, empty buckets would be most of the text.
-fn write_histogram(
-    name: &str,
-    labels: impl fmt::Display,
-    took: &Histogram,
-    out: &mut String,
-) -> fmt::Result {
+fn write_histogram(name: &str, labels: impl fmt::Display, took: &Histogram, out: &mut String) -> fmt::Result {
     let counts = took.counts();
     if counts.count() == 0 {
         return Ok(());
