@@ -189,6 +189,11 @@ impl Catalog {
         self.0.state().all().flat_map(|held| held.kept.values().copied()).collect()
     }
 
+    /// The current revisions of all functions.
+    pub fn current(&self) -> Vec<Arc<Revision>> {
+        self.0.state().all().map(|held| Arc::clone(&held.function.current)).collect()
+    }
+
     /// The functions that change from now on: deployed, rolled back or removed, here or on another node, or with a
     /// new value of a secret that they read.
     ///

@@ -285,7 +285,7 @@ impl<S: Start> Inner<S> {
                 drop(call.send(Err(refusal)));
             }
             Step::Freeze(berth) => drop(self.handle.spawn(life::freeze(fleet, berth))),
-            Step::Check(berth) => drop(self.handle.spawn(life::check(fleet, berth))),
+            Step::Check(berth, begun) => drop(self.handle.spawn(life::check(fleet, berth, begun))),
             Step::Dismiss(dismissed) => {
                 self.changed.notify_waiters();
                 dismissed.notify_one();

@@ -140,3 +140,143 @@ impl<S: Start> Clone for Served<S> {
         Self { revision: Arc::clone(&self.revision), fleet: self.fleet.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::house::House;
+    use crate::fleet::tests::{Script, Scripted, fleet_in, ms, scale, soon};
+    use coracle_model::{Code, Contract, Digest, FunctionRef, Settings};
+    use tokio::task::JoinSet;
+
+    fn revision(number: u32) -> Arc<Revision> {
+        Arc::new(Revision {
+            function: FunctionRef::parse("hello").expect("a name"),
+            number,
+            code: Code::Bundle(Digest::from_bytes([7; 32])),
+            contract: Contract::Http,
+            settings: Settings::default(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    fn first(house: &Arc<House<Scripted>>, script: &Scripted) -> Arc<Program<Scripted>> {
+        Program::first(revision(1), fleet_in(house, script, scale(0, 20, 2)))
+    }
+
+    fn next(
+        program: &Program<Scripted>,
+        number: u32,
+        house: &Arc<House<Scripted>>,
+        script: &Scripted,
+    ) -> Arc<Program<Scripted>> {
+        program.next(revision(number), fleet_in(house, script, scale(0, 20, 2)))
+    }
+
+    async fn serves(program: &Program<Scripted>) -> u32 {
+        program.lease(soon()).await.expect("a place").1.number
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deploy_under_load_fails_no_call() {
+        let (house, old, new) = (House::new(100), Script::taking(20), Script::taking(200));
+        let mut program = first(&house, &old);
+        let mut calls = JoinSet::new();
+        let mut revisions = Vec::new();
+        for millisecond in 0..600 {
+            if millisecond == 100 {
+                program = next(&program, 2, &house, &new);
+            }
+            let program = Arc::clone(&program);
+            calls.spawn(async move {
+                let (lease, revision) = program.lease(soon()).await.expect("no call fails");
+                ms(7).await;
+                drop(lease);
+                revision.number
+            });
+            ms(1).await;
+        }
+        while let Some(call) = calls.join_next().await {
+            revisions.push(call.expect("a call"));
+        }
+        let of_old = revisions.iter().filter(|number| **number == 1).count();
+        assert_eq!(revisions.len(), 600);
+        assert!((290..=310).contains(&of_old), "the old one serves until the new one is ready: {of_old}");
+        ms(1).await;
+        assert_eq!((old.alive(), program.counts().serves_before), (0, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revision_that_does_not_start_leaves_the_old_one_serving_and_says_so() {
+        let (house, old, new) = (House::new(100), Script::taking(20), Script::taking(20));
+        new.fail(true);
+        let before = first(&house, &old);
+        assert_eq!(serves(&before).await, 1);
+        let program = next(&before, 2, &house, &new);
+        for _ in 0..100 {
+            ms(1_000).await;
+            assert_eq!(serves(&program).await, 1);
+        }
+        let counts = program.counts();
+        assert_eq!(counts.serves_before, Some(1));
+        assert!(counts.last_failure.is_some_and(|failure| failure.message == "exited with code 2"));
+        // Mended from outside: the next try succeeds, and takes over.
+        new.fail(false);
+        ms(31_000).await;
+        assert_eq!((serves(&program).await, old.alive()), (2, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_revision_that_rests_is_not_waited_for() {
+        let (house, old, new) = (House::new(100), Script::taking(20), Script::taking(20));
+        let program = next(&first(&house, &old), 2, &house, &new);
+        ms(1_000).await;
+        assert_eq!((old.starts(), new.starts()), (0, 0), "from zero to zero");
+        assert_eq!(serves(&program).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_revision_that_goes_idle_leaves_the_failing_one_to_speak() {
+        let (house, old, new) = (House::new(100), Script::taking(20), Script::taking(20));
+        new.fail(true);
+        let before = first(&house, &old);
+        assert_eq!(serves(&before).await, 1);
+        let program = next(&before, 2, &house, &new);
+        ms(301_000).await;
+        assert_eq!((old.alive(), program.counts().serves_before), (0, None));
+        assert!(matches!(program.lease(soon()).await, Err(Refusal::Problem(_))));
+        let starts = new.starts();
+        ms(3_600_000).await;
+        assert_eq!(new.starts(), starts, "nobody calls: nothing is tried");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deploy_during_a_deploy_goes_from_the_first_to_the_third() {
+        let (house, old) = (House::new(100), Script::taking(20));
+        let (second, third) = (Script::taking(5_000), Script::taking(20));
+        let one = first(&house, &old);
+        let _busy = one.lease(soon()).await.expect("a place");
+        let two = next(&one, 2, &house, &second);
+        assert_eq!(serves(&two).await, 1);
+        let three = next(&two, 3, &house, &third);
+        assert_eq!(serves(&three).await, 1);
+        ms(30).await;
+        assert_eq!(serves(&three).await, 3);
+        ms(10_000).await;
+        assert_eq!((second.alive(), third.alive(), old.alive()), (0, 1, 1), "the first has a call still");
+        three.retire();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_is_retired_leaves_nothing() {
+        let (house, old, new) = (House::new(100), Script::taking(20), Script::taking(2_000));
+        let before = first(&house, &old);
+        assert_eq!(serves(&before).await, 1);
+        let program = next(&before, 2, &house, &new);
+        ms(10).await;
+        program.retire();
+        program.fleet().until_gone().await;
+        ms(1).await;
+        assert_eq!((old.alive(), new.alive(), house.instances()), (0, 0, 0));
+    }
+}

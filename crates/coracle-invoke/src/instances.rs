@@ -46,7 +46,7 @@ impl Invoke {
         Ok(program.fleet().scale(instances))
     }
 
-    /// The instances of a function's program; `None` for Wasm, and none for a program that was never called.
+    /// The instances of a function's program; none for Wasm, and for a program that was never called.
     pub fn instances_of(&self, function: &FunctionRef) -> InstanceCounts {
         match self.0.rooms.get(function).map(|room| room.current_pool()).as_deref() {
             Some(Pool::Program(program)) => program.counts(),

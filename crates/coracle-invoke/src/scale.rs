@@ -214,7 +214,7 @@ mod tests {
                 // What holds at a moment is what was noted last before it, so each entry lasts until the next.
                 let since = |window: u64| {
                     let ends = list.iter().skip(1).map(|(end, _)| *end).chain([u64::MAX]);
-                    list.iter().zip(ends).filter(|(_, end)| *end + window > seconds).map(|((_, calls), _)| *calls).max()
+                    list.iter().zip(ends).filter(|(_, end)| end.saturating_add(window) > seconds).map(|((_, calls), _)| *calls).max()
                 };
                 let highest = recent.highest(begun + Duration::from_secs(seconds));
                 prop_assert!(Some(highest) >= since(50) && Some(highest) <= since(61).max(Some(0)));

@@ -147,6 +147,7 @@ pub(crate) async fn serve(
     let programs = Programs::open(images.clone(), artifacts.clone(), &data.sandboxes(), program.clone())?;
     let runtime = Runtime::open(bounds, artifacts.clone(), programs, &cache, program, host, clock.clone())?;
     let invoke = Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), options.instances, IDLE_MAX);
+    invoke.warm(catalog.current());
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
     let clearing = tokio::spawn(clear_up(catalog.clone(), artifacts.clone(), runtime.clone(), clock));

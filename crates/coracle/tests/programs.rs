@@ -70,7 +70,7 @@ fn a_web_server_of_the_machines_python_is_a_function() {
     assert_eq!(text(&server, "env?n=GREETING"), "Ahoy");
     assert_eq!(text(&server, "env?n=PATH_INFO"), "(not set)");
     let body = vec![b'x'; 300_000];
-    let reply = ask(&server, "POST", "/function/hostile/echo", &body);
+    let reply = ask(&server, "POST", "/function/hostile/echo", &[], &body);
     assert_eq!((reply.status, reply.body.len()), (200, body.len()));
     assert_eq!(get(&server, "/function/hostile/nowhere").status, 404, "its own answers pass as they are");
 }
@@ -190,7 +190,7 @@ fn a_program_that_cannot_be_run_says_why() {
     ];
     for (command, expected) in table.iter().filter(|(_, expected)| !expected.is_empty()) {
         let server = runs(command, "");
-        let reply = ask(&server, "POST", "/function/run", b"");
+        let reply = ask(&server, "POST", "/function/run", &[], b"");
         assert_eq!(reply.problem(), problem(502, "program-not-started"), "{command}");
         assert!(message(&reply).contains(expected), "{command}: {}", reply.text());
     }
@@ -200,7 +200,7 @@ fn a_program_that_cannot_be_run_says_why() {
 fn any_command_is_a_function() {
     let server = runs("['/bin/cat']", "content_type = 'text/plain'");
     let body: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
-    let reply = ask(&server, "POST", "/function/run", &body);
+    let reply = ask(&server, "POST", "/function/run", &[], &body);
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/plain")));
     assert!(reply.whole && reply.body == body);
     let server = runs("['/bin/sh', '-c', 'echo \"$Http_Method $Http_Path $Http_Query $Http_X_Colour\"; echo $HOME >&2']", "");
@@ -213,7 +213,7 @@ fn any_command_is_a_function() {
 #[test]
 fn an_exit_code_that_says_it_failed_fails_the_call() {
     let server = runs("['/bin/sh', '-c', 'echo half; echo no such order >&2; exit 3']", "");
-    let reply = ask(&server, "POST", "/function/run", b"");
+    let reply = ask(&server, "POST", "/function/run", &[], b"");
     assert_eq!(reply.problem(), problem(502, "guest-exited"));
     assert!(message(&reply).contains("exited with code 3: no such order"), "{}", reply.text());
 }
@@ -221,7 +221,7 @@ fn an_exit_code_that_says_it_failed_fails_the_call() {
 #[test]
 fn a_command_that_takes_too_long_is_ended_with_all_that_it_started() {
     let server = runs("['/bin/sh', '-c', 'sleep 61234 & sleep 61234']", "timeout = '500ms'");
-    assert_eq!(ask(&server, "POST", "/function/run", b"").problem(), problem(504, "guest-timeout"));
+    assert_eq!(ask(&server, "POST", "/function/run", &[], b"").problem(), problem(504, "guest-timeout"));
     until("the end of its processes", || (!is_running("61234")).then_some(()));
 }
 

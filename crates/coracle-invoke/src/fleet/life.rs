@@ -20,7 +20,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The life of one instance.
 pub(super) async fn live<S: Start>(fleet: Arc<Inner<S>>, number: u64, dismissed: Arc<Notify>) {
-    let slot = Tenure { fleet: &fleet, number };
+    let slot = Tenure { fleet: &fleet, number, is_over: false };
     let start = async {
         let place = fleet.house.place().await?;
         Ok((place, fleet.start.start().await?))
@@ -60,11 +60,11 @@ pub(super) async fn freeze<S: Start>(fleet: Arc<Inner<S>>, berth: Arc<Berth<S::M
 }
 
 /// Asks an instance whether it is well.
-pub(super) async fn check<S: Start>(fleet: Arc<Inner<S>>, berth: Arc<Berth<S::Member>>) {
+pub(super) async fn check<S: Start>(fleet: Arc<Inner<S>>, berth: Arc<Berth<S::Member>>, begun: Instant) {
     let is_healthy = tokio::time::timeout(CHECK_TIMEOUT, berth.member.is_healthy()).await.unwrap_or(false);
     fleet.act_with(|state, now, steps| {
         let unwell = |times| unhealthy(&fleet, times);
-        if let Some((dismissed, is_replaced)) = state.checked(berth.number, is_healthy, unwell, now) {
+        if let Some((dismissed, is_replaced)) = state.checked(berth.number, begun, is_healthy, unwell, now) {
             steps.push(Step::Dismiss(dismissed));
             if is_replaced {
                 steps.push(state.begin_start());
@@ -107,19 +107,23 @@ impl<S: Start> Inner<S> {
     }
 }
 
-/// The slot of an instance while its task runs: a task that breaks off leaves none behind.
+/// The slot of an instance while its task runs: a task that breaks off leaves none behind, and counts as a failed start.
 struct Tenure<'a, S: Start> {
     fleet: &'a Arc<Inner<S>>,
     number: u64,
+    is_over: bool,
 }
 
 impl<S: Start> Tenure<'_, S> {
-    fn end(self) {}
+    fn end(mut self) {
+        self.is_over = true;
+    }
 
     fn failed(self, problem: Box<Problem>) {
         let number = self.number;
         tracing::info!(function = %self.fleet.function, %problem, "an instance did not start");
         self.fleet.act(|state, now| state.start_failed(number, *problem, now));
+        self.end();
     }
 
     fn crashed(self, how: &str) {
@@ -131,14 +135,23 @@ impl<S: Start> Tenure<'_, S> {
                 steps.push(state.begin_start());
             }
         });
+        self.end();
     }
 }
 
 impl<S: Start> Drop for Tenure<'_, S> {
     fn drop(&mut self) {
-        self.fleet.act(|state, _| drop(state.remove(self.number)));
+        let (number, is_over) = (self.number, self.is_over);
+        self.fleet.act(|state, now| match is_over {
+            true => drop(state.remove(number)),
+            false => state.start_failed(number, broke_off(), now),
+        });
         self.fleet.changed.notify_waiters();
     }
+}
+
+fn broke_off() -> Problem {
+    Problem::new(&code::INTERNAL, "the task that ran an instance broke off")
 }
 
 fn ended<S: Start>(fleet: &Inner<S>, how: &str) -> Problem {

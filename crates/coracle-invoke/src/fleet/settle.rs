@@ -31,7 +31,7 @@ pub(super) enum Step<M, T> {
     /// Freeze an instance, if it is idle still.
     Freeze(Arc<Berth<M>>),
     /// Ask an instance whether it is well.
-    Check(Arc<Berth<M>>),
+    Check(Arc<Berth<M>>, Instant),
     /// Tell an instance to go.
     Dismiss(Arc<Notify>),
     /// Set an alarm, of which there is none.
@@ -147,7 +147,9 @@ impl<M, T> State<M, T> {
                 && let Some(dismissed) = self.dismiss(number)
             {
                 load.ready -= 1;
-                self.trouble.over();
+                if self.trouble.until(now).is_none() {
+                    self.trouble.over();
+                }
                 steps.push(Step::Dismiss(dismissed));
             }
         }
@@ -161,7 +163,8 @@ impl<M, T> State<M, T> {
                 steps.push(Step::Freeze(Arc::clone(&ready.berth)));
             } else if is_checked && ready.wants_check() && now >= ready.checked_at + CHECK_EVERY {
                 ready.is_being_checked = true;
-                steps.push(Step::Check(Arc::clone(&ready.berth)));
+                ready.checked_at = now;
+                steps.push(Step::Check(Arc::clone(&ready.berth), now));
             }
         }
     }

@@ -147,7 +147,7 @@ impl<M, T> State<M, T> {
             ready.sleep = Sleep::Waking;
             ready.checked_at = now;
         }
-        let seat = Seat { berth: Arc::clone(&ready.berth), is_asleep, is_cold: ready.since >= arrived };
+        let seat = Seat { berth: Arc::clone(&ready.berth), is_asleep, is_cold: ready.since > arrived };
         self.load(now);
         Some(seat)
     }
@@ -209,12 +209,17 @@ impl<M, T> State<M, T> {
     pub(super) fn checked(
         &mut self,
         number: u64,
+        begun: Instant,
         is_healthy: bool,
         problem: impl FnOnce(u32) -> Problem,
         now: Instant,
     ) -> Option<(Arc<Notify>, bool)> {
         let ready = self.ready_one(number)?;
         ready.is_being_checked = false;
+        // Frozen in the meantime, it could not answer.
+        if ready.sleep.is_asleep() || ready.checked_at != begun {
+            return None;
+        }
         ready.checked_at = now;
         ready.failed_checks = if is_healthy { 0 } else { ready.failed_checks + 1 };
         if ready.failed_checks < FAILED_CHECKS_MAX {
@@ -244,9 +249,11 @@ impl<M, T> State<M, T> {
         self.scale.min = self.min.max(instances).min(self.scale.max);
     }
 
-    /// An instance that has lived for long enough shows that what went wrong is over.
+    /// An instance that has lived for long enough since something went wrong shows that it is over.
     pub(super) fn recover(&mut self, now: Instant) {
-        if self.trouble.last().is_some() && self.ready().any(|ready| now >= ready.since + HEALTHY_AFTER) {
+        if let Some(quiet_since) = self.trouble.quiet_since()
+            && self.ready().any(|ready| now >= ready.since.max(quiet_since) + HEALTHY_AFTER)
+        {
             self.trouble.over();
         }
     }

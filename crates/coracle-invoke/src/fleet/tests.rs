@@ -259,7 +259,7 @@ async fn an_instance_that_is_not_well_is_replaced_and_a_frozen_one_is_not_asked(
     ms(1_100).await;
     assert_eq!((script.starts(), counts(&fleet)), (2, [0, 1, 0, 0, 0]));
     assert!(
-        script.told().contains("check 1, check 1, check 1, start 2, stop 1 within 10s"),
+        script.told().contains("check 1, check 1, check 1, stop 1 within 10s, start 2"),
         "{}",
         script.told()
     );
@@ -311,6 +311,19 @@ async fn a_full_house_takes_the_place_that_was_idle_for_longest() {
     assert_eq!((house.instances(), house.leases()), (2, 2));
     drop((first, third));
     assert_eq!(house.leases(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_beside_a_healthy_instance_backs_off_too() {
+    let script = Script::taking(0);
+    let fleet = fleet(&script, scale(0, 5, 1));
+    let _healthy = lease(&fleet).await;
+    ms(120_000).await;
+    script.fail(true);
+    let waits = tokio::time::timeout(Duration::from_millis(1_000), fleet.lease(soon())).await;
+    assert!(waits.is_err(), "it waits for the instance that there is");
+    // Tries at 0, 0.1, 0.3 and 0.7 s.
+    assert_eq!(script.starts(), 1 + 4);
 }
 
 #[tokio::test(start_paused = true)]

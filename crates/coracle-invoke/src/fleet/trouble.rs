@@ -18,7 +18,7 @@ pub(crate) const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 pub(crate) struct Trouble {
     failures: u32,
     until: Option<Instant>,
-    last: Option<Problem>,
+    last: Option<(Problem, Instant)>,
 }
 
 impl Trouble {
@@ -26,7 +26,7 @@ impl Trouble {
     pub(crate) fn start_failed(&mut self, problem: Problem, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         self.until = Some(now + pause(self.failures));
-        self.last = Some(problem);
+        self.last = Some((problem, now));
     }
 
     /// An instance that was ready ended by itself, or was not well.
@@ -35,7 +35,7 @@ impl Trouble {
     pub(crate) fn crashed(&mut self, problem: Problem, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         self.until = (self.failures > 1).then(|| now + pause(self.failures - 1));
-        self.last = Some(problem);
+        self.last = Some((problem, now));
     }
 
     /// An instance proved that it can live.
@@ -55,7 +55,12 @@ impl Trouble {
 
     /// What went wrong last.
     pub(crate) fn last(&self) -> Option<&Problem> {
-        self.last.as_ref()
+        self.last.as_ref().map(|(problem, _)| problem)
+    }
+
+    /// Since when nothing went wrong, after something did.
+    pub(crate) fn quiet_since(&self) -> Option<Instant> {
+        self.last.as_ref().map(|(_, at)| *at)
     }
 
     /// What a call is told that comes during a pause.
@@ -63,7 +68,7 @@ impl Trouble {
         let until = self.until(now)?;
         let seconds = (until - now).as_millis().div_ceil(1_000);
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
-        self.last.clone().map(|problem| problem.retry_after(seconds))
+        self.last().map(|problem| problem.clone().retry_after(seconds))
     }
 }
 

@@ -51,6 +51,13 @@ impl Wire {
         Ok(Self { stream: BufReader::new(stream), body: Framing::Bytes(0) })
     }
 
+    /// So many bytes, of whatever is spoken on the connection by now.
+    pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
     /// Another handle to the connection, to send by while this one reads.
     pub(crate) fn sender(&self) -> TcpStream {
         self.stream.get_ref().try_clone().unwrap()
