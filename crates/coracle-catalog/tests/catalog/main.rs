@@ -7,6 +7,7 @@ mod deploys;
 mod faults;
 mod nodes;
 mod records;
+mod registries;
 mod secrets;
 mod tokens;
 

@@ -51,8 +51,12 @@ pub(super) async fn pull(
     let (told, progress) = watch::channel(Progress::default());
     let puller = admin.clone();
     let pulled = Box::pin(async move {
-        let pulled =
-            puller.images.pull(&reference, credentials, |progress| drop(told.send_replace(progress))).await;
+        let pulled = puller
+            .images
+            .pull(&reference, credentials, |progress| {
+                let _before = told.send_replace(progress);
+            })
+            .await;
         match pulled {
             Ok(image) => PullEvent::Image(view(&puller.catalog.artifacts(), image)),
             Err(problem) => PullEvent::Problem(ProblemView::new(&problem, None)),

@@ -69,7 +69,7 @@ mod tests {
         fn whatever_is_parsed_stays_below_the_root(name: Vec<u8>) {
             if let Ok(path) = EntryPath::parse(&name) {
                 let parts: Vec<_> = path.as_bytes().split(|byte| *byte == b'/').collect();
-                assert!(path.is_root() || parts.iter().all(|part| !matches!(part, b"" | b"." | b"..")));
+                assert!(path.is_root() || parts.iter().all(|part| !matches!(*part, b"" | b"." | b"..")));
                 assert!(!path.as_bytes().contains(&0));
             }
         }
