@@ -65,6 +65,13 @@ impl Programs {
         self.bundle(artifact).await.map(drop)
     }
 
+    /// Removes what was unpacked of a bundle.
+    pub(crate) fn forget(&self, artifact: &Digest) {
+        if let Err(problem) = self.images.forget_bundle(artifact) {
+            tracing::warn!(%problem, "what was unpacked of a bundle stays");
+        }
+    }
+
     /// The images.
     pub fn images(&self) -> &Images {
         &self.images

@@ -228,9 +228,10 @@ impl Runtime {
         &self.0.programs
     }
 
-    /// Removes the compiled code of an artifact that is removed; what is mapped stays so while it is used.
+    /// Removes what was made of an artifact that is removed; what is mapped or mounted stays so while it is used.
     pub fn forget(&self, artifact: &Digest) {
         self.0.cache.discard(artifact);
+        self.0.programs.forget(artifact);
     }
 
     /// What it has and did so far.
