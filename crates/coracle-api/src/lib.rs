@@ -22,7 +22,10 @@ mod token;
 pub use artifact::{ARTIFACT_BYTES_MAX, ArtifactView};
 pub use call::{CallQuery, CallView, FollowedCall};
 pub use client::{Client, ClientError};
-pub use function::{FunctionQuery, FunctionStats, FunctionView, RevisionView, RollbackRequest, SettingsView};
+pub use function::{
+    CodeKind, FunctionQuery, FunctionStats, FunctionView, ProgramView, RevisionView, RollbackRequest,
+    ScaleView, SettingsView,
+};
 pub use identity::IdentityView;
 pub use json::{JSON_BYTES_MAX, decode_json, nearest, nearest_field};
 pub use log::{FUNCTIONS_SKIPPED, LogLine, LogQuery, LogStream, Since};
@@ -32,7 +35,7 @@ pub use paths::{openapi, operations};
 pub use problem::ProblemView;
 pub use query::{decode_query, encode_query, encode_segment};
 pub use secret::{SecretValue, SecretView};
-pub use spec::{AppSpec, FunctionSpec};
+pub use spec::{AppSpec, CodeSpec, FunctionSpec, ScaleSpec};
 pub use stats::{FunctionActivity, ServerStats, StatsQuery, StatsSort, StatsTotals, StatsView};
 pub use status::{CodeCacheView, StatusDetails, StatusView};
 pub use token::{TokenCreated, TokenRequest, TokenView};

@@ -34,10 +34,10 @@ use crate::stop::Done;
 pub(crate) enum Verb {
     /// Start a server
     Up(up::Args),
-    /// Begin a project in Rust, JavaScript, Python or C
+    /// Begin a project in Rust, JavaScript, Python, C or any other language
     New(new::Args),
-    /// Deploy a folder with a coracle.toml, or a .wasm file
-    Deploy(deploy::Args),
+    /// Deploy a folder, a .wasm file, any program, or an image
+    Deploy(Box<deploy::Args>),
     /// Build, deploy and watch: every save is a new revision
     Dev(dev::Args),
     /// Call a function
@@ -79,7 +79,7 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
     match verb {
         Verb::Up(args) => up::run(args, common).await,
         Verb::New(args) => new::run(&args, common),
-        Verb::Deploy(args) => deploy::run(args, common).await,
+        Verb::Deploy(args) => deploy::run(*args, common).await,
         Verb::Dev(args) => dev::run(args, common).await,
         Verb::Call(args) => call::run(args, common).await,
         Verb::List(args) => list::run(args, common).await,

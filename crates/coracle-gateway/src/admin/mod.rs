@@ -4,6 +4,7 @@
 mod apps;
 mod artifacts;
 mod calls;
+mod format;
 mod functions;
 mod logs;
 mod namespaces;
