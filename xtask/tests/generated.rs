@@ -115,8 +115,8 @@ fn default_of(key: &str) -> String {
             format!("`{{ min = {min}, max = {max}, target = {target}, idle = \"{}\" }}`", Span(idle))
         }
         "contract" => "see there".to_owned(),
-        "command" | "entrypoint" | "workdir" | "user" | "port" | "health" => "the image's own".to_owned(),
-        "image" | "cpu" => "none".to_owned(),
+        "command" | "entrypoint" | "workdir" | "user" | "port" => "the image's own".to_owned(),
+        "image" | "cpu" | "health" => "none".to_owned(),
         "env" | "secrets" | "outbound" | "route" | "labels" | "annotations" => "none".to_owned(),
         _ => panic!("`{key}` is new: what is its default?"),
     }

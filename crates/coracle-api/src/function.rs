@@ -338,6 +338,21 @@ pub struct RollbackRequest {
     pub revision: Option<u32>,
 }
 
+/// How many instances of a program shall run now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleRequest {
+    /// So many; calls may start others later, and those that nobody calls are stopped after `scale.idle`.
+    pub instances: u32,
+}
+
+/// How many instances of a program run now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScaledView {
+    /// Instances that run, or are starting.
+    pub instances: u32,
+}
+
 /// Which functions to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -24,7 +24,7 @@ pub use call::{CallQuery, CallView, FollowedCall};
 pub use client::{Client, ClientError};
 pub use function::{
     CodeKind, FunctionQuery, FunctionStats, FunctionView, ProgramView, RevisionView, RollbackRequest,
-    ScaleView, SettingsView,
+    ScaleRequest, ScaleView, ScaledView, SettingsView,
 };
 pub use identity::IdentityView;
 pub use json::{JSON_BYTES_MAX, decode_json, nearest, nearest_field};

@@ -17,6 +17,7 @@ mod namespace;
 mod new;
 mod remove;
 mod rollback;
+mod scale;
 mod secret;
 mod show;
 mod status;
@@ -58,6 +59,8 @@ pub(crate) enum Verb {
     Remove(remove::Args),
     /// Go back to an earlier revision
     Rollback(rollback::Args),
+    /// Start or stop instances of a program
+    Scale(scale::Args),
     /// Set, list and remove secrets
     Secret(secret::Args),
     /// Create, list and revoke tokens
@@ -89,6 +92,7 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
         Verb::Top(args) => top::run(args, common).await,
         Verb::Remove(args) => remove::run(args, common).await,
         Verb::Rollback(args) => rollback::run(args, common).await,
+        Verb::Scale(args) => scale::run(args, common).await,
         Verb::Secret(args) => secret::run(args, common).await,
         Verb::Token(args) => token::run(args, common).await,
         Verb::Namespace(args) => namespace::run(args, common).await,
