@@ -165,6 +165,11 @@ impl<S: Start> Fleet<S> {
         self.until(|state| state.retired || state.ready().next().is_some()).await;
     }
 
+    /// Until something went wrong with an instance, or the fleet is retired.
+    pub(crate) async fn until_failed(&self) {
+        self.until(|state| state.retired || state.trouble.last().is_some()).await;
+    }
+
     /// Until no instance runs or starts, nor is about to.
     pub(crate) async fn until_empty(&self) {
         self.until(|state| state.slots.iter().all(|slot| matches!(slot.stage, Stage::Stopping))).await;

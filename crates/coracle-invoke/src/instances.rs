@@ -46,6 +46,20 @@ impl Invoke {
         Ok(program.fleet().scale(instances))
     }
 
+    /// Until the calls of a function get its current revision, or that could not start.
+    ///
+    /// That is at once, but for a program whose older revision runs: it serves until the new one is ready.
+    pub async fn settled(&self, function: &FunctionRef) {
+        let inner = &self.0;
+        let Some(revision) = inner.catalog.resolve(function).filter(|revision| is_program(revision)) else {
+            return;
+        };
+        let Some(room) = inner.rooms.get(function) else { return };
+        if let Some(program) = room.program(&revision, &inner.rooms.starts(&inner.runtime)) {
+            program.settled().await;
+        }
+    }
+
     /// The instances of a function's program; none for Wasm, and for a program that was never called.
     pub fn instances_of(&self, function: &FunctionRef) -> InstanceCounts {
         match self.0.rooms.get(function).map(|room| room.current_pool()).as_deref() {

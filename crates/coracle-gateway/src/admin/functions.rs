@@ -80,6 +80,7 @@ pub(super) async fn deploy(
     let is_new = admin.catalog.function(&function).is_none();
     let functions = vec![deployment(&admin, &function, spec).await?];
     admin.catalog.deploy(Deploy { namespace: function.namespace.clone(), app: None, functions }).await?;
+    settled(&admin, &function).await;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view_of(&admin, &function).await?)))
 }
@@ -148,6 +149,13 @@ pub(super) async fn deployment(
     // On the heap: compiling holds more than a handler's future should.
     let (code, contract) = Box::pin(code_of(admin, function, &spec)).await.map_err(cannot)?;
     Ok(Deployment { code, contract, settings: spec.into(), name })
+}
+
+/// Until calls get what was deployed; that it does not start is in the view of the function, and no error of the deploy.
+pub(super) async fn settled(admin: &Admin, function: &FunctionRef) {
+    let Some(current) = admin.catalog.resolve(function) else { return };
+    let within = current.settings.program.start_timeout;
+    let _ = tokio::time::timeout(within, admin.invoke.settled(function)).await;
 }
 
 /// The code that a spec names, and how it is spoken to.

@@ -11,7 +11,7 @@ mod tools;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use coracle_api::{Client, ClientError, FunctionView};
+use coracle_api::{Client, ClientError, FunctionView, InstancesView};
 use coracle_model::{FunctionName, FunctionRef, Span};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ use crate::manifest;
 use crate::options::Common;
 use crate::signals::Signals;
 use crate::stop::{Done, Stop};
-use crate::talk::{BOLD, styled};
+use crate::talk::{BAD, BOLD, styled};
 use crate::{print, talk};
 
 const EXAMPLES: &str = "\
@@ -145,6 +145,17 @@ fn render(
         talk::say(format_args!("{what} {}{room}, revision {revision}", styled(BOLD, name)));
         for change in changed(function) {
             talk::say(format_args!("  changed: {change}"));
+        }
+        if let Some(InstancesView { serves_before: Some(older), failure, .. }) = &function.instances {
+            match failure {
+                Some(failure) => {
+                    talk::say(format_args!("  {} it does not start: {}", styled(BAD, "but"), failure.message))
+                }
+                None => talk::say(format_args!("  {} it is not ready yet", styled(BAD, "but"))),
+            }
+            talk::say(format_args!(
+                "  revision {older} goes on serving until it does; to stay with it: coracle rollback {name}{room_flag}"
+            ));
         }
         print::line(url(function))?;
         for route in &function.settings.route {

@@ -147,9 +147,11 @@ impl Sandboxes {
         let inner = &self.0;
         let (ours, its) = wire::pair().map_err(unusable)?;
         let mut child = Command::new(&inner.program)
+            // What it is called can be read in every sandbox, so that it names nothing of this machine.
+            .arg0("coracle")
             .arg(SANDBOX_SPAWNER)
             .arg(&inner.name)
-            .arg(&inner.scratch)
+            .current_dir(&inner.scratch)
             .env_clear()
             .stdin(Stdio::from(its))
             .stdout(Stdio::null())

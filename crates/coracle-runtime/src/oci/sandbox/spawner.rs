@@ -13,10 +13,12 @@ use std::process::ExitCode;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::cgroup::{Cgroups, Group};
-use super::namespaces::{Attributes, fork, see_own_mounts_alone, set_attributes, signals_as_file};
+use super::namespaces::{
+    Attributes, close_all_but_standard, fork, see_own_mounts_alone, set_attributes, signals_as_file,
+};
 use super::seccomp::Filters;
 use super::wire::{self, End, News, Order, Protection, Status};
 use super::worker::{self, BIRTH_BYTES, Job, Machine, birth_of, user_namespace};
@@ -24,22 +26,28 @@ use super::worker::{self, BIRTH_BYTES, Job, Machine, birth_of, user_namespace};
 /// The argument that makes this program a spawner of sandboxes: the binary calls [`sandbox_spawner`] for it.
 pub const SANDBOX_SPAWNER: &str = "sandbox-spawner";
 
+/// Sandboxes that are to be killed as soon as they are born. Most of them are dead already, and never will be.
+const UNWANTED_MAX: usize = 1_024;
+
 /// How soon to try again to remove a group whose processes the kernel has not let go of yet.
 const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The whole of the process, and of those that it forks.
 ///
 /// Called by the binary for its hidden argument `sandbox-spawner`, before anything else is set up: it must have one thread.
-/// What follows the argument are the name of this server's groups, and a folder like those that layers lie in.
+/// What follows the argument is the name of this server's groups; the folder it is started in is like those that layers lie in.
 pub fn sandbox_spawner() -> ExitCode {
-    let mut arguments = std::env::args().skip(2);
-    let (Some(name), Some(folder)) = (arguments.next(), arguments.next()) else { return ExitCode::from(2) };
+    // Whoever started the server may have left files open in it, which no sandbox is to have.
+    close_all_but_standard();
+    let (Some(name), Ok(folder)) = (std::env::args().nth(2), std::env::current_dir()) else {
+        return ExitCode::from(2);
+    };
     let Ok(server) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::from(2) };
     let null = std::fs::File::open("/dev/null");
     if null.and_then(|null| Ok(rustix::stdio::dup2_stdin(&null)?)).is_err() {
         return ExitCode::from(2);
     }
-    match Spawner::open(server, &name, Path::new(&folder)) {
+    match Spawner::open(server, &name, &folder) {
         Ok(spawner) => match spawner.serve() {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some((machine, job))) => ExitCode::from(worker::make(machine, job)),
@@ -152,7 +160,7 @@ impl Spawner {
         let mut signal = [0; 128];
         while rustix::io::read(&self.signals, &mut signal).is_ok_and(|length| length > 0) {}
         self.hear_births();
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             // Its birth was told before it could die.
             self.hear_births();
             let Some(id) = self.living.remove(&pid) else { continue };
@@ -195,7 +203,12 @@ impl Spawner {
                 self.machine.cgroups.group(id).thaw();
             }
             // Dead already, or not born yet: the server asks for no death twice.
-            None => self.unwanted.push(id),
+            None => {
+                if self.unwanted.len() == UNWANTED_MAX {
+                    self.unwanted.remove(0);
+                }
+                self.unwanted.push(id);
+            }
         }
     }
 
@@ -206,7 +219,7 @@ impl Spawner {
         for id in all {
             self.kill(id);
         }
-        while let Ok(Some((pid, _))) = waitpid(None, WaitOptions::empty()) {
+        while let Ok(Some((pid, _))) = wait(WaitOptions::empty()) {
             self.hear_births();
             if let Some(id) = self.living.remove(&pid) {
                 self.left.push(self.machine.cgroups.group(id));
