@@ -127,7 +127,9 @@ impl Invoke {
                         room.instances(&revision, &inner.runtime);
                     }
                 }
-                Pool::Program(_) if !revision.settings.secrets.is_empty() => room.renew(&revision, &starts),
+                Pool::Program(program) if program.fleet().start().secrets_changed() => {
+                    room.renew(&revision, &starts);
+                }
                 Pool::Program(_) => {}
             }
         } else {
@@ -143,16 +145,24 @@ impl Invoke {
         mut recorder: Recorder,
         held: Held,
     ) -> Outcome {
-        let (lease, revision) = match self.lease(function, work.deadline).await {
-            Ok(leased) => leased,
-            Err(problem) => {
-                recorder.end(Some(&problem), Usage::default());
-                return Err(problem);
+        let mut work = work;
+        let (lease, Answer { reply, running }) = loop {
+            let (lease, revision) = match self.lease(function, work.deadline).await {
+                Ok(leased) => leased,
+                Err(problem) => {
+                    recorder.end(Some(&problem), Usage::default());
+                    return Err(problem);
+                }
+            };
+            recorder.serves(revision.number);
+            recorder.started(lease.is_cold);
+            match lease.member().serve(work).await {
+                Ok(answer) => break (lease, answer),
+                // It ended before it heard of the call: the fleet is about to know, and has another, or says why not.
+                Err(untouched) => work = untouched,
             }
+            lease.until_gone().await;
         };
-        recorder.serves(revision.number);
-        recorder.started(lease.is_cold);
-        let Answer { reply, running } = lease.member().serve(work).await;
         if let Ok(reply) = &reply {
             recorder.answered(reply.status().as_u16());
         }

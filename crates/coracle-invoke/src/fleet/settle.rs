@@ -126,9 +126,12 @@ impl<M, T> State<M, T> {
             for _ in 0..scale::to_start(&load, &self.scale) {
                 steps.push(self.begin_start());
             }
-        } else if load.ready == 0 && load.starting == 0 {
-            let refusal = self.trouble.refusal(now);
-            steps.extend(self.waiting.drain(..).map(|waiting| Step::Refuse(waiting.call, refusal.clone())));
+        } else if load.ready == 0
+            && load.starting == 0
+            && let Some(refusal) = self.trouble.refusal(now)
+        {
+            let refused = self.waiting.drain(..);
+            steps.extend(refused.map(|waiting| Step::Refuse(waiting.call, Some(refusal.clone()))));
         }
     }
 

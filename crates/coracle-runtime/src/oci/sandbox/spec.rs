@@ -75,7 +75,7 @@ pub(crate) enum Network {
 }
 
 /// A secret, as a file.
-#[derive(Serialize, Deserialize)]
+#[derive(Hash, Serialize, Deserialize)]
 pub(crate) struct SecretFile {
     pub(crate) name: String,
     pub(crate) value: String,
