@@ -222,7 +222,7 @@ async fn watch_over(
         // A panic has printed itself.
         let _ = stream.await;
     }
-    let ended = story(&blueprint, end, sandbox.last_words());
+    let ended = story(&blueprint, end, sandbox.last_words().await);
     output.note(format!("the instance {}", ended.words));
     if let Some(ingress) = ingress {
         ingress.ended(ended.problem.clone());
