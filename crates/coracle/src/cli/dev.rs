@@ -264,6 +264,7 @@ impl Dev {
                     let before = self.revisions.insert(function.name.clone(), function.revision);
                     let is_same = before == Some(function.revision);
                     show_deployed(function, is_same, &deployed, self.common.json)?;
+                    show_trouble(function, &mut self.troubles, self.common.json)?;
                 }
                 Ok(())
             }
@@ -315,8 +316,8 @@ fn show_deployed(
         text.push_str(&format!(", built in {:.1} s", build.as_secs_f64()));
     }
     if !is_same {
-        // A program answers when an instance is ready, which the first call may have to wait for.
-        let done = if instances.is_some() { "deployed" } else { "answers" };
+        let is_before = instances.as_ref().is_some_and(|instances| instances.serves_before.is_some());
+        let done = if is_before { "deployed" } else { "answers" };
         text.push_str(&format!(", {done} after {:.0} ms", ms(deploy)));
     }
     let value = json!({
