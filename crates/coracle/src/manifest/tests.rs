@@ -345,6 +345,7 @@ fn a_single_key_is_set_as_in_a_manifest_and_its_quotes_may_be_left_out() {
           |
         1 | code = "x"
           | ^^^^
+        hint: name it as in `coracle deploy FILE`
     "#]]
     .assert_eq(&set("code", "x").unwrap_err());
 }
