@@ -32,6 +32,9 @@ const UNWANTED_MAX: usize = 1_024;
 /// How soon to try again to remove a group whose processes the kernel has not let go of yet.
 const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
+/// How often that is tried at the end: ten seconds' worth. What is left then is the next server's to sweep.
+const ENDS_MAX: usize = 500;
+
 /// The whole of the process, and of those that it forks.
 ///
 /// Called by the binary for its hidden argument `sandbox-spawner`, before anything else is set up: it must have one thread.
@@ -228,7 +231,14 @@ impl Spawner {
             let late: Vec<u64> = self.living.values().copied().collect();
             late.into_iter().for_each(|id| self.kill(id));
         }
-        self.left.retain(|group| !group.remove());
+        for _ in 0..ENDS_MAX {
+            self.left.retain(|group| !group.remove());
+            if self.left.is_empty() {
+                break;
+            }
+            // The kernel lets go of processes a little after it has told of their end.
+            let _ = poll(&mut [], Some(&AGAIN));
+        }
         self.machine.cgroups.remove();
     }
 }
