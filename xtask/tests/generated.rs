@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use coracle_model::{ByteSize, CODES, Limits, Settings, Span};
+use coracle_model::{ByteSize, CODES, Limits, Scale, Settings, Span};
 use expect_test::expect_file;
 use serde_json::Value;
 
@@ -14,7 +14,11 @@ const MADE_BY: &str = "<!-- Made by `cargo xtask generate`. -->";
 /// Keys of a manifest that its reader understands, and the API does not know: name, default, meaning.
 const MANIFEST_ALONE: [(&str, &str, &str); 2] = [
     ("build", "none", "A command for the shell, run in the manifest's folder before `code` is read."),
-    ("code", "required", "The file to deploy, a `.wasm`, relative to the manifest's folder."),
+    (
+        "code",
+        "required, or `image`",
+        "What to deploy, relative to the manifest's folder: a `.wasm`, or a program as a folder, an archive (`.tar`, `.tar.gz`, `.tgz`, `.zip`) or an executable.",
+    ),
 ];
 
 /// The key of the API that a manifest does not have: its `code` becomes it.
@@ -62,7 +66,10 @@ fn the_reference_lists_every_key_of_a_manifest() {
     let api: Value = serde_json::from_str(&api).unwrap();
     let keys = api.pointer("/components/schemas/FunctionSpec/properties").and_then(Value::as_object).unwrap();
     for (key, schema) in keys.iter().filter(|(key, _)| *key != API_ALONE) {
-        let meaning = schema["description"].as_str().unwrap_or_else(|| panic!("`{key}` has no description"));
+        // What may be absent and is an object stands as one of two, the first of them described.
+        let described = schema["oneOf"][0].as_object().map_or(schema, |_| &schema["oneOf"][0]);
+        let meaning =
+            described["description"].as_str().unwrap_or_else(|| panic!("`{key}` has no description"));
         row(&mut page, &[&format!("`{key}`"), &default_of(key), meaning]);
     }
     let example =
@@ -74,7 +81,7 @@ fn the_reference_lists_every_key_of_a_manifest() {
 
 /// What a key is when nothing is said, as a manifest would say it.
 fn default_of(key: &str) -> String {
-    let Settings { limits, reuse, private, .. } = Settings::default();
+    let Settings { limits, reuse, private, program, scale, .. } = Settings::default();
     let Limits {
         memory_bytes,
         timeout,
@@ -98,6 +105,18 @@ fn default_of(key: &str) -> String {
         "reuse" => format!("`{reuse}`"),
         "private" => format!("`{private}`"),
         "content_type" => "`\"application/octet-stream\"`".to_owned(),
+        "start_timeout" => quoted(&Span(program.start_timeout)),
+        "read_only" => format!("`{}`", program.read_only),
+        "network" => quoted(&program.network),
+        "secrets_in_env" => format!("`{}`", program.secrets_in_env),
+        "processes" => format!("`{}`", program.processes),
+        "scale" => {
+            let Scale { min, max, target, idle } = scale;
+            format!("`{{ min = {min}, max = {max}, target = {target}, idle = \"{}\" }}`", Span(idle))
+        }
+        "contract" => "see there".to_owned(),
+        "command" | "entrypoint" | "workdir" | "user" | "port" => "the image's own".to_owned(),
+        "image" | "cpu" | "health" => "none".to_owned(),
         "env" | "secrets" | "outbound" | "route" | "labels" | "annotations" => "none".to_owned(),
         _ => panic!("`{key}` is new: what is its default?"),
     }

@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The largest artifact that a server takes unless it is told otherwise, in bytes.
-pub const ARTIFACT_BYTES_MAX: u64 = 64 << 20;
+///
+/// WebAssembly rarely has ten megabytes, but bundles bring what their language does not: the `node_modules` of a web
+/// application have some 300 MB, a Python environment with numerical libraries 400. What is larger is better an image,
+/// whose layers are shared. Uploads are streamed to the disk, so the bound costs no memory.
+pub const ARTIFACT_BYTES_MAX: u64 = 512 << 20;
 
 /// An artifact that the server has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 
 use coracle_model::{
-    AppName, ByteSize, Contract, Digest, FunctionName, FunctionRef, NamespaceName, Outbound, Revision, Route,
-    SecretName, Settings, Span,
+    AppName, ByteSize, Code, Contract, Cores, Digest, FunctionName, FunctionRef, NamespaceName, Network,
+    Outbound, Revision, Route, Scale, SecretName, Settings, Span,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+
+use crate::ProblemView;
 
 /// A function: what runs now, how, and how it does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -28,10 +30,17 @@ pub struct FunctionView {
     pub revision: u32,
     /// The number of the newest revision; greater than `revision` after a rollback.
     pub latest: u32,
-    /// The SHA-256 of its code.
+    /// What kind of code it is: `wasm`, `bundle` or `image`.
+    #[schema(value_type = String, example = "wasm")]
+    pub code: CodeKind,
+    /// The image that was asked for, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "docker.io/library/nginx:1")]
+    pub image: Option<String>,
+    /// The SHA-256 of its code; of an image, that of its manifest.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// How it is spoken to: `component` or `stdio`.
+    /// How it is spoken to: `component`, `http` or `stdio`.
     #[schema(value_type = String, example = "component")]
     pub contract: Contract,
     /// The bytes of its code, where they are known.
@@ -50,6 +59,34 @@ pub struct FunctionView {
     pub updated: Timestamp,
     /// How it does, since the server started.
     pub stats: FunctionStats,
+    /// The instances of its program, if its code is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<InstancesView>,
+}
+
+/// The instances of a program, by what they do.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct InstancesView {
+    /// Those that start.
+    pub starting: u32,
+    /// Those that wait for a call, awake.
+    pub ready: u32,
+    /// Those that serve calls.
+    pub busy: u32,
+    /// Those that wait for a call, frozen.
+    pub frozen: u32,
+    /// Those that were told to go, and are not gone.
+    pub stopping: u32,
+    /// What went wrong last, until an instance has lived for a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ProblemView>,
+    /// How long no instance is started, because too many ended of late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "8s")]
+    pub backs_off_for: Option<Span>,
+    /// The revision that serves until an instance of the current one is ready, if an older one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves_before: Option<u32>,
 }
 
 impl FunctionView {
@@ -59,6 +96,47 @@ impl FunctionView {
             format!("/function/{}", function.name)
         } else {
             format!("/function/{function}")
+        }
+    }
+}
+
+/// What kind of code a function is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CodeKind {
+    /// WebAssembly.
+    Wasm,
+    /// An archive with a program.
+    Bundle,
+    /// An OCI image.
+    Image,
+}
+
+impl CodeKind {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Bundle => "bundle",
+            Self::Image => "image",
+        }
+    }
+
+    /// The image that was asked for, if code is one.
+    pub fn image_of(code: &Code) -> Option<String> {
+        match code {
+            Code::Image { reference, .. } => Some(reference.clone()),
+            Code::Wasm(_) | Code::Bundle(_) => None,
+        }
+    }
+}
+
+impl From<&Code> for CodeKind {
+    fn from(code: &Code) -> Self {
+        match code {
+            Code::Wasm(_) => Self::Wasm,
+            Code::Bundle(_) => Self::Bundle,
+            Code::Image { .. } => Self::Image,
         }
     }
 }
@@ -91,7 +169,7 @@ pub struct SettingsView {
     /// Hosts it may reach; empty is none.
     #[schema(value_type = Vec<String>)]
     pub outbound: Vec<Outbound>,
-    /// Linear memory of one instance.
+    /// Memory of one instance.
     #[schema(value_type = String, example = "128MiB")]
     pub memory: ByteSize,
     /// From the start of a call to the head of its response.
@@ -127,10 +205,69 @@ pub struct SettingsView {
     pub labels: BTreeMap<String, String>,
     /// For people and tools to read.
     pub annotations: BTreeMap<String, String>,
+    /// How its program is run, if its code is one.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramView>,
 }
 
-impl From<&Settings> for SettingsView {
-    fn from(settings: &Settings) -> Self {
+/// How a program is run, every default filled in but those that an image decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProgramView {
+    /// What stands before `command`; empty is the image's own.
+    pub entrypoint: Vec<String>,
+    /// What it is started with; empty is the image's own.
+    pub command: Vec<String>,
+    /// The folder that it starts in; absent is the image's own, `/home/app` for a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Who it is within its sandbox; absent is the image's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Where it listens; absent is the port that the image exposes, else 8080.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The path that tells whether it is ready and well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// Whether it is spoken to in HTTP/2 without TLS.
+    pub http2: bool,
+    /// How long it may take from its start until it is ready.
+    #[schema(value_type = String, example = "30s")]
+    pub start_timeout: Span,
+    /// Whether its root cannot be written.
+    pub read_only: bool,
+    /// The network that it sees: `own` or `host`.
+    #[schema(value_type = String, example = "own")]
+    pub network: Network,
+    /// Whether it has its secrets in the environment too.
+    pub secrets_in_env: bool,
+    /// Processor time of one instance, in cores; absent is all there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "500m")]
+    pub cpu: Option<Cores>,
+    /// Processes and threads of one instance.
+    pub processes: u32,
+    /// How many instances run.
+    pub scale: ScaleView,
+}
+
+/// How many instances of a program run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScaleView {
+    /// Instances that run even when nobody calls.
+    pub min: u32,
+    /// Instances at the most.
+    pub max: u32,
+    /// Calls in flight that one instance takes.
+    pub target: u32,
+    /// How long an instance that nobody calls is kept.
+    #[schema(value_type = String, example = "5m")]
+    pub idle: Span,
+}
+
+impl SettingsView {
+    /// How code of this kind is run: what only programs have is left out for others.
+    pub fn new(code: CodeKind, settings: &Settings) -> Self {
         let limits = &settings.limits;
         Self {
             env: settings.env.clone(),
@@ -150,7 +287,35 @@ impl From<&Settings> for SettingsView {
             content_type: settings.content_type.clone(),
             labels: settings.labels.clone(),
             annotations: settings.annotations.clone(),
+            program: (code != CodeKind::Wasm).then(|| settings.into()),
         }
+    }
+}
+
+impl From<&Settings> for ProgramView {
+    fn from(Settings { program, scale, .. }: &Settings) -> Self {
+        Self {
+            entrypoint: program.entrypoint.clone(),
+            command: program.command.clone(),
+            workdir: program.workdir.clone(),
+            user: program.user.clone(),
+            port: program.port,
+            health: program.health.clone(),
+            http2: program.http2,
+            start_timeout: Span(program.start_timeout),
+            read_only: program.read_only,
+            network: program.network,
+            secrets_in_env: program.secrets_in_env,
+            cpu: program.cpu_millis.map(Cores),
+            processes: program.processes,
+            scale: scale.into(),
+        }
+    }
+}
+
+impl From<&Scale> for ScaleView {
+    fn from(Scale { min, max, target, idle }: &Scale) -> Self {
+        Self { min: *min, max: *max, target: *target, idle: Span(*idle) }
     }
 }
 
@@ -161,10 +326,17 @@ pub struct RevisionView {
     pub number: u32,
     /// Whether calls run it now.
     pub current: bool,
-    /// The SHA-256 of its code.
+    /// What kind of code it is: `wasm`, `bundle` or `image`.
+    #[schema(value_type = String, example = "wasm")]
+    pub code: CodeKind,
+    /// The image that was asked for, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "docker.io/library/nginx:1")]
+    pub image: Option<String>,
+    /// The SHA-256 of its code; of an image, that of its manifest.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// How it is spoken to: `component` or `stdio`.
+    /// How it is spoken to: `component`, `http` or `stdio`.
     #[schema(value_type = String)]
     pub contract: Contract,
     /// How it is run.
@@ -180,9 +352,11 @@ impl RevisionView {
         Self {
             number: revision.number,
             current: revision.number == current,
+            code: (&revision.code).into(),
+            image: CodeKind::image_of(&revision.code),
             digest: revision.code.digest(),
             contract: revision.contract,
-            settings: (&revision.settings).into(),
+            settings: SettingsView::new((&revision.code).into(), &revision.settings),
             created: revision.created,
         }
     }
@@ -195,6 +369,21 @@ pub struct RollbackRequest {
     /// Its number; absent is the one before the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
+}
+
+/// How many instances of a program shall run now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleRequest {
+    /// So many; calls may start others later, and those that nobody calls are stopped after `scale.idle`.
+    pub instances: u32,
+}
+
+/// How many instances of a program run now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScaledView {
+    /// Instances that run, or are starting.
+    pub instances: u32,
 }
 
 /// Which functions to list.
@@ -228,11 +417,12 @@ mod tests {
 
     #[test]
     fn settings_are_shown_in_readable_units() {
-        let view = SettingsView::from(&Settings {
+        let settings = Settings {
             secrets: vec![SecretName::parse("api-key").unwrap()],
             routes: vec!["/resize/*".parse().unwrap()],
             ..Settings::default()
-        });
+        };
+        let view = SettingsView::new(CodeKind::Wasm, &settings);
         expect![[r#"
             {
               "env": {},
@@ -257,6 +447,17 @@ mod tests {
               "annotations": {}
             }"#]]
         .assert_eq(&serde_json::to_string_pretty(&view).unwrap());
+    }
+
+    #[test]
+    fn settings_of_a_program_lie_beside_the_others_and_are_read_back() {
+        for code in [CodeKind::Wasm, CodeKind::Bundle, CodeKind::Image] {
+            let view = SettingsView::new(code, &Settings::default());
+            let json = serde_json::to_value(&view).unwrap();
+            assert_eq!(json["scale"]["max"].as_u64(), (code != CodeKind::Wasm).then_some(20));
+            assert_eq!(json["network"].as_str(), (code != CodeKind::Wasm).then_some("own"));
+            assert_eq!(serde_json::from_value::<SettingsView>(json).unwrap(), view);
+        }
     }
 
     #[test]

@@ -58,6 +58,9 @@ pub struct PullRequest {
     #[serde(default)]
     #[schema(value_type = String, default = "default")]
     pub namespace: NamespaceName,
+    /// Whether an image that is there is as good, and its registry is not asked what the name stands for now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub if_missing: bool,
 }
 
 /// A line of a pull: how far it is, again and again, and then how it ended.

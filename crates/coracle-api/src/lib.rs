@@ -23,7 +23,10 @@ mod token;
 pub use artifact::{ARTIFACT_BYTES_MAX, ArtifactView};
 pub use call::{CallQuery, CallView, FollowedCall};
 pub use client::{Client, ClientError};
-pub use function::{FunctionQuery, FunctionStats, FunctionView, RevisionView, RollbackRequest, SettingsView};
+pub use function::{
+    CodeKind, FunctionQuery, FunctionStats, FunctionView, InstancesView, ProgramView, RevisionView,
+    RollbackRequest, ScaleRequest, ScaleView, ScaledView, SettingsView,
+};
 pub use identity::IdentityView;
 pub use image::{
     IMAGE_BYTES_MAX, ImageQuery, ImageView, LoadQuery, PrunedView, PullEvent, PullProgress, PullRequest,
@@ -37,7 +40,7 @@ pub use paths::{openapi, operations};
 pub use problem::ProblemView;
 pub use query::{decode_query, encode_query, encode_segment};
 pub use secret::{SecretValue, SecretView};
-pub use spec::{AppSpec, FunctionSpec};
+pub use spec::{AppSpec, CodeSpec, FunctionSpec, ScaleSpec};
 pub use stats::{FunctionActivity, ServerStats, StatsQuery, StatsSort, StatsTotals, StatsView};
 pub use status::{CodeCacheView, ProtectionView, SandboxesView, StatusDetails, StatusView};
 pub use token::{TokenCreated, TokenRequest, TokenView};

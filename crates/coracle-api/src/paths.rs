@@ -10,8 +10,8 @@ use crate::{
     AppSpec, AppView, ArtifactView, CallQuery, CallView, FollowedCall, FunctionQuery, FunctionSpec,
     FunctionView, IdentityView, ImageQuery, ImageView, LoadQuery, LogLine, LogQuery, NamespaceView, Page,
     ProblemView, PrunedView, PullEvent, PullRequest, RegistryLogin, RegistryView, RevisionView,
-    RollbackRequest, SecretValue, SecretView, StatsQuery, StatsSort, StatsView, StatusView, TokenCreated,
-    TokenRequest, TokenView,
+    RollbackRequest, ScaleRequest, ScaledView, SecretValue, SecretView, StatsQuery, StatsSort, StatsView,
+    StatusView, TokenCreated, TokenRequest, TokenView,
 };
 
 /// The OpenAPI document of `/v1`, as JSON that people can read.
@@ -51,6 +51,7 @@ pub fn operations() -> Vec<(http::Method, String)> {
     paths(
         artifact_upload, artifact_get,
         function_list, function_get, function_deploy, function_remove, function_revisions, function_rollback,
+        function_scale,
         app_list, app_get, app_deploy, app_remove,
         call_list, call_get, log_read, stats_read,
         secret_list, secret_set, secret_remove,
@@ -155,6 +156,12 @@ fn function_revisions() {}
     request_body = RollbackRequest,
     responses((status = 200, description = "Calls run it from now on", body = FunctionView)))]
 fn function_rollback() {}
+
+/// Start or stop instances of a program, until so many run. Calls decide again from then on.
+#[utoipa::path(post, path = "/v1/namespaces/{ns}/functions/{name}/scale", tag = "functions", params(OfNamespace),
+    request_body = ScaleRequest,
+    responses((status = 200, description = "So many run, or are starting", body = ScaledView)))]
+fn function_scale() {}
 
 /// List the apps of a namespace.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/apps", tag = "apps", params(InNamespace),

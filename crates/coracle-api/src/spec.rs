@@ -1,21 +1,81 @@
-//! What a deploy asks for: an artifact, and the settings that differ from the defaults.
+//! What a deploy asks for: an artifact or an image, and the settings that differ from the defaults.
 //! The CLI makes a spec of a manifest, the gateway makes settings of a spec.
 
 use std::collections::BTreeMap;
 
 use coracle_model::{
-    ByteSize, Digest, FunctionName, Limits, Outbound, Program, Route, Scale, SecretName, Settings, Span,
+    ByteSize, Contract, Cores, Digest, FunctionName, Limits, Network, Outbound, Problem, Program, Route,
+    Scale, SecretName, Settings, Span, code,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A function to deploy. All but the artifact may be left out: absent is the default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// A function to deploy. All but its code may be left out: absent is the default.
+///
+/// Its code is an `artifact` (WebAssembly, or a bundle: an archive with a program) or an `image`, and never both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionSpec {
-    /// The SHA-256 of its code, which is uploaded already.
-    #[schema(value_type = String)]
-    pub artifact: Digest,
+    /// The SHA-256 of its code, which is uploaded already: WebAssembly, or an archive (tar, tar.gz or zip).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub artifact: Option<Digest>,
+    /// The OCI image that is its code, as a registry or `coracle image load` names it; in place of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "docker.io/library/nginx:1")]
+    pub image: Option<String>,
+    /// How its program is spoken to: `http` or `stdio`; absent is `http` for an image, `stdio` for a bundle. WebAssembly says it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "http")]
+    pub contract: Option<Contract>,
+    /// What a program is started with, word by word; absent is the image's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["./server", "--verbose"]))]
+    pub command: Vec<String>,
+    /// What stands before `command`; absent is the image's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// The folder that a program starts in; absent is the image's own, `/home/app` for a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/home/app")]
+    pub workdir: Option<String>,
+    /// Who a program is within its sandbox: `USER`, `UID` or `UID:GID`; absent is the image's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Where an `http` program listens; absent is the port that the image exposes, else 8080.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The path that an `http` program answers with 2xx when it is ready and well; absent asks only that the port accepts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/healthz")]
+    pub health: Option<String>,
+    /// How long a program may take from its start until it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "30s")]
+    pub start_timeout: Option<Span>,
+    /// Whether a program cannot write to its root; else what it writes there goes with the instance.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// The network that a program sees: `own`, with the hosts that it was granted, or `host`, that of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "own")]
+    pub network: Option<Network>,
+    /// Whether a program has its secrets in the environment too, and not only as files in `/run/secrets`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secrets_in_env: bool,
+    /// Whether an `http` program is spoken to in HTTP/2 without TLS, as gRPC wants it; else in HTTP/1.1.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http2: bool,
+    /// Processor time of one instance of a program, in cores; absent is all there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "500m")]
+    pub cpu: Option<Cores>,
+    /// Processes and threads of one instance of a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
+    /// How many instances of a program run: `min`, `max`, the calls that one takes (`target`), and how long one without calls is kept (`idle`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScaleSpec>,
     /// The environment of the guest; it has no other.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -27,7 +87,7 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>, example = json!(["https://api.example.com"]))]
     pub outbound: Vec<Outbound>,
-    /// Linear memory of one instance.
+    /// Memory of one instance: the linear memory of a component, all that a program uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "128MiB")]
     pub memory: Option<ByteSize>,
@@ -78,6 +138,34 @@ pub struct FunctionSpec {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// How many instances of a program run. What is absent is the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleSpec {
+    /// Instances that run even when nobody calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<u32>,
+    /// Instances at the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+    /// Calls in flight that one instance takes; the next call starts another, up to `max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<u32>,
+    /// How long an instance that nobody calls is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "5m")]
+    pub idle: Option<Span>,
+}
+
+/// Where the code of a function is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CodeSpec {
+    /// Uploaded.
+    Artifact(Digest),
+    /// In a registry, or loaded before.
+    Image(String),
+}
+
 /// Functions that are deployed together, all or none: those of the app that are not named are removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -90,25 +178,23 @@ pub struct AppSpec {
 impl FunctionSpec {
     /// An artifact with default settings.
     pub fn new(artifact: Digest) -> Self {
-        Self {
-            artifact,
-            env: BTreeMap::new(),
-            secrets: Vec::new(),
-            outbound: Vec::new(),
-            memory: None,
-            timeout: None,
-            stream_timeout: None,
-            concurrency: None,
-            waiting: None,
-            request_body: None,
-            response_body: None,
-            log_rate: None,
-            reuse: None,
-            route: Vec::new(),
-            private: false,
-            content_type: None,
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+        Self { artifact: Some(artifact), ..Self::default() }
+    }
+
+    /// The one code that it names.
+    ///
+    /// # Errors
+    /// `bad-request` if it names none, or two.
+    pub fn code(&self) -> Result<CodeSpec, Problem> {
+        match (self.artifact, &self.image) {
+            (Some(artifact), None) => Ok(CodeSpec::Artifact(artifact)),
+            (None, Some(image)) => Ok(CodeSpec::Image(image.clone())),
+            (None, None) => Err(Problem::new(&code::BAD_REQUEST, "no code is named")
+                .hint("send `artifact`, the digest of what was uploaded, or `image`")),
+            (Some(_), Some(_)) => {
+                Err(Problem::new(&code::BAD_REQUEST, "both an `artifact` and an `image` are named")
+                    .hint("send one of them"))
+            }
         }
     }
 }
@@ -116,7 +202,7 @@ impl FunctionSpec {
 /// What is absent becomes the model's default.
 impl From<FunctionSpec> for Settings {
     fn from(spec: FunctionSpec) -> Self {
-        let or = Limits::default();
+        let (or, program) = (Limits::default(), Program::default());
         let bytes = |size: Option<ByteSize>, default| size.map_or(default, |size| size.0);
         Self {
             env: spec.env,
@@ -138,9 +224,43 @@ impl From<FunctionSpec> for Settings {
             content_type: spec.content_type,
             labels: spec.labels,
             annotations: spec.annotations,
-            program: Program::default(),
-            scale: Scale::default(),
+            program: Program {
+                entrypoint: spec.entrypoint,
+                command: spec.command,
+                workdir: spec.workdir,
+                user: spec.user,
+                port: spec.port,
+                health: spec.health,
+                http2: spec.http2,
+                start_timeout: spec.start_timeout.map_or(program.start_timeout, |span| span.0),
+                read_only: spec.read_only,
+                network: spec.network.unwrap_or_default(),
+                secrets_in_env: spec.secrets_in_env,
+                cpu_millis: spec.cpu.map(|cores| cores.0),
+                processes: spec.processes.unwrap_or(program.processes),
+            },
+            scale: spec.scale.unwrap_or_default().into(),
         }
+    }
+}
+
+impl From<ScaleSpec> for Scale {
+    fn from(spec: ScaleSpec) -> Self {
+        let or = Self::default();
+        Self {
+            min: spec.min.unwrap_or(or.min),
+            max: spec.max.unwrap_or(or.max),
+            target: spec.target.unwrap_or(or.target),
+            idle: spec.idle.map_or(or.idle, |span| span.0),
+        }
+    }
+}
+
+/// Every setting said.
+impl From<&Scale> for ScaleSpec {
+    fn from(scale: &Scale) -> Self {
+        let Scale { min, max, target, idle } = scale;
+        Self { min: Some(*min), max: Some(*max), target: Some(*target), idle: Some(Span(*idle)) }
     }
 }
 
@@ -151,7 +271,10 @@ mod tests {
     #[test]
     fn a_spec_of_an_artifact_alone_has_the_default_settings() {
         let spec = FunctionSpec::new(Digest::from_bytes([7; 32]));
-        assert_eq!(serde_json::to_string(&spec).unwrap(), format!(r#"{{"artifact":"{}"}}"#, spec.artifact));
+        assert_eq!(
+            serde_json::to_string(&spec).unwrap(),
+            format!(r#"{{"artifact":"{}"}}"#, Digest::from_bytes([7; 32]))
+        );
         assert_eq!(Settings::from(spec), Settings::default());
     }
 
@@ -167,5 +290,48 @@ mod tests {
         expected.limits.memory_bytes = 64 << 20;
         expected.limits.timeout = std::time::Duration::from_secs(5);
         assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_program_is_described_by_the_keys_of_the_manifest() {
+        let json = r#"{
+            "image": "nginx:1", "contract": "http", "entrypoint": ["/init"], "command": ["nginx", "-g", "daemon off;"],
+            "workdir": "/srv", "user": "101:101", "port": 80, "health": "/healthz", "http2": true, "start_timeout": "5s",
+            "read_only": true, "network": "host", "secrets_in_env": true, "cpu": "1.5", "processes": 64,
+            "scale": {"min": 1, "idle": "1m"}
+        }"#;
+        let spec: FunctionSpec = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            (spec.code().unwrap(), spec.contract),
+            (CodeSpec::Image("nginx:1".into()), Some(Contract::Http))
+        );
+        let settings = Settings::from(spec);
+        let expected = Program {
+            entrypoint: vec!["/init".into()],
+            command: ["nginx", "-g", "daemon off;"].map(str::to_owned).into(),
+            workdir: Some("/srv".into()),
+            user: Some("101:101".into()),
+            port: Some(80),
+            health: Some("/healthz".into()),
+            http2: true,
+            start_timeout: std::time::Duration::from_secs(5),
+            read_only: true,
+            network: Network::Host,
+            secrets_in_env: true,
+            cpu_millis: Some(1_500),
+            processes: 64,
+        };
+        assert_eq!(settings.program, expected);
+        let idle = std::time::Duration::from_secs(60);
+        assert_eq!(settings.scale, Scale { min: 1, idle, ..Scale::default() });
+    }
+
+    #[test]
+    fn a_spec_names_one_code() {
+        let both =
+            FunctionSpec { image: Some("nginx".into()), ..FunctionSpec::new(Digest::from_bytes([7; 32])) };
+        for wrong in [both, FunctionSpec::default()] {
+            assert_eq!(wrong.code().unwrap_err().code, &code::BAD_REQUEST);
+        }
     }
 }

@@ -181,7 +181,7 @@ impl Catalog {
         Some(App::of(namespace, name, functions))
     }
 
-    /// The artifacts that any kept revision needs.
+    /// What names the code of every kept revision: artifacts, and the manifests of images.
     ///
     /// An artifact that was just uploaded is not among them until its deploy has returned: whoever clears up must
     /// spare young files.

@@ -78,7 +78,7 @@ fn check_alone(deploy: &Deploy) -> Result<(), Problem> {
             let message = format!("function `{}` is named twice in one deploy", function.name);
             return Err(Problem::new(&code::INVALID_SETTINGS, message));
         }
-        check_settings(&function.name, &function.settings)?;
+        check_settings(&function.name, &function.code, function.contract, &function.settings)?;
     }
     Ok(())
 }

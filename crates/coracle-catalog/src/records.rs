@@ -113,7 +113,7 @@ pub(crate) struct FunctionRecord {
     pub(crate) current: Revision,
     /// The highest number given so far.
     pub(crate) latest: u32,
-    /// The revisions that are kept, the current one among them, with the artifact that each needs.
+    /// The revisions that are kept, the current one among them, with what names the code of each.
     pub(crate) kept: BTreeMap<u32, Digest>,
     pub(crate) created: Timestamp,
     pub(crate) updated: Timestamp,
@@ -188,6 +188,8 @@ pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
+    use coracle_model::{Code, Contract, Program, Scale};
+
     use super::*;
 
     #[test]
@@ -208,6 +210,28 @@ mod tests {
         }
         let revision = Place::Revision(function, 7).key();
         assert_eq!(revision.as_str(), "revision/shop/resize/0000000007");
+    }
+
+    #[test]
+    fn a_record_of_the_time_before_programs_is_read() {
+        let artifact = "07".repeat(32);
+        let span = r#"{"secs":30,"nanos":0}"#;
+        let old = format!(
+            r#"{{"version":1,"record":{{"app":null,"current":{{"function":{{"namespace":"default","name":"hello"}},"number":3,
+            "code":{{"wasm":"{artifact}"}},"contract":"component","settings":{{"env":{{"LEVEL":"info"}},"secrets":["api-key"],
+            "outbound":["https://api.example.com"],"limits":{{"memory_bytes":67108864,"timeout":{span},"stream_timeout":{span},
+            "concurrency":7,"waiting":0,"request_body_bytes":1,"response_body_bytes":2,"log_bytes_per_second":3}},"reuse":5,
+            "routes":["/a/*"],"private":true,"content_type":null,"labels":{{}},"annotations":{{}}}},"created":"2026-01-31T12:00:00Z"}},
+            "latest":3,"kept":{{"3":"{artifact}"}},"created":"2026-01-31T12:00:00Z","updated":"2026-01-31T12:00:00Z"}}}}"#
+        );
+        let FunctionRecord { current, kept, .. } = decode(old.as_bytes()).unwrap();
+        assert_eq!(current.code, Code::Wasm(kept[&3]));
+        assert_eq!((current.contract, current.settings.reuse), (Contract::Component, 5));
+        assert_eq!(current.settings.limits.memory_bytes, 64 << 20);
+        assert_eq!(
+            (current.settings.program, current.settings.scale),
+            (Program::default(), Scale::default())
+        );
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! What settings may be: pure checks, without a look at anything that is deployed.
 //! Called by `deploy.rs`, and by `history.rs` for what may have changed since a revision was new.
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_model::{
-    ByteSize, FunctionName, FunctionRef, Limits, Problem, Route, SecretName, Settings, Span, code,
+    ByteSize, Code, Contract, FunctionName, FunctionRef, Limits, Problem, Route, SecretName, Settings, Span,
+    code,
 };
 
+use self::program::check_program;
 use crate::routes::{Routes, Target};
 
 /// The environment of a function, names and values together, in bytes.
@@ -31,10 +35,19 @@ const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// The most calls that an instance may serve after its first.
 const REUSE_MAX: u32 = 1_000_000;
 
-/// Checks everything about the settings of a function that they say themselves.
-pub(crate) fn check_settings(function: &FunctionName, settings: &Settings) -> Result<(), Problem> {
-    check_limits(settings)
+/// Checks everything about the settings of a function that they say themselves, and with its code.
+pub(crate) fn check_settings(
+    function: &FunctionName,
+    code: &Code,
+    contract: Contract,
+    settings: &Settings,
+) -> Result<(), Problem> {
+    let is_component = matches!(code, Code::Wasm(_));
+    check_program(code, contract, settings)
+        .and_then(|()| if is_component { check_memory(settings) } else { Ok(()) })
+        .and_then(|()| check_limits(settings))
         .and_then(|()| check_env(settings))
+        .and_then(|()| check_secret_names(settings, is_component))
         .and_then(|()| check_counts(settings))
         .and_then(|()| check_labels("label", &settings.labels, LABELS_BYTES_MAX))
         .and_then(|()| check_labels("annotation", &settings.annotations, ANNOTATIONS_BYTES_MAX))
@@ -98,13 +111,19 @@ fn wrong(what: impl Into<String>, hint: impl Into<String>) -> Result<(), Wrong> 
     Err(Wrong { what: what.into(), hint: hint.into() })
 }
 
+/// The memory of a component.
+fn check_memory(settings: &Settings) -> Result<(), Wrong> {
+    let bytes = settings.limits.memory_bytes;
+    let (least, most) = (ByteSize(Limits::MEMORY_BYTES_MIN), ByteSize(Limits::MEMORY_BYTES_MAX));
+    if (least.0..=most.0).contains(&bytes) {
+        return Ok(());
+    }
+    let what = format!("memory of {} is not between {least} and {most}", ByteSize(bytes));
+    wrong(what, "set for example `memory = \"128MiB\"`")
+}
+
 fn check_limits(settings: &Settings) -> Result<(), Wrong> {
     let limits = &settings.limits;
-    let (least, most) = (ByteSize(Limits::MEMORY_BYTES_MIN), ByteSize(Limits::MEMORY_BYTES_MAX));
-    if !(least.0..=most.0).contains(&limits.memory_bytes) {
-        let what = format!("memory of {} is not between {least} and {most}", ByteSize(limits.memory_bytes));
-        return wrong(what, "set for example `memory = \"128MiB\"`");
-    }
     for (name, span) in [("timeout", limits.timeout), ("stream_timeout", limits.stream_timeout)] {
         if span == Duration::ZERO || span > Limits::TIMEOUT_MAX {
             let what =
@@ -145,6 +164,24 @@ fn check_env(settings: &Settings) -> Result<(), Wrong> {
     if bytes > ENV_BYTES_MAX {
         let what = format!("its environment has {bytes} bytes, more than {}", ByteSize(ENV_BYTES_MAX as u64));
         return wrong(what, "put large data into the code, or fetch it");
+    }
+    Ok(())
+}
+
+/// That each secret has a place of its own: a variable in a component, a file in a program.
+fn check_secret_names(settings: &Settings, is_component: bool) -> Result<(), Wrong> {
+    if !is_component {
+        for (place, secret) in settings.secrets.iter().enumerate() {
+            if matches!(secret.as_str(), "." | "..") {
+                return wrong(format!("secret `{secret}` cannot be a file"), "give it another name");
+            }
+            if settings.secrets[..place].contains(secret) {
+                return wrong(format!("secret `{secret}` is named twice"), "name it once");
+            }
+        }
+    }
+    if !(is_component || settings.program.secrets_in_env) {
+        return Ok(());
     }
     let mut variables: BTreeMap<String, &SecretName> = BTreeMap::new();
     for secret in &settings.secrets {
@@ -230,6 +267,11 @@ fn bytes_of(map: &BTreeMap<String, String>) -> usize {
     map.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
+/// Whether all of a text can be shown.
+fn is_shown(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
+
 /// The start of a text that may be anything, fit for a message.
 fn shown(text: &str) -> String {
     text.chars().take(40).map(|c| if c.is_control() { '?' } else { c }).collect()
@@ -242,7 +284,8 @@ mod tests {
     use super::*;
 
     fn check(settings: &Settings) -> Result<(), Problem> {
-        check_settings(&FunctionName::parse("f").unwrap(), settings)
+        let code = Code::Wasm(coracle_model::Digest::from_bytes([7; 32]));
+        check_settings(&FunctionName::parse("f").unwrap(), &code, Contract::Component, settings)
     }
 
     fn with(change: impl FnOnce(&mut Settings)) -> Settings {

@@ -38,8 +38,8 @@ pub use name::{AppName, FunctionName, FunctionRef, InvalidName, NamespaceName, S
 pub use outbound::{Destination, InvalidOutbound, Outbound};
 pub use principal::{Principal, Reach, Scope, TokenId};
 pub use problem::{CODES, Code as ProblemCode, Owner, Problem, code};
-pub use quantity::{ByteSize, InvalidQuantity, Span};
-pub use revision::{Code, Contract, Revision};
+pub use quantity::{ByteSize, Cores, InvalidQuantity, Span};
+pub use revision::{Code, Contract, InvalidContract, Revision};
 pub use route::{InvalidRoute, Route, RouteMatch};
-pub use settings::{Limits, Network, Program, Scale, Settings};
+pub use settings::{InvalidNetwork, Limits, Network, Program, Scale, Settings};
 pub use trace::Trace;

@@ -1,4 +1,4 @@
-//! Sizes and spans of time as people write them: `128MiB`, `30s`.
+//! Sizes, spans of time and shares of processors as people write them: `128MiB`, `30s`, `500m`.
 //! Manifests, the API and the CLI read them; settings hold plain numbers.
 
 use std::fmt;
@@ -134,7 +134,53 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(ByteSize, Span);
+as_text!(ByteSize, Span, Cores);
+
+/// Processor time, in thousandths of one core.
+///
+/// Written `500m`, or in cores `1`, `1.5`, `0.25`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Cores(pub u32);
+
+impl FromStr for Cores {
+    type Err = InvalidQuantity;
+
+    fn from_str(text: &str) -> Result<Self, InvalidQuantity> {
+        let invalid = || InvalidQuantity {
+            text: text.into(),
+            wanted: "a share of processors: write `500m` for half a core, `1` or `1.5`",
+        };
+        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit());
+        // A number of thousandths, of which the last three may be behind a point.
+        let (whole, part) = match text.strip_suffix('m') {
+            Some(millis) => (millis, "".to_owned()),
+            None => {
+                let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+                if !is_number(part) || part.len() > 3 {
+                    return Err(invalid());
+                }
+                (whole, format!("{part:0<3}"))
+            }
+        };
+        // Asked, because a number would take a sign.
+        if !is_number(whole) {
+            return Err(invalid());
+        }
+        format!("{whole}{part}").parse().map(Self).map_err(|_| invalid())
+    }
+}
+
+/// Whole cores as a number, everything else in thousandths.
+impl fmt::Display for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_multiple_of(1_000) {
+            f.pad(&format!("{}", self.0 / 1_000))
+        } else {
+            f.pad(&format!("{}m", self.0))
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -177,9 +223,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn shares_of_processors_are_read_as_people_write_them() {
+        let table =
+            [("500m", 500), ("1", 1_000), ("1.5", 1_500), ("0.25", 250), ("0.125", 125), ("2000m", 2_000)];
+        for (text, millis) in table {
+            assert_eq!(text.parse(), Ok(Cores(millis)), "{text}");
+        }
+        for bad in ["", "m", "-1", "+1", "1.", ".5", "1.+5", "1.5m", "0.1234", "2 cores", "99999999999"] {
+            assert!(bad.parse::<Cores>().is_err(), "{bad}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
-        fn quantities_read_back_as_they_were_shown(bytes: u64, ms in 0u64..u64::MAX / 2) {
+        fn quantities_read_back_as_they_were_shown(bytes: u64, ms in 0u64..u64::MAX / 2, millis: u32) {
+            assert_eq!(Cores(millis).to_string().parse(), Ok(Cores(millis)));
             assert_eq!(ByteSize(bytes).to_string().parse(), Ok(ByteSize(bytes)));
             let span = Span(Duration::from_millis(ms));
             assert_eq!(span.to_string().parse(), Ok(span));

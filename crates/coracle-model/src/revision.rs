@@ -2,6 +2,7 @@
 //! The catalog keeps revisions, the runtime runs them.
 
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -87,5 +88,38 @@ impl fmt::Display for Contract {
             Self::Stdio => "stdio",
             Self::Http => "http",
         })
+    }
+}
+
+/// A text that is no contract.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a contract: write `http` for a program that listens, `stdio` for one that reads its input and prints"
+)]
+pub struct InvalidContract(String);
+
+impl FromStr for Contract {
+    type Err = InvalidContract;
+
+    fn from_str(text: &str) -> Result<Self, InvalidContract> {
+        match text {
+            "component" => Ok(Self::Component),
+            "stdio" => Ok(Self::Stdio),
+            "http" => Ok(Self::Http),
+            _ => Err(InvalidContract(text.chars().take(40).collect())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contract_is_read_as_it_is_shown() {
+        for contract in [Contract::Component, Contract::Stdio, Contract::Http] {
+            assert_eq!(contract.to_string().parse(), Ok(contract));
+        }
+        assert!("grpc".parse::<Contract>().is_err());
     }
 }

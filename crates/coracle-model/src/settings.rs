@@ -2,6 +2,8 @@
 //! Manifests and the API fill them in, the catalog keeps them, invoke and the runtime obey them.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -84,6 +86,14 @@ impl Program {
     pub const PORT: u16 = 8080;
     /// The least memory an instance of a program can do with, in bytes.
     pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
+    /// The most memory that an instance of a program may be given, in bytes: more than machines have.
+    pub const MEMORY_BYTES_MAX: u64 = 1 << 40;
+    /// The longest `start_timeout`: callers wait that long.
+    pub const START_TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
+    /// The least processor time, in thousandths of a core: the kernel takes no less than a millisecond of a hundred.
+    pub const CPU_MILLIS_MIN: u32 = 10;
+    /// The most processor time, in thousandths of a core: more than machines have.
+    pub const CPU_MILLIS_MAX: u32 = 1_024_000;
     /// The most processes and threads of one instance.
     pub const PROCESSES_MAX: u32 = 32_768;
 }
@@ -119,6 +129,32 @@ pub enum Network {
     Host,
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Own => "own",
+            Self::Host => "host",
+        })
+    }
+}
+
+/// A text that is no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a network: write `own` for one of its own, `host` for that of the machine")]
+pub struct InvalidNetwork(String);
+
+impl FromStr for Network {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        match text {
+            "own" => Ok(Self::Own),
+            "host" => Ok(Self::Host),
+            _ => Err(InvalidNetwork(text.chars().take(40).collect())),
+        }
+    }
+}
+
 /// How many instances of a program run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -136,6 +172,8 @@ pub struct Scale {
 impl Scale {
     /// The most instances of one function.
     pub const INSTANCES_MAX: u32 = 1_000;
+    /// The longest `idle`.
+    pub const IDLE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 }
 
 impl Default for Scale {

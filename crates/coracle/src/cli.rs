@@ -18,6 +18,7 @@ mod namespace;
 mod new;
 mod remove;
 mod rollback;
+mod scale;
 mod secret;
 mod show;
 mod status;
@@ -35,10 +36,10 @@ use crate::stop::Done;
 pub(crate) enum Verb {
     /// Start a server
     Up(up::Args),
-    /// Begin a project in Rust, JavaScript, Python or C
+    /// Begin a project in Rust, JavaScript, Python, C or any other language
     New(new::Args),
-    /// Deploy a folder with a coracle.toml, or a .wasm file
-    Deploy(deploy::Args),
+    /// Deploy a folder, a .wasm file, any program, or an image
+    Deploy(Box<deploy::Args>),
     /// Build, deploy and watch: every save is a new revision
     Dev(dev::Args),
     /// Call a function
@@ -59,6 +60,8 @@ pub(crate) enum Verb {
     Remove(remove::Args),
     /// Go back to an earlier revision
     Rollback(rollback::Args),
+    /// Start or stop instances of a program
+    Scale(scale::Args),
     /// Set, list and remove secrets
     Secret(secret::Args),
     /// Pull, load, list and remove images
@@ -82,7 +85,7 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
     match verb {
         Verb::Up(args) => up::run(args, common).await,
         Verb::New(args) => new::run(&args, common),
-        Verb::Deploy(args) => deploy::run(args, common).await,
+        Verb::Deploy(args) => deploy::run(*args, common).await,
         Verb::Dev(args) => dev::run(args, common).await,
         Verb::Call(args) => call::run(args, common).await,
         Verb::List(args) => list::run(args, common).await,
@@ -92,6 +95,7 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
         Verb::Top(args) => top::run(args, common).await,
         Verb::Remove(args) => remove::run(args, common).await,
         Verb::Rollback(args) => rollback::run(args, common).await,
+        Verb::Scale(args) => scale::run(args, common).await,
         Verb::Secret(args) => secret::run(args, common).await,
         Verb::Image(args) => image::run(args, common).await,
         Verb::Token(args) => token::run(args, common).await,

@@ -8,7 +8,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use coracle_model::{AppName, FunctionName, NamespaceName, Problem, Settings, code};
+use coracle_model::{AppName, Contract, FunctionName, NamespaceName, Problem, Settings, code};
 
 use self::document::{Document, Entry, Position};
 
@@ -35,11 +35,28 @@ pub(crate) struct Function {
     pub(crate) name: FunctionName,
     /// A command for the shell, run in the folder of the manifest before `code` is read.
     pub(crate) build: Option<String>,
-    /// The file to deploy, as it stands in the manifest: relative to its folder.
-    pub(crate) code: PathBuf,
+    pub(crate) source: Source,
+    /// How it is spoken to, where somebody says it.
+    pub(crate) contract: Option<Contract>,
     pub(crate) settings: Settings,
     /// Where `code` stands, for the error that it is missing; `None` when no manifest names it.
-    code_at: Option<Position>,
+    source_at: Option<Position>,
+}
+
+/// What is deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file or a folder, as it stands in the manifest: relative to its folder.
+    Path(PathBuf),
+    /// An image, by its name.
+    Image(String),
+}
+
+impl Source {
+    /// Whether its very name says that it is WebAssembly.
+    pub(crate) fn is_wasm(&self) -> bool {
+        matches!(self, Self::Path(path) if path.extension().is_some_and(|extension| extension == "wasm"))
+    }
 }
 
 const KEYS: &[&str] = &["app", "namespace", "function"];
@@ -73,8 +90,9 @@ impl Manifest {
         }
         if manifest.functions.is_empty() {
             let message = format!("{file} has no function");
-            return Err(Problem::new(&code::INVALID_MANIFEST, message)
-                .hint("add a table `[function.NAME]` with a line `code = \"FILE.wasm\"`"));
+            return Err(Problem::new(&code::INVALID_MANIFEST, message).hint(
+                "add a table `[function.NAME]` with a line `code = \"FILE.wasm\"`, or `image = \"NAME:TAG\"`",
+            ));
         }
         Ok(manifest)
     }
@@ -82,28 +100,59 @@ impl Manifest {
 
 impl Function {
     /// One that is there already, and has the settings that are given to it.
-    pub(crate) fn of_file(name: FunctionName, code: PathBuf) -> Self {
-        Self { name, build: None, code, settings: Settings::default(), code_at: None }
+    pub(crate) fn new(name: FunctionName, source: Source) -> Self {
+        Self { name, build: None, source, contract: None, settings: Settings::default(), source_at: None }
     }
 
-    /// The file to deploy, once it is built.
-    pub(crate) fn artifact(&self, folder: &Path) -> Result<PathBuf, Problem> {
-        let path = folder.join(&self.code);
-        if path.is_file() {
-            return Ok(path);
+    /// The file or folder to deploy, once it is built; `None` for an image, which somebody else has.
+    pub(crate) fn path(&self, folder: &Path) -> Result<Option<PathBuf>, Problem> {
+        let Source::Path(code) = &self.source else { return Ok(None) };
+        let path = folder.join(code);
+        if path.is_file() || path.is_dir() {
+            return Ok(Some(path));
         }
-        let what = if path.exists() { "is not a file" } else { "does not exist" };
+        let what = if path.exists() { "is neither a file nor a folder" } else { "does not exist" };
         let hint = match &self.build {
             Some(build) => format!("`{build}` succeeded, but writes another file: correct `code`"),
             None => "build it first, or add a line `build = \"COMMAND\"` that does".to_owned(),
         };
         let message = format!("the code of `{}` {what}: {}", self.name, path.display());
-        let problem = match &self.code_at {
+        let problem = match &self.source_at {
             Some(position) => position.problem(&message),
             None => Problem::new(&code::BAD_REQUEST, message),
         };
         Err(problem.hint(hint))
     }
+}
+
+/// Lays `KEY=VALUE` over the settings of a function: any key of its table but those that say what is deployed.
+///
+/// A value is what it would be in a manifest, or else a text that lacks its quotes.
+pub(crate) fn set(function: &mut Function, key: &str, value: &str) -> Result<(), Problem> {
+    let is_toml =
+        toml::de::DeTable::parse(&format!("value = {value}")).is_ok_and(|table| table.get_ref().len() == 1);
+    let as_text = format!("{key} = {}", toml::Value::from(value));
+    if !is_toml {
+        return set_line(function, &as_text);
+    }
+    // Where a text is wanted, `--set user=1000` is one.
+    set_line(function, &format!("{key} = {value}"))
+        .or_else(|problem| set_line(function, &as_text).map_err(|_| problem))
+}
+
+fn set_line(function: &mut Function, text: &str) -> Result<(), Problem> {
+    let document = Document { file: "--set", text };
+    let root = document.parse()?;
+    for entry in document.entries(&root) {
+        match entry.key {
+            "build" | "code" | "image" => {
+                return Err(entry.key_problem(&format!("`{}` is no setting", entry.key)));
+            }
+            "contract" => function.contract = Some(entry.parsed()?),
+            _ => function::set(&mut function.settings, &function.source, &entry)?,
+        }
+    }
+    Ok(())
 }
 
 fn read_text(path: &Path) -> std::io::Result<String> {

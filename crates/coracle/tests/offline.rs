@@ -40,8 +40,8 @@ fn help_fits_a_screen() {
 
             Commands:
               up           Start a server
-              new          Begin a project in Rust, JavaScript, Python or C
-              deploy       Deploy a folder with a coracle.toml, or a .wasm file
+              new          Begin a project in Rust, JavaScript, Python, C or any other language
+              deploy       Deploy a folder, a .wasm file, any program, or an image
               dev          Build, deploy and watch: every save is a new revision
               call         Call a function
               list         List functions [alias: ls]
@@ -308,7 +308,7 @@ fn a_manifest_is_read_before_anything_is_sent() {
         exit code 1
         --- stderr
         error[invalid-manifest]: there is no coracle.toml in FOLDER
-        hint: begin a project with `coracle new NAME --lang rust`, or name a file: coracle deploy FILE.wasm --name NAME
+        hint: begin a project with `coracle new NAME --lang rust`, or say what runs in it: coracle deploy FOLDER --name NAME --command ./PROGRAM
         see: coracle explain invalid-manifest
     "#]]
     .assert_eq(&nothing.to_text().replace(folder.path().to_str().unwrap(), "FOLDER"));

@@ -44,7 +44,8 @@ fn deploy(server: &Server, lines: &str) {
 /// A program that runs for each call, deployed as `run`.
 fn runs(command: &str, lines: &str) -> Server {
     let server = Server::start();
-    let manifest = format!("[function.run]\ncode = 'app'\ncommand = {command}\ncontract = 'stdio'\n{lines}\n");
+    let manifest =
+        format!("[function.run]\ncode = 'app'\ncommand = {command}\ncontract = 'stdio'\n{lines}\n");
     server.ok(&["deploy", folder(&manifest).path().to_str().unwrap()]);
     server
 }
@@ -133,7 +134,9 @@ fn the_way_out_leads_to_what_was_granted_and_says_what_was_not() {
         let (mut client, _) = outside.accept().unwrap();
         let mut head = [0; 4096];
         let read = client.read(&mut head).unwrap();
-        client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\noutside").unwrap();
+        client
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\noutside")
+            .unwrap();
         String::from_utf8_lossy(&head[..read]).into_owned()
     });
     let server = hostile(&format!("outbound = ['http://127.0.0.2:{port}']"));
@@ -203,7 +206,10 @@ fn any_command_is_a_function() {
     let reply = ask(&server, "POST", "/function/run", &[], &body);
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/plain")));
     assert!(reply.whole && reply.body == body);
-    let server = runs("['/bin/sh', '-c', 'echo \"$Http_Method $Http_Path $Http_Query $Http_X_Colour\"; echo $HOME >&2']", "");
+    let server = runs(
+        "['/bin/sh', '-c', 'echo \"$Http_Method $Http_Path $Http_Query $Http_X_Colour\"; echo $HOME >&2']",
+        "",
+    );
     let mut wire = Wire::to(&server);
     wire.send("GET /function/run/a/b?c=d HTTP/1.1\r\nhost: x\r\nx-colour: red\r\n\r\n");
     assert_eq!(wire.reply("GET").text(), "GET /a/b c=d red\n");
@@ -246,7 +252,9 @@ fn events_arrive_one_by_one_and_another_protocol_is_passed_through() {
     assert_eq!(wire.head("GET").header("content-type"), Some("text/event-stream"));
     assert_eq!(wire.piece().unwrap().unwrap(), b"data: 0\n\n");
     let mut wire = Wire::to(&server);
-    wire.send("GET /function/hostile/upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+    wire.send(
+        "GET /function/hostile/upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+    );
     let head = wire.head("GET");
     assert_eq!((head.status, head.header("upgrade")), (101, Some("echo")));
     for word in ["ping", "pong"] {
@@ -291,7 +299,10 @@ fn however_the_server_ends_nothing_of_a_sandbox_is_left() {
     let command = "['/usr/bin/python3', '-c', 'import http.server,os; http.server.HTTPServer((\"\", 8080), http.server.SimpleHTTPRequestHandler).serve_forever()', 'MARK']";
     for (mark, ends) in [("mark-of-kill-9", true), ("mark-of-term", false)] {
         let server = Server::start();
-        let manifest = format!("[function.run]\ncode = 'app'\ncommand = {}\ncontract = 'http'\n", command.replace("MARK", mark));
+        let manifest = format!(
+            "[function.run]\ncode = 'app'\ncommand = {}\ncontract = 'http'\n",
+            command.replace("MARK", mark)
+        );
         server.ok(&["deploy", folder(&manifest).path().to_str().unwrap()]);
         assert_eq!(get(&server, "/function/run/").status, 200);
         assert!(is_running(mark), "the program is there");
@@ -328,8 +339,12 @@ fn image(folder: &Path) -> std::path::PathBuf {
     use sha2::Digest as _;
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/serve/serve.c");
     let program = folder.join("serve");
-    let compiled =
-        std::process::Command::new("cc").args(["-static", "-O2", "-o"]).arg(&program).arg(source).status().unwrap();
+    let compiled = std::process::Command::new("cc")
+        .args(["-static", "-O2", "-o"])
+        .arg(&program)
+        .arg(source)
+        .status()
+        .unwrap();
     assert!(compiled.success());
     let tar = |files: &[(&str, &[u8])]| {
         let mut builder = tar::Builder::new(Vec::new());
@@ -348,7 +363,8 @@ fn image(folder: &Path) -> std::path::PathBuf {
         "config": { "Entrypoint": ["/serve"], "Env": ["COLOUR=red"], "ExposedPorts": { "9000/tcp": {} }, "User": "7:7" },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff}")] }
     });
-    let manifest = serde_json::json!([{ "Config": "config.json", "RepoTags": null, "Layers": ["layer.tar"] }]);
+    let manifest =
+        serde_json::json!([{ "Config": "config.json", "RepoTags": null, "Layers": ["layer.tar"] }]);
     let archive = folder.join("image.tar");
     let files: [(&str, &[u8]); 3] = [
         ("config.json", &serde_json::to_vec(&config).unwrap()),

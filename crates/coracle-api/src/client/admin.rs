@@ -17,8 +17,8 @@ use crate::{
     AppSpec, AppView, ArtifactView, CallQuery, CallView, FUNCTIONS_SKIPPED, FollowedCall, FunctionQuery,
     FunctionSpec, FunctionView, IdentityView, ImageQuery, ImageView, LoadQuery, LogQuery, NamespaceView,
     Page, PrunedView, PullEvent, PullRequest, RegistryLogin, RegistryView, RevisionView, RollbackRequest,
-    SecretValue, SecretView, StatsQuery, StatsView, StatusView, TokenCreated, TokenRequest, TokenView,
-    encode_query, encode_segment,
+    ScaleRequest, ScaledView, SecretValue, SecretView, StatsQuery, StatsView, StatusView, TokenCreated,
+    TokenRequest, TokenView, encode_query, encode_segment,
 };
 
 /// Functions that are asked for at once where all are wanted: few round trips, and a page of them with the largest
@@ -104,6 +104,11 @@ impl Client {
     ) -> Result<FunctionView, ClientError> {
         self.send(Method::POST, &format!("{}/rollback", path_of(function)), &RollbackRequest { revision })
             .await
+    }
+
+    /// Starts or stops instances of a program, until so many run.
+    pub async fn scale(&self, function: &FunctionRef, instances: u32) -> Result<ScaledView, ClientError> {
+        self.send(Method::POST, &format!("{}/scale", path_of(function)), &ScaleRequest { instances }).await
     }
 
     /// The apps of a namespace.

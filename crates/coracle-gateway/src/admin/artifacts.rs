@@ -1,6 +1,7 @@
 //! Artifacts: uploaded once, whole or not at all, and known by their digest from then on.
 //! `coracle deploy` uploads here what the server does not have yet.
 
+use std::io::Read as _;
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
@@ -16,6 +17,7 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::format::{Format, HEAD_BYTES};
 use super::rim::{Answer, Segment, Who};
 use super::{Admin, Shared};
 
@@ -95,6 +97,22 @@ pub(super) async fn size(admin: &Admin, digest: Digest) -> Result<u64, Problem> 
     let metadata =
         length.await.map_err(|error| Problem::new(&code::INTERNAL, format!("look at {digest}: {error}")))?;
     Ok(metadata?.len())
+}
+
+/// What an artifact is; a problem if it is not there, or nothing that can be run.
+pub(super) async fn format(admin: &Admin, digest: Digest) -> Result<Format, Problem> {
+    let artifacts = admin.artifacts.clone();
+    let head = tokio::task::spawn_blocking(move || {
+        let file = artifacts.open_file(&digest).map_err(problem_of)?;
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        file.take(HEAD_BYTES as u64)
+            .read_to_end(&mut head)
+            .map_err(|error| Problem::new(&code::INTERNAL, format!("read the artifact {digest}: {error}")))?;
+        Ok(head)
+    });
+    let head =
+        head.await.map_err(|error| Problem::new(&code::INTERNAL, format!("look at {digest}: {error}")))??;
+    Format::of(&head)
 }
 
 /// Passes a body on, piece by piece, and then `None` if all of it came.

@@ -4,15 +4,19 @@
 use axum::Json;
 use axum::extract::State;
 use coracle_api::{
-    FunctionQuery, FunctionSpec, FunctionStats, FunctionView, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, Page,
-    RevisionView, RollbackRequest,
+    CodeKind, CodeSpec, FunctionQuery, FunctionSpec, FunctionStats, FunctionView, InstancesView,
+    PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, Page, ProblemView, RevisionView, RollbackRequest, ScaleRequest,
+    ScaledView, SettingsView,
 };
 use coracle_catalog::{Deploy, Deployment, Filter, Function};
-use coracle_model::{Code, FunctionName, FunctionRef, Principal, Problem, Reach, Scope, code};
+use coracle_model::{
+    Code, Contract, FunctionName, FunctionRef, Principal, Problem, Reach, Scale, Scope, Span, code,
+};
 use http::StatusCode;
 
+use super::format::Format;
 use super::rim::{Answer, Asked, Named, Sent, Who};
-use super::{Admin, Shared, artifacts};
+use super::{Admin, Shared, artifacts, images};
 
 pub(super) async fn list(
     State(admin): State<Shared>,
@@ -115,23 +119,66 @@ pub(super) async fn rollback(
     Ok(Json(view_of(&admin, &function).await?))
 }
 
-/// What is to be deployed, looked at and compiled.
+pub(super) async fn scale(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Named(namespace, name): Named<FunctionName>,
+    Sent(ScaleRequest { instances }): Sent<ScaleRequest>,
+) -> Answer<Json<ScaledView>> {
+    let function = FunctionRef { namespace, name };
+    admin.authenticator.require_on(who, Scope::Deploy, &function)?;
+    if instances > Scale::INSTANCES_MAX {
+        let message = format!("`instances` is {instances}; it may be 0 to {}", Scale::INSTANCES_MAX);
+        return Err(Problem::new(&code::BAD_REQUEST, message).into());
+    }
+    Ok(Json(ScaledView { instances: admin.invoke.scale(&function, instances).await? }))
+}
+
+/// What is to be deployed: code that was looked at and can be run, and how.
 pub(super) async fn deployment(
     admin: &Admin,
     function: &FunctionRef,
     spec: FunctionSpec,
 ) -> Result<Deployment, Problem> {
-    let artifact = spec.artifact;
     let name = function.name.clone();
     let cannot = |problem: Problem| Problem {
         message: format!("cannot deploy `{name}`: {}", problem.message),
         ..problem
     };
-    artifacts::size(admin, artifact).await.map_err(cannot)?;
-    let before = admin.catalog.resolve(function).map(|current| current.code.digest());
     // On the heap: compiling holds more than a handler's future should.
-    let prepared = Box::pin(admin.runtime.prepare(artifact, before)).await.map_err(cannot)?;
-    Ok(Deployment { code: Code::Wasm(artifact), contract: prepared.contract, settings: spec.into(), name })
+    let (code, contract) = Box::pin(code_of(admin, function, &spec)).await.map_err(cannot)?;
+    Ok(Deployment { code, contract, settings: spec.into(), name })
+}
+
+/// The code that a spec names, and how it is spoken to.
+async fn code_of(
+    admin: &Admin,
+    function: &FunctionRef,
+    spec: &FunctionSpec,
+) -> Result<(Code, Contract), Problem> {
+    let artifact = match spec.code()? {
+        CodeSpec::Artifact(artifact) => artifact,
+        CodeSpec::Image(reference) => {
+            let (reference, digest) = images::deployed(admin, function, &reference).await?;
+            let contract = spec.contract.unwrap_or(Contract::Http);
+            return Ok((Code::Image { reference, digest }, contract));
+        }
+    };
+    if artifacts::format(admin, artifact).await? == Format::Archive {
+        // An archive that cannot be unpacked is no function; and the first call finds it unpacked.
+        admin.runtime.programs().prepare(artifact).await?;
+        return Ok((Code::Bundle(artifact), spec.contract.unwrap_or(Contract::Stdio)));
+    }
+    let before = admin.catalog.resolve(function).map(|current| current.code.digest());
+    let prepared = admin.runtime.prepare(artifact, before).await?;
+    match spec.contract {
+        Some(asked) if asked != prepared.contract => Err(Problem::new(
+            &code::INVALID_SETTINGS,
+            format!("its contract is `{}`, not `{asked}`", prepared.contract),
+        )
+        .hint("leave `contract` out: WebAssembly says itself how it is spoken to")),
+        _ => Ok((Code::Wasm(artifact), prepared.contract)),
+    }
 }
 
 /// A function with the numbers of this moment; its size, where the caller looked.
@@ -145,11 +192,13 @@ pub(super) fn view(admin: &Admin, function: &Function, size: Option<u64>) -> Fun
         app: function.app.clone(),
         revision: current.number,
         latest: function.latest,
+        code: (&current.code).into(),
+        image: CodeKind::image_of(&current.code),
         digest: current.code.digest(),
         contract: current.contract,
         size,
         path: FunctionView::path_of(&function.function),
-        settings: (&current.settings).into(),
+        settings: SettingsView::new((&current.code).into(), &current.settings),
         created: function.created,
         updated: function.updated,
         stats: FunctionStats {
@@ -159,6 +208,21 @@ pub(super) fn view(admin: &Admin, function: &Function, size: Option<u64>) -> Fun
             p50_ms: snapshot.p50.map(ms),
             p99_ms: snapshot.p99.map(ms),
         },
+        instances: (!matches!(current.code, Code::Wasm(_))).then(|| instances(admin, &function.function)),
+    }
+}
+
+fn instances(admin: &Admin, function: &FunctionRef) -> InstancesView {
+    let counts = admin.invoke.instances_of(function);
+    InstancesView {
+        starting: counts.starting,
+        ready: counts.ready,
+        busy: counts.busy,
+        frozen: counts.frozen,
+        stopping: counts.stopping,
+        failure: counts.last_failure.map(|problem| ProblemView::new(&problem, None)),
+        backs_off_for: counts.backs_off_for.map(Span),
+        serves_before: counts.serves_before,
     }
 }
 
@@ -177,7 +241,10 @@ async fn view_of(admin: &Admin, function: &FunctionRef) -> Result<FunctionView, 
         }
     })?;
     // Its file may be damaged; the function is shown nevertheless.
-    let size = artifacts::size(admin, found.current.code.digest()).await.ok();
+    let size = match found.current.code.artifact() {
+        Some(artifact) => artifacts::size(admin, artifact).await.ok(),
+        None => None,
+    };
     Ok(view(admin, &found, size))
 }
 

@@ -15,7 +15,7 @@ use coracle_api::{
     IMAGE_BYTES_MAX, ImageQuery, ImageView, LoadQuery, Page, ProblemView, PrunedView, PullEvent,
     PullProgress, PullRequest,
 };
-use coracle_model::{BodyError, ByteSize, Digest, Problem, Scope, code};
+use coracle_model::{BodyError, ByteSize, Code, Digest, FunctionRef, NamespaceName, Problem, Scope, code};
 use coracle_runtime::{Credentials, Image, Images, Progress, Pruned};
 use futures_util::stream;
 use http::StatusCode;
@@ -43,14 +43,16 @@ pub(super) async fn pull(
     Who(who): Who,
     Sent(request): Sent<PullRequest>,
 ) -> Answer<Response> {
-    let PullRequest { reference, namespace } = request;
+    let PullRequest { reference, namespace, if_missing } = request;
     admin.authenticator.require_in(who, Scope::Deploy, &namespace)?;
     let registry = Images::registry_of(&reference)?;
-    let credentials = admin.catalog.registry_credentials(&namespace, &registry);
-    let credentials = credentials.map(|known| Credentials::new(known.username, known.password.as_str()));
+    let credentials = credentials(&admin, &namespace, &registry);
     let (told, progress) = watch::channel(Progress::default());
     let puller = admin.clone();
     let pulled = Box::pin(async move {
+        if let Some(image) = puller.images.find(&reference).filter(|_| if_missing) {
+            return PullEvent::Image(view(&puller.catalog.artifacts(), image));
+        }
         let pulled = puller
             .images
             .pull(&reference, credentials, |progress| {
@@ -109,6 +111,44 @@ pub(super) async fn prune(State(admin): State<Shared>, Who(who): Who) -> Answer<
     admin.authenticator.require(who, Scope::Deploy)?;
     let pruned = admin.images.prune(&admin.catalog.artifacts()).await?;
     Ok(Json(pruned_view(pruned)))
+}
+
+/// The image that a function is to run: its whole name, and the manifest that the name stands for now.
+///
+/// A registry says what its names stand for, at every deploy, and whether this namespace may have it; only what was
+/// loaded from an archive is taken as it is here. What is here already does not come again.
+pub(super) async fn deployed(
+    admin: &Admin,
+    function: &FunctionRef,
+    reference: &str,
+) -> Result<(String, Digest), Problem> {
+    if let Some(image) = admin.images.find(reference).filter(|image| image.loaded) {
+        return Ok((image.reference, image.digest));
+    }
+    let registry = Images::registry_of(reference)?;
+    let pulled =
+        admin.images.pull(reference, credentials(admin, &function.namespace, &registry), |_| ()).await;
+    match pulled {
+        Ok(image) => Ok((image.reference, image.digest)),
+        // Another setting of what runs already needs nobody's help.
+        Err(problem) if problem.code == &code::REGISTRY_UNAVAILABLE => {
+            let current = admin.catalog.resolve(function).map(|revision| revision.code.clone());
+            let here = admin.images.find(reference);
+            match (current, here) {
+                (Some(Code::Image { digest, .. }), Some(image)) if image.digest == digest => {
+                    tracing::warn!(%function, %problem, "what the image stands for could not be asked; it stays as it is");
+                    Ok((image.reference, digest))
+                }
+                _ => Err(problem),
+            }
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+fn credentials(admin: &Admin, namespace: &NamespaceName, registry: &str) -> Option<Credentials> {
+    let known = admin.catalog.registry_credentials(namespace, registry)?;
+    Some(Credentials::new(known.username, known.password.as_str()))
 }
 
 /// Takes an upload into a file that has no name.
@@ -175,7 +215,7 @@ fn line(event: &PullEvent) -> Result<Frame<Bytes>, BodyError> {
 }
 
 fn view(needed: &HashSet<Digest>, image: Image) -> ImageView {
-    let Image { reference, digest, config, layers, size, created } = image;
+    let Image { reference, digest, config, layers, size, created, loaded: _ } = image;
     ImageView {
         reference,
         digest,

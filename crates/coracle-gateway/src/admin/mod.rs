@@ -4,6 +4,7 @@
 mod apps;
 mod artifacts;
 mod calls;
+mod format;
 mod functions;
 mod images;
 mod logs;
@@ -93,6 +94,7 @@ fn routes(started: server::Started) -> Vec<(Method, &'static str, MethodRouter<S
         (Method::DELETE, FUNCTION, delete(functions::remove)),
         (Method::GET, "/v1/namespaces/{ns}/functions/{name}/revisions", get(functions::revisions)),
         (Method::POST, "/v1/namespaces/{ns}/functions/{name}/rollback", post(functions::rollback)),
+        (Method::POST, "/v1/namespaces/{ns}/functions/{name}/scale", post(functions::scale)),
         (Method::GET, "/v1/namespaces/{ns}/apps", get(apps::list)),
         (Method::GET, APP, get(apps::show)),
         (Method::PUT, APP, put(apps::deploy)),

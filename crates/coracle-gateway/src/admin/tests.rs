@@ -24,7 +24,7 @@ use coracle_observe::calls::{CallRecord, End};
 use coracle_observe::clock::Simulated;
 use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_observe::metrics::Class;
-use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Runtime, Secret};
+use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret};
 use coracle_store::{Artifacts, DataDir, Database, Embedded};
 use expect_test::{Expect, expect};
 use http::{Request, Response, StatusCode};

@@ -51,6 +51,7 @@ fn shown(value: Option<&Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_api::CodeKind;
     use coracle_model::{SecretName, Settings};
 
     #[test]
@@ -58,7 +59,7 @@ mod tests {
         let with = |edit: fn(&mut Settings)| {
             let mut settings = Settings::default();
             edit(&mut settings);
-            SettingsView::from(&settings)
+            SettingsView::new(CodeKind::Wasm, &settings)
         };
         let before = with(|settings| {
             settings.private = true;

@@ -1,9 +1,10 @@
 //! `coracle deploy`: builds what a manifest says to build, uploads what the server does not have, and makes it answer.
-//! A folder with `coracle.toml`, or a file and flags; flags outrank the manifest.
+//! A folder with `coracle.toml`, or a file, a folder or an image and flags; flags outrank the manifest.
 
 mod build;
 mod code;
 mod flags;
+mod pack;
 mod plan;
 mod tools;
 
@@ -18,8 +19,9 @@ pub(super) use self::build::{Builder, Voice};
 pub(super) use self::code::upload;
 use self::flags::Flags;
 pub(super) use self::plan::Plan;
-pub(super) use self::tools::missing_tool;
+pub(super) use self::tools::{missing_program, missing_tool};
 use super::changes::changes;
+use crate::manifest;
 use crate::options::Common;
 use crate::signals::Signals;
 use crate::stop::{Done, Stop};
@@ -30,18 +32,24 @@ const EXAMPLES: &str = "\
 Examples:
   coracle deploy                       the folder with coracle.toml that you stand in
   coracle deploy shop/ --name resize   one function of it
-  coracle deploy hello.wasm --name hello --env GREETING=Hi --memory 64MiB";
+  coracle deploy hello.wasm --name hello --env GREETING=Hi --memory 64MiB
+  coracle deploy ./report.sh --name report
+  coracle deploy dist/ --name api --command './server -v' --contract http --port 3000
+  coracle deploy --image nginx:1 --name site --set scale.max=3 --set read_only=true";
 
 /// How long a build command may take: the first build of a large project takes minutes.
 pub(super) const BUILD_TIMEOUT: &str = "30m";
 
-/// Deploy a folder with a coracle.toml, or a .wasm file.
+/// Deploy a folder with a coracle.toml, a .wasm file, any program, or an image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A folder with a coracle.toml, or a .wasm file
+    /// A folder with a coracle.toml or a program, a .wasm file, an archive or an executable
     #[arg(default_value = ".", value_name = "FOLDER|FILE")]
     path: PathBuf,
+    /// An OCI image in place of a file
+    #[arg(long, value_name = "REFERENCE", conflicts_with = "path")]
+    image: Option<String>,
     /// The name of the function; with a folder, the only one of it to deploy
     #[arg(long)]
     name: Option<FunctionName>,
@@ -64,15 +72,28 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
 async fn deploy(args: Args, common: &Common) -> Done {
     // Before a build that may take minutes: whether there is anywhere to deploy to.
     let client = common.client()?;
-    let mut plan = Plan::of(&args.path, args.name.as_ref(), common)?;
+    let mut plan = plan(&args, common)?;
     for function in &mut plan.functions {
-        args.flags.overlay(&mut function.settings);
+        args.flags.overlay(function)?;
     }
     let builder = Builder { timeout: args.build_timeout, voice: Voice::Aloud };
     plan.build(&builder).await?;
     let before = before(&client, &plan).await?;
     let functions = plan.apply(&client).await?;
     render(&client, &functions, &before, common.json)
+}
+
+/// What was typed: an image, a folder and the command that is run in it, or all that a path says itself.
+fn plan(args: &Args, common: &Common) -> Done<Plan> {
+    let name = args.name.as_ref();
+    let is_described = args.path.join(manifest::FILE_NAME).exists();
+    match &args.image {
+        Some(image) => Plan::of_image(image, name, common),
+        None if args.path.is_dir() && !is_described && args.flags.has_command() => {
+            Plan::of_bundle(&args.path, name, common)
+        }
+        None => Plan::of(&args.path, name, common),
+    }
 }
 
 /// How the functions are run now, as far as they exist.

@@ -23,6 +23,7 @@ use self::watch::{Project, Watch};
 use super::deploy::{BUILD_TIMEOUT, Builder, Plan, Voice};
 use super::up;
 use crate::busy::busy;
+use crate::manifest::Source;
 use crate::options::Common;
 use crate::print;
 use crate::signals::Signals;
@@ -48,7 +49,7 @@ const BUILDS_IN_A_ROW_MAX: u32 = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A folder with a coracle.toml, or a .wasm file
+    /// A folder with a coracle.toml, a .wasm file, an archive or an executable
     #[arg(default_value = ".", value_name = "FOLDER|FILE")]
     path: PathBuf,
     /// The name of the function; with a folder, the only one of it to deploy
@@ -111,7 +112,7 @@ impl Dev {
     async fn new(args: Args, common: Common, server: Server, plan: &Plan) -> Done<Self> {
         let (following, followed) = tokio::sync::watch::channel(following(&server, plan)?);
         tokio::spawn(follow::follow(followed, common.json));
-        let project = project(&args.path, plan);
+        let project = project(plan);
         Ok(Self {
             builder: Builder { timeout: args.build_timeout, voice: Voice::WhenItFails },
             watch: Watch::of(project.clone()).await?,
@@ -156,7 +157,7 @@ impl Dev {
             Some(plan) => plan,
             None => Plan::of(&self.args.path, self.args.name.as_ref(), &self.common)?,
         };
-        self.project = project(&self.args.path, &plan);
+        self.project = project(&plan);
         let is_built = plan.functions.iter().any(|function| function.build.is_some());
         let begun = System.instant();
         {
@@ -164,7 +165,7 @@ impl Dev {
             plan.build(&self.builder).await?;
         }
         let built = System.instant();
-        let _busy = busy(format!("the server compiles {}", names(&plan)));
+        let _busy = busy(format!("the server takes {}", names(&plan)));
         let following = following(&self.server, &plan)?;
         // Those who listen already must not miss what is said meanwhile.
         self.following.send_if_modified(|now| {
@@ -331,17 +332,19 @@ fn names(plan: &Plan) -> String {
 }
 
 /// What is watched: all of a folder but what its builds make, and code that nothing builds.
-fn project(path: &Path, plan: &Plan) -> Project {
+fn project(plan: &Plan) -> Project {
     let folder = plan.folder.clone();
     let code = |is_built: bool| {
         let functions = plan.functions.iter().filter(move |function| function.build.is_some() == is_built);
-        let folder = folder.clone();
-        functions.map(move |function| match &folder {
-            Some(folder) => folder.join(&function.code),
-            None => path.to_owned(),
+        let folder = folder.as_deref().unwrap_or(Path::new(""));
+        functions.filter_map(move |function| match &function.source {
+            Source::Path(path) => Some(folder.join(path)),
+            Source::Image(_) => None,
         })
     };
-    Project { made: code(true).collect(), files: code(false).collect(), folder: folder.clone() }
+    // A build that makes the folder in which its sources lie makes not all of it.
+    let made = code(true).filter(|made| folder.as_ref().is_none_or(|folder| !folder.starts_with(made)));
+    Project { made: made.collect(), code: code(false).collect(), folder: folder.clone() }
 }
 
 fn following(server: &Server, plan: &Plan) -> Done<Following> {

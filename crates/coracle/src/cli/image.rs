@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use coracle_api::{
     Client, ImageQuery, ImageView, LoadQuery, PrunedView, PullEvent, PullProgress, PullRequest, RegistryLogin,
 };
-use coracle_model::{NamespaceName, Problem, code};
+use coracle_model::{Problem, code};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::ago::{ago, bytes};
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     let room = talk::in_namespace(&namespace);
     match args.verb {
         Verb::Pull { reference } => {
-            let image = pull(&client, reference, namespace).await?;
+            let image = pull(&client, PullRequest { reference, namespace, if_missing: false }).await?;
             if common.json {
                 return print::json(&image);
             }
@@ -143,9 +143,10 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     Ok(())
 }
 
-async fn pull(client: &Client, reference: String, namespace: NamespaceName) -> Done<ImageView> {
-    let mut events = client.pull_image(&PullRequest { reference: reference.clone(), namespace }).await?;
-    let bar = bar("pulling", reference);
+/// Pulls an image, with a bar on a terminal.
+pub(super) async fn pull(client: &Client, request: PullRequest) -> Done<ImageView> {
+    let mut events = client.pull_image(&request).await?;
+    let bar = bar("pulling", request.reference);
     while let Some(event) = events.next().await? {
         match event {
             PullEvent::Progress(PullProgress { layers, layers_done, bytes, bytes_total }) => {

@@ -54,11 +54,12 @@ async fn exists(client: &Client, namespace: &NamespaceName) -> Done {
     Err(problem.hint("`coracle namespace list` shows those there are").into())
 }
 
-fn render(functions: &[FunctionView]) -> Table<8> {
+fn render(functions: &[FunctionView]) -> Table<9> {
     let mut table = Table::new([
         Column::Left("NAME"),
         Column::Left("NAMESPACE"),
         Column::Left("APP"),
+        Column::Left("CODE"),
         Column::Right("REVISION"),
         Column::Right("CALLS"),
         Column::Right("ERRORS"),
@@ -71,6 +72,7 @@ fn render(functions: &[FunctionView]) -> Table<8> {
             function.name.to_string(),
             function.namespace.to_string(),
             function.app.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            function.code.as_str().to_owned(),
             function.revision.to_string(),
             stats.calls.to_string(),
             stats.errors.to_string(),

@@ -19,7 +19,8 @@ use crate::{print, talk};
 const EXAMPLES: &str = "\
 Examples:
   coracle new hello --lang rust
-  coracle new hello --lang python && cd hello && coracle dev";
+  coracle new hello --lang python && cd hello && coracle dev
+  coracle new site --lang node-http     a web server as it is, in a sandbox";
 
 /// Begin a project: a function that greets, ready to be deployed.
 #[derive(Debug, clap::Args)]
@@ -42,8 +43,14 @@ enum Language {
     /// A WSGI application with componentize-py
     #[value(alias = "py")]
     Python,
-    /// A program that reads standard input and prints
+    /// A program that reads standard input and prints, as WebAssembly
     C,
+    /// A web server with Python's own library, in a sandbox
+    PythonHttp,
+    /// A web server with Node's own library, in a sandbox
+    NodeHttp,
+    /// A program for this machine that reads standard input and prints, in Rust
+    Binary,
 }
 
 /// A file of a project, from its folder, and its text.
@@ -64,6 +71,9 @@ impl Language {
             Self::Js => "hello-js",
             Self::Python => "hello-python",
             Self::C => "hello-c",
+            Self::PythonHttp => "hello-python-http",
+            Self::NodeHttp => "hello-node-http",
+            Self::Binary => "hello-binary",
         }
     }
 
@@ -80,6 +90,15 @@ impl Language {
                 "src/app.py", "src/handler.py", "world.wit"
             ),
             Self::C => files!("hello-c": ".gitignore", "README.md", "coracle.toml", "main.c"),
+            Self::PythonHttp => {
+                files!("hello-python-http": ".gitignore", "README.md", "coracle.toml", "src/server.py")
+            }
+            Self::NodeHttp => {
+                files!("hello-node-http": ".gitignore", "README.md", "coracle.toml", "src/server.js")
+            }
+            Self::Binary => {
+                files!("hello-binary": ".gitignore", "Cargo.toml", "README.md", "coracle.toml", "src/main.rs")
+            }
         }
     }
 
@@ -92,10 +111,12 @@ impl Language {
             "self", "static", "struct", "super", "test", "trait", "true", "type",
         ];
         match self {
-            Self::Rust if !name.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+            Self::Rust | Self::Binary if !name.starts_with(|c: char| c.is_ascii_alphabetic()) => {
                 Some("the name of a Rust package begins with a letter")
             }
-            Self::Rust if RUST_KEYWORDS.contains(&name) || ["std", "core", "alloc"].contains(&name) => {
+            Self::Rust | Self::Binary
+                if RUST_KEYWORDS.contains(&name) || ["std", "core", "alloc"].contains(&name) =>
+            {
                 Some("Rust uses that word itself")
             }
             Self::Js if name.starts_with('_') => Some("the name of an npm package does not begin with `_`"),
@@ -167,8 +188,11 @@ fn write_all(folder: &Path, files: &[(&str, String)]) -> io::Result<()> {
 
 fn render(Args { name, .. }: &Args, folder: &Path, files: &[(&str, String)], json: bool) -> Done {
     let manifest = Manifest::read(folder)?;
-    let missing =
-        manifest.functions.iter().find_map(|function| deploy::missing_tool(function.build.as_deref()?));
+    let missing = manifest.functions.iter().find_map(|function| {
+        let built = function.build.as_deref().and_then(deploy::missing_tool);
+        // A sandbox has the programs of the machine; which machine that is, is not known yet.
+        built.or_else(|| deploy::missing_program(function.settings.program.command.first()?))
+    });
     if json {
         let files: Vec<_> = files.iter().map(|(file, _)| folder.join(file)).collect();
         return print::json(&json!({ "name": name, "folder": folder, "files": files, "missing": missing }));
@@ -188,6 +212,7 @@ fn render(Args { name, .. }: &Args, folder: &Path, files: &[(&str, String)], jso
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Source;
 
     fn project(lang: Language, name: &str) -> Vec<(&'static str, String)> {
         let name = name.parse().unwrap();
@@ -211,9 +236,15 @@ mod tests {
             let manifest = Manifest::parse("coracle.toml", text).unwrap();
             let [function] = &manifest.functions[..] else { panic!("{text}") };
             assert_eq!(function.name.as_str(), "my-shop");
-            assert!(function.build.is_some());
-            let made = function.code.file_name().unwrap().to_str().unwrap();
-            assert!(made == "my-shop.wasm" || made == "my_shop.wasm", "{made}");
+            let Source::Path(code) = &function.source else { panic!("{text}") };
+            let made = code.file_name().unwrap().to_str().unwrap();
+            if function.build.is_some() {
+                assert!(["my-shop.wasm", "my_shop.wasm", "my-shop"].contains(&made), "{made}");
+            } else {
+                // What nobody builds is in the project.
+                let program = function.settings.program.command.last().unwrap();
+                assert!(project.iter().any(|(file, _)| *file == format!("{made}/{program}")), "{program}");
+            }
         }
     }
 
@@ -242,6 +273,7 @@ mod tests {
             (Language::Rust, "std"),
             (Language::Js, "Shop"),
             (Language::Js, "_shop"),
+            (Language::Binary, "fn"),
             (Language::C, "-shop"),
         ] {
             assert!(lang.refuses(name).is_some(), "{name}");

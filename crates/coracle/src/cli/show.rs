@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use coracle_api::{CallQuery, CallView, Client, FunctionActivity, FunctionView, RevisionView, StatsQuery};
-use coracle_model::Limits;
+use coracle_api::{
+    CallQuery, CallView, Client, FunctionActivity, FunctionView, InstancesView, ProgramView, RevisionView,
+    ScaleView, StatsQuery,
+};
+use coracle_model::{Limits, Settings};
 use serde_json::json;
 
 use super::ago::{ago, bytes, millis};
@@ -56,6 +59,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     }
     render_head(&client, &function)?;
     activity.as_ref().map_or(Ok(()), render_activity)?;
+    function.instances.as_ref().map_or(Ok(()), render_instances)?;
     render_settings(&function)?;
     render_revisions(&revisions)?;
     render_failures(&failures)
@@ -69,7 +73,11 @@ fn render_head(client: &Client, function: &FunctionView) -> Done {
         field("route", format_args!("{}{route}", client.url()))?;
     }
     let size = function.size.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
-    field("code", format_args!("{}, {}{size}", function.contract, function.digest.short()))?;
+    let (code, contract, digest) = (function.code.as_str(), function.contract, function.digest.short());
+    field("code", format_args!("{code}, {contract}, {digest}{size}"))?;
+    if let Some(image) = &function.image {
+        field("image", image)?;
+    }
     let behind =
         if function.latest > function.revision { format!(", of {}", function.latest) } else { String::new() };
     field("revision", format_args!("{}{behind}, {}", function.revision, ago(function.updated)))?;
@@ -102,6 +110,34 @@ fn render_activity(activity: &FunctionActivity) -> Done {
     )
 }
 
+/// The instances of its program, and what holds them up.
+fn render_instances(instances: &InstancesView) -> Done {
+    let InstancesView { starting, ready, busy, frozen, stopping, .. } = instances;
+    let states = [
+        (busy, "busy"),
+        (ready, "ready"),
+        (frozen, "frozen"),
+        (starting, "starting"),
+        (stopping, "stopping"),
+    ];
+    let there: Vec<_> = states
+        .iter()
+        .filter(|(count, _)| **count > 0)
+        .map(|(count, state)| format!("{count} {state}"))
+        .collect();
+    field("instances", if there.is_empty() { "none".to_owned() } else { there.join(", ") })?;
+    if let Some(revision) = instances.serves_before {
+        field("serves", format_args!("revision {revision}, until this one is ready"))?;
+    }
+    if let Some(failure) = &instances.failure {
+        field("trouble", styled(BAD, &failure.message))?;
+    }
+    if let Some(span) = instances.backs_off_for {
+        field("", format_args!("too many ended of late: the next one starts in {span}"))?;
+    }
+    Ok(())
+}
+
 fn render_settings(function: &FunctionView) -> Done {
     let settings = &function.settings;
     field("memory", settings.memory)?;
@@ -118,11 +154,41 @@ fn render_settings(function: &FunctionView) -> Done {
     if settings.private {
         field("private", "only a token may call it")?;
     }
+    settings.program.as_ref().map_or(Ok(()), render_program)?;
     list("secrets", &settings.secrets)?;
     list("outbound", &settings.outbound)?;
     pairs("env", &settings.env)?;
     pairs("labels", &settings.labels)?;
     pairs("notes", &settings.annotations)
+}
+
+/// How its program is run, and of what is rarely set only what is not as usual.
+fn render_program(program: &ProgramView) -> Done {
+    let default = ProgramView::from(&Settings::default());
+    let ScaleView { min, max, target, idle } = &program.scale;
+    field("scale", format_args!("{min} to {max}, {target} calls each, {idle} idle"))?;
+    for (name, words) in [("entry", &program.entrypoint), ("command", &program.command)] {
+        if !words.is_empty() {
+            let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+            field(name, quoted.join(" "))?;
+        }
+    }
+    let texts = [
+        ("workdir", program.workdir.clone()),
+        ("user", program.user.clone()),
+        ("port", program.port.map(|port| port.to_string())),
+        ("health", program.health.clone()),
+        ("speaks", program.http2.then(|| "HTTP/2".to_owned())),
+        ("cpu", program.cpu.map(|cpu| cpu.to_string())),
+        ("processes", (program.processes != default.processes).then(|| program.processes.to_string())),
+        (
+            "starts in",
+            (program.start_timeout != default.start_timeout).then(|| program.start_timeout.to_string()),
+        ),
+        ("network", (program.network != default.network).then(|| "that of the machine".to_owned())),
+        ("root", program.read_only.then(|| "read only".to_owned())),
+    ];
+    texts.into_iter().try_for_each(|(name, text)| text.map_or(Ok(()), |text| field(name, text)))
 }
 
 fn render_revisions(revisions: &[RevisionView]) -> Done {
@@ -136,7 +202,9 @@ fn render_revisions(revisions: &[RevisionView]) -> Done {
     for (place, revision) in revisions.iter().enumerate().take(REVISIONS_MAX) {
         let changed = revisions.get(place + 1).map_or_else(Vec::new, |before| {
             let code = (before.digest != revision.digest).then(|| "code".to_owned());
-            code.into_iter().chain(changes(&before.settings, &revision.settings)).collect()
+            let contract = (before.contract != revision.contract)
+                .then(|| format!("contract {} → {}", before.contract, revision.contract));
+            code.into_iter().chain(contract).chain(changes(&before.settings, &revision.settings)).collect()
         });
         table.row([
             revision.number.to_string(),

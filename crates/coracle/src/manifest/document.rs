@@ -127,6 +127,21 @@ impl<'a> Entry<'a> {
         array.iter().map(|item| self.parse(item, self.text_of(item, "a text, in quotes")?)).collect()
     }
 
+    /// The words that a program is started with. One text is refused: nothing here would take it apart as a shell does.
+    pub(super) fn words(&self) -> Result<Vec<String>, Problem> {
+        let wanted = "an array of words, as [\"./server\", \"--verbose\"]";
+        let array = self.value.get_ref().as_array().ok_or_else(|| {
+            self.wrong_type(self.value, wanted)
+                .hint("for what a shell would do, write [\"sh\", \"-c\", \"…\"]")
+        })?;
+        array.iter().map(|item| Ok(self.text_of(item, "a text, in quotes")?.to_owned())).collect()
+    }
+
+    pub(super) fn port(&self) -> Result<u16, Problem> {
+        let port = self.number(1..=u32::from(u16::MAX))?;
+        Ok(u16::try_from(port).expect("the range is that of a port"))
+    }
+
     pub(super) fn flag(&self) -> Result<bool, Problem> {
         self.value.get_ref().as_bool().ok_or_else(|| self.wrong_type(self.value, "true or false"))
     }

@@ -1,17 +1,33 @@
 //! One table `[function.NAME]` of a manifest: every key it may have, each in one line.
-//! `manifest.rs` calls it for each.
+//! `manifest.rs` calls it for each; `coracle deploy --set` for one key.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use coracle_model::{ByteSize, FunctionName, Limits, Problem, Settings, Span};
+use coracle_model::{ByteSize, Cores, FunctionName, Limits, Problem, Program, Scale, Settings, Span};
 
-use super::Function;
 use super::document::Entry;
+use super::{Function, Source};
 
 pub(super) const KEYS: &[&str] = &[
     "build",
     "code",
+    "image",
+    "contract",
+    "command",
+    "entrypoint",
+    "workdir",
+    "user",
+    "port",
+    "health",
+    "http2",
+    "start_timeout",
+    "read_only",
+    "network",
+    "secrets_in_env",
+    "cpu",
+    "processes",
+    "scale",
     "route",
     "private",
     "env",
@@ -31,42 +47,103 @@ pub(super) const KEYS: &[&str] = &[
     "annotations",
 ];
 
-/// Keys that a later version will know: for bundles, images and scaling.
-const LATER_KEYS: &[&str] = &["image", "command", "contract", "port", "health", "scale"];
+/// Keys that only the program of a bundle or an image obeys.
+const PROGRAM_KEYS: &[&str] = &[
+    "contract",
+    "command",
+    "entrypoint",
+    "workdir",
+    "user",
+    "port",
+    "health",
+    "http2",
+    "start_timeout",
+    "read_only",
+    "network",
+    "secrets_in_env",
+    "cpu",
+    "processes",
+    "scale",
+];
+
+const SCALE_KEYS: &[&str] = &["min", "max", "target", "idle"];
 
 /// The largest bound that can be set on a body or on a second of logs.
 const BYTES_MAX: ByteSize = ByteSize(1 << 40);
 
-/// The shortest `timeout` and `stream_timeout`: one tick of the clock that stops guests.
-const TIMEOUT_MIN: Span = Span(Duration::from_millis(1));
+/// The shortest span of anything: one tick of the clock that stops guests.
+const SPAN_MIN: Span = Span(Duration::from_millis(1));
 
 pub(super) fn read(table: &Entry<'_>) -> Result<Function, Problem> {
     let name = FunctionName::parse(table.key).map_err(|error| table.key_problem(&error.to_string()))?;
-    let mut build = None;
-    let mut code = None;
-    let mut settings = Settings::default();
-    for entry in table.table()? {
+    let entries = table.table()?;
+    let (source, source_at) = source(&name, table, &entries)?;
+    let mut function = Function { source_at: Some(source_at.position()), ..Function::new(name, source) };
+    for entry in &entries {
+        fits(&function.source, entry)?;
         match entry.key {
-            "build" => build = Some(entry.text()?.to_owned()),
-            "code" => code = Some((PathBuf::from(entry.text()?), entry.position())),
-            _ => set(&mut settings, &entry)?,
+            "build" => function.build = Some(entry.text()?.to_owned()),
+            "code" | "image" => {}
+            "contract" => function.contract = Some(entry.parsed()?),
+            _ => set(&mut function.settings, &function.source, entry)?,
         }
     }
-    let Some((code, code_at)) = code else {
-        let problem = table.key_problem(&format!("the function `{name}` has no `code`"));
-        return Err(problem.hint("add a line `code = \"FILE.wasm\"`"));
-    };
-    if code.as_os_str().is_empty() {
-        return Err(code_at.problem("`code` is empty").hint("name the file to deploy"));
-    }
-    Ok(Function { name, build, code, settings, code_at: Some(code_at) })
+    Ok(function)
 }
 
-fn set(settings: &mut Settings, entry: &Entry<'_>) -> Result<(), Problem> {
-    let timeouts = TIMEOUT_MIN..=Span(Limits::TIMEOUT_MAX);
-    let memory = ByteSize(Limits::MEMORY_BYTES_MIN)..=ByteSize(Limits::MEMORY_BYTES_MAX);
+/// What is deployed: the file that `code` names, or the image.
+fn source<'a, 'b>(
+    name: &FunctionName,
+    table: &Entry<'_>,
+    entries: &'b [Entry<'a>],
+) -> Result<(Source, &'b Entry<'a>), Problem> {
+    let of = |key| entries.iter().find(|entry| entry.key == key);
+    let entry = match (of("code"), of("image")) {
+        (Some(entry), None) | (None, Some(entry)) => entry,
+        (Some(_), Some(image)) => {
+            let problem = image.key_problem(&format!("the function `{name}` has `code` and `image`"));
+            return Err(problem.hint("remove one of them: a function is a file or folder, or an image"));
+        }
+        (None, None) => {
+            let problem = table.key_problem(&format!("the function `{name}` has no `code`"));
+            return Err(problem
+                .hint("add a line `code = \"FILE.wasm\"`, `code = \"FOLDER\"` or `image = \"NAME:TAG\"`"));
+        }
+    };
+    match (entry.key, entry.text()?) {
+        ("code", "") => Err(entry.problem("`code` is empty").hint("name the file or the folder to deploy")),
+        ("code", path) => Ok((Source::Path(PathBuf::from(path)), entry)),
+        (_, image) if image.is_empty() || image.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            Err(entry
+                .problem("this is not a name of an image")
+                .hint("write it as in `image = \"docker.io/library/nginx:1\"`"))
+        }
+        (_, image) => Ok((Source::Image(image.to_owned()), entry)),
+    }
+}
+
+/// That a key is of any use to what is deployed, as far as its name tells what that is.
+fn fits(source: &Source, entry: &Entry<'_>) -> Result<(), Problem> {
+    if source.is_wasm() && PROGRAM_KEYS.contains(&entry.key) {
+        return Err(entry
+            .key_problem(&format!("`{}` is for programs, and `code` is WebAssembly", entry.key))
+            .hint("remove it, or deploy a folder, an archive, an executable or an image"));
+    }
+    if matches!(source, Source::Image(_)) && entry.key == "reuse" {
+        return Err(entry
+            .key_problem("`reuse` is for WebAssembly, and this is an image")
+            .hint("remove it: an instance of a program serves calls for as long as it runs"));
+    }
+    Ok(())
+}
+
+/// Sets what one key says.
+pub(super) fn set(settings: &mut Settings, source: &Source, entry: &Entry<'_>) -> Result<(), Problem> {
+    let timeouts = SPAN_MIN..=Span(Limits::TIMEOUT_MAX);
+    let memory_max = if source.is_wasm() { Limits::MEMORY_BYTES_MAX } else { Program::MEMORY_BYTES_MAX };
+    let memory = ByteSize(Limits::MEMORY_BYTES_MIN)..=ByteSize(memory_max);
     let bytes = ByteSize(0)..=BYTES_MAX;
-    let limits = &mut settings.limits;
+    let Settings { limits, program, scale, .. } = settings;
     match entry.key {
         "route" => settings.routes = entry.one_or_several()?,
         "private" => settings.private = entry.flag()?,
@@ -85,12 +162,41 @@ fn set(settings: &mut Settings, entry: &Entry<'_>) -> Result<(), Problem> {
         "content_type" => settings.content_type = Some(entry.text()?.to_owned()),
         "labels" => settings.labels = entry.texts()?,
         "annotations" => settings.annotations = entry.texts()?,
-        later if LATER_KEYS.contains(&later) => {
-            return Err(entry
-                .key_problem(&format!("`{later}` is not in this version"))
-                .hint("this version runs WebAssembly: `code = \"FILE.wasm\"`"));
+        "command" => program.command = entry.words()?,
+        "entrypoint" => program.entrypoint = entry.words()?,
+        "workdir" => program.workdir = Some(entry.text()?.to_owned()),
+        "user" => program.user = Some(entry.text()?.to_owned()),
+        "port" => program.port = Some(entry.port()?),
+        "health" => program.health = Some(entry.text()?.to_owned()),
+        "http2" => program.http2 = entry.flag()?,
+        "start_timeout" => {
+            program.start_timeout = entry.quantity(SPAN_MIN..=Span(Program::START_TIMEOUT_MAX))?.0;
+        }
+        "read_only" => program.read_only = entry.flag()?,
+        "network" => program.network = entry.parsed()?,
+        "secrets_in_env" => program.secrets_in_env = entry.flag()?,
+        "cpu" => {
+            let cores = Cores(Program::CPU_MILLIS_MIN)..=Cores(Program::CPU_MILLIS_MAX);
+            program.cpu_millis = Some(entry.quantity(cores)?.0);
+        }
+        "processes" => program.processes = entry.number(1..=Program::PROCESSES_MAX)?,
+        "scale" => {
+            for entry in entry.table()? {
+                set_scale(scale, &entry)?;
+            }
         }
         _ => return Err(entry.unknown_key(KEYS)),
+    }
+    Ok(())
+}
+
+fn set_scale(scale: &mut Scale, entry: &Entry<'_>) -> Result<(), Problem> {
+    match entry.key {
+        "min" => scale.min = entry.number(0..=Scale::INSTANCES_MAX)?,
+        "max" => scale.max = entry.number(1..=Scale::INSTANCES_MAX)?,
+        "target" => scale.target = entry.number(1..=Limits::CALLS_MAX)?,
+        "idle" => scale.idle = entry.quantity(SPAN_MIN..=Span(Scale::IDLE_MAX))?.0,
+        _ => return Err(entry.unknown_key(SCALE_KEYS)),
     }
     Ok(())
 }

@@ -24,8 +24,16 @@ fn shown(manifest: &Manifest) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "app {:?} namespace {:?}", manifest.app, manifest.namespace);
     for function in &manifest.functions {
-        let (name, code) = (&function.name, function.code.display());
-        let _ = writeln!(text, "{name}: code {code}, build {:?}", function.build);
+        let name = &function.name;
+        let _ = match &function.source {
+            Source::Path(path) => {
+                writeln!(text, "{name}: code {}, build {:?}", path.display(), function.build)
+            }
+            Source::Image(image) => writeln!(text, "{name}: image {image}"),
+        };
+        if let Some(contract) = function.contract {
+            let _ = writeln!(text, "  contract {contract}");
+        }
         let defaults = serde_json::to_value(Settings::default()).unwrap();
         let settings = serde_json::to_value(&function.settings).unwrap();
         let mut differing = |key: &str, value: &serde_json::Value, default: &serde_json::Value| {
@@ -34,9 +42,9 @@ fn shown(manifest: &Manifest) -> String {
             }
         };
         for (key, value) in settings.as_object().unwrap() {
-            match value.as_object().filter(|_| key == "limits") {
-                Some(limits) => {
-                    limits.iter().for_each(|(key, value)| differing(key, value, &defaults["limits"][key]));
+            match value.as_object().filter(|_| matches!(key.as_str(), "limits" | "program" | "scale")) {
+                Some(group) => {
+                    group.iter().for_each(|(name, value)| differing(name, value, &defaults[key][name]))
                 }
                 None => differing(key, value, &defaults[key]),
             }
@@ -80,6 +88,26 @@ fn every_key_is_understood() {
               reuse = 1000
               routes = ["/resize/*","/pictures/:id"]
               secrets = ["api-key"]
+            api: code dist, build None
+              contract http
+              command = ["./server","--verbose"]
+              cpu_millis = 500
+              health = "/healthz"
+              port = 3000
+              processes = 64
+              secrets_in_env = true
+              start_timeout = {"nanos":0,"secs":10}
+              idle = {"nanos":0,"secs":600}
+              max = 5
+              min = 1
+              target = 50
+              secrets = ["api-key"]
+            site: image docker.io/library/nginx:1
+              entrypoint = ["/docker-entrypoint.sh"]
+              network = "host"
+              read_only = true
+              user = "101:101"
+              workdir = "/srv"
         "#]],
     );
 }
@@ -132,12 +160,12 @@ fn an_unknown_key_names_the_nearest_known_one() {
     check(
         "[function.hello]\ncode = 'hello.wasm'\nreplicas = 3",
         expect![[r#"
-        coracle.toml:3:1: unknown key `replicas`
-          |
-        3 | replicas = 3
-          | ^^^^^^^^
-        hint: known here: build, code, route, private, env, secrets, outbound, memory, timeout, stream_timeout, concurrency, waiting, request_body, response_body, log_rate, reuse, content_type, labels, annotations
-    "#]],
+            coracle.toml:3:1: unknown key `replicas`
+              |
+            3 | replicas = 3
+              | ^^^^^^^^
+            hint: known here: build, code, image, contract, command, entrypoint, workdir, user, port, health, start_timeout, read_only, network, secrets_in_env, cpu, processes, scale, route, private, env, secrets, outbound, memory, timeout, stream_timeout, concurrency, waiting, request_body, response_body, log_rate, reuse, content_type, labels, annotations
+        "#]],
     );
 }
 
@@ -156,27 +184,168 @@ fn a_key_of_a_function_above_all_functions_is_explained() {
 }
 
 #[test]
-fn a_key_of_a_later_version_is_not_called_unknown() {
+fn a_program_is_a_folder_an_executable_or_an_image() {
     check(
-        "[function.hello]\nimage = 'registry/hello:1'",
+        "[function.site]\nimage = 'nginx:1'\nscale = { min = 1, idle = '1m' }\ncpu = '1.5'\nmemory = '8GiB'\n\
+         [function.api]\ncode = 'dist'\ncontract = 'http'\ncommand = ['./server', '-v']\nport = 3000\n\
+         [function.cat]\ncode = '/bin/cat'",
         expect![[r#"
-        coracle.toml:2:1: `image` is not in this version
+            app None namespace None
+            site: image nginx:1
+              memory_bytes = 8589934592
+              cpu_millis = 1500
+              idle = {"nanos":0,"secs":60}
+              min = 1
+            api: code dist, build None
+              contract http
+              command = ["./server","-v"]
+              port = 3000
+            cat: code /bin/cat, build None
+        "#]],
+    );
+}
+
+#[test]
+fn a_key_that_the_code_does_not_obey_is_refused() {
+    check(
+        "[function.f]\ncode = 'f.wasm'\nport = 80",
+        expect![[r#"
+        coracle.toml:3:1: `port` is for programs, and `code` is WebAssembly
           |
-        2 | image = 'registry/hello:1'
-          | ^^^^^
-        hint: this version runs WebAssembly: `code = "FILE.wasm"`
+        3 | port = 80
+          | ^^^^
+        hint: remove it, or deploy a folder, an archive, an executable or an image
     "#]],
     );
     check(
-        "[function.hello]\ncode = 'hello.wasm'\nscale = { min = 1 }",
+        "[function.f]\nreuse = 5\nimage = 'nginx'",
         expect![[r#"
-        coracle.toml:3:1: `scale` is not in this version
+        coracle.toml:2:1: `reuse` is for WebAssembly, and this is an image
           |
-        3 | scale = { min = 1 }
+        2 | reuse = 5
           | ^^^^^
-        hint: this version runs WebAssembly: `code = "FILE.wasm"`
+        hint: remove it: an instance of a program serves calls for as long as it runs
     "#]],
     );
+    check(
+        "[function.f]\ncode = 'f.wasm'\nimage = 'nginx'",
+        expect![[r#"
+        coracle.toml:3:1: the function `f` has `code` and `image`
+          |
+        3 | image = 'nginx'
+          | ^^^^^
+        hint: remove one of them: a function is a file or folder, or an image
+    "#]],
+    );
+    check(
+        "[function.f]\nimage = 'nginx 1'",
+        expect![[r#"
+        coracle.toml:2:9: this is not a name of an image
+          |
+        2 | image = 'nginx 1'
+          |         ^^^^^^^^^
+        hint: write it as in `image = "docker.io/library/nginx:1"`
+    "#]],
+    );
+}
+
+#[test]
+fn the_keys_of_a_program_say_what_they_want() {
+    check(
+        "[function.f]\nimage = 'f'\ncommand = './server -v'",
+        expect![[r#"
+        coracle.toml:3:11: `command` must be an array of words, as ["./server", "--verbose"], and is a text
+          |
+        3 | command = './server -v'
+          |           ^^^^^^^^^^^^^
+        hint: for what a shell would do, write ["sh", "-c", "…"]
+    "#]],
+    );
+    check(
+        "[function.f]\nimage = 'f'\ncontract = 'grpc'",
+        expect![[r#"
+        coracle.toml:3:12: `grpc` is not a contract: write `http` for a program that listens, `stdio` for one that reads its input and prints
+          |
+        3 | contract = 'grpc'
+          |            ^^^^^^
+    "#]],
+    );
+    check(
+        "[function.f]\nimage = 'f'\nport = 65_536",
+        expect![[r#"
+        coracle.toml:3:8: `port` must be a whole number from 1 to 65535
+          |
+        3 | port = 65_536
+          |        ^^^^^^
+    "#]],
+    );
+    check(
+        "[function.f]\nimage = 'f'\ncpu = 'half'",
+        expect![[r#"
+        coracle.toml:3:7: `half` is not a share of processors: write `500m` for half a core, `1` or `1.5`
+          |
+        3 | cpu = 'half'
+          |       ^^^^^^
+    "#]],
+    );
+    check(
+        "[function.f]\nimage = 'f'\nnetwork = 'bridge'",
+        expect![[r#"
+        coracle.toml:3:11: `bridge` is not a network: write `own` for one of its own, `host` for that of the machine
+          |
+        3 | network = 'bridge'
+          |           ^^^^^^^^
+    "#]],
+    );
+    check(
+        "[function.f]\nimage = 'f'\nscale = { minimum = 1 }",
+        expect![[r#"
+        coracle.toml:3:11: unknown key `minimum`
+          |
+        3 | scale = { minimum = 1 }
+          |           ^^^^^^^
+        hint: known here: min, max, target, idle
+    "#]],
+    );
+    check(
+        "[function.f]\nimage = 'f'\nscale = { idle = '2d' }",
+        expect![[r#"
+        coracle.toml:3:18: `idle` must be from 1ms to 1d
+          |
+        3 | scale = { idle = '2d' }
+          |                  ^^^^
+    "#]],
+    );
+}
+
+#[test]
+fn a_single_key_is_set_as_in_a_manifest_and_its_quotes_may_be_left_out() {
+    let set = |key, value| {
+        let mut function = Function::new("f".parse().unwrap(), Source::Image("nginx".into()));
+        super::set(&mut function, key, value).map(|()| function).map_err(|problem| error(&problem))
+    };
+    assert_eq!(set("cpu", "500m").unwrap().settings.program.cpu_millis, Some(500));
+    assert_eq!(set("user", "'1000'").unwrap().settings.program.user.as_deref(), Some("1000"));
+    assert_eq!(set("user", "1000").unwrap().settings.program.user.as_deref(), Some("1000"));
+    assert!(set("read_only", "true").unwrap().settings.program.read_only);
+    assert_eq!(set("scale.max", "3").unwrap().settings.scale.max, 3);
+    assert_eq!(set("entrypoint", "['a', 'b']").unwrap().settings.program.entrypoint, ["a", "b"]);
+    assert!(set("start_timeout", "1m\nuser = 1").is_err());
+    expect![[r#"
+        --set:1:1: unknown key `processses`
+          |
+        1 | processses = 3
+          | ^^^^^^^^^^
+        hint: did you mean `processes`?
+    "#]]
+    .assert_eq(&set("processses", "3").unwrap_err());
+    expect![[r#"
+        --set:1:1: `code` is no setting
+          |
+        1 | code = "x"
+          | ^^^^
+    "#]]
+    .assert_eq(&set("code", "x").unwrap_err());
 }
 
 #[test]
@@ -349,36 +518,36 @@ fn a_function_needs_code() {
     check(
         "[function.hello]\nmemory = '64MiB'",
         expect![[r#"
-        coracle.toml:1:11: the function `hello` has no `code`
-          |
-        1 | [function.hello]
-          |           ^^^^^
-        hint: add a line `code = "FILE.wasm"`
-    "#]],
+            coracle.toml:1:11: the function `hello` has no `code`
+              |
+            1 | [function.hello]
+              |           ^^^^^
+            hint: add a line `code = "FILE.wasm"`, `code = "FOLDER"` or `image = "NAME:TAG"`
+        "#]],
     );
     check(
         "[function.hello]\ncode = ''",
         expect![[r#"
-        coracle.toml:2:8: `code` is empty
-          |
-        2 | code = ''
-          |        ^^
-        hint: name the file to deploy
-    "#]],
+            coracle.toml:2:8: `code` is empty
+              |
+            2 | code = ''
+              |        ^^
+            hint: name the file or the folder to deploy
+        "#]],
     );
     check(
         "app = 'shop'",
         expect![[r#"
-        coracle.toml has no function
-        hint: add a table `[function.NAME]` with a line `code = "FILE.wasm"`
-    "#]],
+            coracle.toml has no function
+            hint: add a table `[function.NAME]` with a line `code = "FILE.wasm"`, or `image = "NAME:TAG"`
+        "#]],
     );
     check(
         "",
         expect![[r#"
-        coracle.toml has no function
-        hint: add a table `[function.NAME]` with a line `code = "FILE.wasm"`
-    "#]],
+            coracle.toml has no function
+            hint: add a table `[function.NAME]` with a line `code = "FILE.wasm"`, or `image = "NAME:TAG"`
+        "#]],
     );
 }
 
@@ -426,7 +595,7 @@ fn text_that_is_not_toml_is_shown_where_it_breaks() {
 fn a_missing_file_names_its_path_and_the_build_command() {
     let artifact = |text: &str| {
         let manifest = Manifest::parse("coracle.toml", text).unwrap();
-        error(&manifest.functions[0].artifact(Path::new("/nowhere")).unwrap_err())
+        error(&manifest.functions[0].path(Path::new("/nowhere")).unwrap_err())
     };
     expect![[r#"
         coracle.toml:2:8: the code of `hello` does not exist: /nowhere/hello.wasm

@@ -1,6 +1,8 @@
 //! The typed client against the routes, over a socket.
 //! What one writes the other understands.
 
+use coracle_api::{CodeKind, SettingsView};
+
 use super::*;
 
 /// Serves the routes on a port of their own; gives the URL.
@@ -37,7 +39,10 @@ async fn the_client_and_the_routes_understand_each_other() {
     let function = FunctionRef::parse("hello").unwrap();
     server.deploy("hello", settings.clone()).await;
     server.deploy("other", Settings::default()).await;
-    assert_eq!(client.function(&function).await.unwrap().settings, (&settings).into());
+    assert_eq!(
+        client.function(&function).await.unwrap().settings,
+        SettingsView::new(CodeKind::Wasm, &settings)
+    );
     let by_one = coracle_api::FunctionQuery { limit: Some(1), ..Default::default() };
     assert_eq!(client.functions_all(&by_one).await.unwrap().len(), 2);
     assert_eq!(client.revisions(&function).await.unwrap()[0].number, 1);

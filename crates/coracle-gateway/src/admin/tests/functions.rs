@@ -18,43 +18,44 @@ async fn a_function_is_listed_shown_rolled_back_and_removed() {
             "GET /v1/namespaces/default/functions/hello",
             "",
             expect![[r#"
-        200
-        {
-          "contract": "component",
-          "created": "2026-01-31T12:00:00Z",
-          "digest": "0707070707070707070707070707070707070707070707070707070707070707",
-          "latest": 2,
-          "name": "hello",
-          "namespace": "default",
-          "path": "/function/hello",
-          "revision": 2,
-          "settings": {
-            "annotations": {},
-            "concurrency": 100,
-            "env": {},
-            "labels": {
-              "team": "web"
-            },
-            "log_rate": "1MiB",
-            "memory": "128MiB",
-            "outbound": [],
-            "private": false,
-            "request_body": "1GiB",
-            "response_body": "1GiB",
-            "reuse": 0,
-            "route": [],
-            "secrets": [],
-            "stream_timeout": "30s",
-            "timeout": "30s",
-            "waiting": 1000
-          },
-          "stats": {
-            "calls": 0,
-            "errors": 0,
-            "in_flight": 0
-          },
-          "updated": "2026-01-31T12:01:00Z"
-        }"#]],
+                200
+                {
+                  "code": "wasm",
+                  "contract": "component",
+                  "created": "2026-01-31T12:00:00Z",
+                  "digest": "0707070707070707070707070707070707070707070707070707070707070707",
+                  "latest": 2,
+                  "name": "hello",
+                  "namespace": "default",
+                  "path": "/function/hello",
+                  "revision": 2,
+                  "settings": {
+                    "annotations": {},
+                    "concurrency": 100,
+                    "env": {},
+                    "labels": {
+                      "team": "web"
+                    },
+                    "log_rate": "1MiB",
+                    "memory": "128MiB",
+                    "outbound": [],
+                    "private": false,
+                    "request_body": "1GiB",
+                    "response_body": "1GiB",
+                    "reuse": 0,
+                    "route": [],
+                    "secrets": [],
+                    "stream_timeout": "30s",
+                    "timeout": "30s",
+                    "waiting": 1000
+                  },
+                  "stats": {
+                    "calls": 0,
+                    "errors": 0,
+                    "in_flight": 0
+                  },
+                  "updated": "2026-01-31T12:01:00Z"
+                }"#]],
         )
         .await;
     server

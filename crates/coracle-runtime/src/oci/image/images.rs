@@ -60,6 +60,8 @@ pub struct Image {
     pub size: u64,
     /// When it was built, as it says.
     pub created: Option<Timestamp>,
+    /// Whether it was loaded from an archive, and not pulled.
+    pub loaded: bool,
 }
 
 /// How far a pull is.
@@ -321,7 +323,8 @@ impl Images {
         let pulls: Vec<_> = pulls.collect();
         stream::iter(pulls).buffer_unordered(LAYERS_AT_ONCE).try_collect::<Vec<()>>().await?;
         let Configuration { config, layers, created } = configuration;
-        let record = Record { name: reference.to_string(), digest, config, layers, size, created };
+        let name = reference.to_string();
+        let record = Record { name, digest, config, layers, size, created, loaded: false };
         self.keep(reference, record).await
     }
 
@@ -364,7 +367,8 @@ impl Images {
                 blocking(move || turn.unpack(layer.content, layer.digest.as_ref(), &budget)).await?;
             }
         }
-        let record = Record { name: name.to_string(), digest: image.digest, config, layers, size, created };
+        let (name, digest) = (name.to_string(), image.digest);
+        let record = Record { name, digest, config, layers, size, created, loaded: true };
         Ok((record, pins))
     }
 
@@ -395,8 +399,8 @@ impl Images {
 
     fn image(&self, reference: String, record: &Record) -> Image {
         let layers = record.layers.iter().rev().map(|layer| self.0.layers.path(layer)).collect();
-        let Record { digest, config, size, created, .. } = record.clone();
-        Image { reference, digest, config, layers, size, created }
+        let Record { digest, config, size, created, loaded, .. } = record.clone();
+        Image { reference, digest, config, layers, size, created, loaded }
     }
 
     fn bundle_folder(&self, artifact: &Digest) -> PathBuf {

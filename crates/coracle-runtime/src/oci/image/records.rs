@@ -30,6 +30,9 @@ pub(super) struct Record {
     /// The bytes of its layers as they came.
     pub(super) size: u64,
     pub(super) created: Option<Timestamp>,
+    /// Whether it came from an archive, so that no registry is asked for it.
+    #[serde(default)]
+    pub(super) loaded: bool,
 }
 
 /// All images and their names.

@@ -21,7 +21,7 @@ const MOMENT: Duration = Duration::from_millis(300);
 const HASH_CHUNK_BYTES: usize = 64 << 10;
 
 /// More than any server takes, whatever its `--upload-max`: it is not even read.
-const CODE_BYTES_MAX: u64 = 1 << 30;
+pub(super) const CODE_BYTES_MAX: u64 = 4 << 30;
 
 /// Uploads a file, unless the server has it.
 pub(in crate::cli) async fn upload(client: &Client, name: &FunctionName, file: &Path) -> Done<Digest> {

@@ -1,8 +1,13 @@
 //! The settings of a function as flags: each outranks what the manifest says.
 //! `coracle deploy` reads them.
 
-use coracle_model::{ByteSize, Limits, Outbound, Route, SecretName, Settings, Span};
+use std::str::FromStr;
 
+use coracle_model::{
+    ByteSize, Contract, Limits, Outbound, Problem, Program, Route, SecretName, Settings, Span,
+};
+
+use crate::manifest::{self, Function};
 use crate::options::Pair;
 
 /// The settings of a function.
@@ -60,11 +65,77 @@ pub(super) struct Flags {
     /// A note to read; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<Pair>,
+    /// Any other key of a manifest, as in `scale.max=3`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Pair>,
+    /// What a program is started with, as in './server --verbose'
+    #[arg(long, value_name = "WORDS", help_heading = "Programs")]
+    command: Option<Words>,
+    /// How it is spoken to, `http` or `stdio` [default: http for images, else stdio]
+    #[arg(long, help_heading = "Programs")]
+    contract: Option<Contract>,
+    /// Where it listens [default: 8080, or as its image says]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Programs")]
+    port: Option<u16>,
+    /// The path that answers when it is ready
+    #[arg(long, value_name = "PATH", help_heading = "Programs")]
+    health: Option<String>,
+}
+
+/// A command, taken apart as a shell does it: quotes and backslashes keep words together, and nothing is replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Words(Vec<String>);
+
+impl FromStr for Words {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut words = Vec::new();
+        let mut word: Option<String> = None;
+        let mut quote = None;
+        let mut letters = text.chars();
+        while let Some(letter) = letters.next() {
+            match (quote, letter) {
+                (Some(open), letter) if open == letter => quote = None,
+                (None, '\'' | '"') => {
+                    quote = Some(letter);
+                    word.get_or_insert_default();
+                }
+                (None | Some('"'), '\\') => {
+                    word.get_or_insert_default().push(letters.next().ok_or("it ends with a backslash")?);
+                }
+                (None, ' ' | '\t' | '\n') => words.extend(word.take()),
+                _ => word.get_or_insert_default().push(letter),
+            }
+        }
+        words.extend(word);
+        match (quote, words.is_empty()) {
+            (Some(_), _) => Err("a quote is not closed"),
+            (None, true) => Err("name a program"),
+            (None, false) => Ok(Self(words)),
+        }
+    }
 }
 
 impl Flags {
     /// Lays what was typed over what the manifest says: single values replace, repeated ones are added.
-    pub(super) fn overlay(&self, settings: &mut Settings) {
+    pub(super) fn overlay(&self, function: &mut Function) -> Result<(), Problem> {
+        if self.contract.is_some() {
+            function.contract = self.contract;
+        }
+        for Pair(key, value) in &self.set {
+            manifest::set(function, key, value)?;
+        }
+        self.overlay_settings(&mut function.settings);
+        Ok(())
+    }
+
+    /// Whether they say what is run.
+    pub(super) fn has_command(&self) -> bool {
+        self.command.is_some()
+    }
+
+    fn overlay_settings(&self, settings: &mut Settings) {
         let pairs =
             |pairs: &[Pair]| pairs.iter().cloned().map(|Pair(key, value)| (key, value)).collect::<Vec<_>>();
         settings.env.extend(pairs(&self.env));
@@ -87,6 +158,12 @@ impl Flags {
         replace(&mut limits.request_body_bytes, self.request_body.map(|size| size.0));
         replace(&mut limits.response_body_bytes, self.response_body.map(|size| size.0));
         replace(&mut limits.log_bytes_per_second, self.log_rate.map(|size| size.0));
+        let program = &mut settings.program;
+        replace(&mut program.command, self.command.clone().map(|words| words.0));
+        program.port = self.port.or(program.port);
+        if self.health.is_some() {
+            program.health.clone_from(&self.health);
+        }
     }
 }
 
@@ -105,7 +182,7 @@ fn replace<T>(setting: &mut T, typed: Option<T>) {
 }
 
 fn memory(text: &str) -> Result<ByteSize, String> {
-    within(text, ByteSize(Limits::MEMORY_BYTES_MIN), ByteSize(Limits::MEMORY_BYTES_MAX))
+    within(text, ByteSize(Limits::MEMORY_BYTES_MIN), ByteSize(Program::MEMORY_BYTES_MAX))
 }
 
 fn timeout(text: &str) -> Result<Span, String> {
@@ -141,7 +218,7 @@ mod tests {
         };
         let typed =
             ["x", "--env", "LEVEL=debug", "--route", "/a", "--route", "/b", "--memory", "64MiB", "--private"];
-        Typed::parse_from(typed).flags.overlay(&mut settings);
+        Typed::parse_from(typed).flags.overlay_settings(&mut settings);
         assert_eq!(settings.env["LEVEL"], "debug");
         assert_eq!(settings.env["KEEP"], "1");
         assert_eq!(settings.routes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["/a", "/b"]);
@@ -150,8 +227,40 @@ mod tests {
 
     #[test]
     fn a_value_out_of_range_is_wrong_usage() {
-        for typed in [["--memory", "8GiB"], ["--timeout", "0s"], ["--concurrency", "0"], ["--env", "=x"]] {
+        for typed in [
+            ["--memory", "8TiB"],
+            ["--timeout", "0s"],
+            ["--concurrency", "0"],
+            ["--env", "=x"],
+            ["--port", "0"],
+        ] {
             assert!(Typed::try_parse_from(["x"].into_iter().chain(typed)).is_err(), "{typed:?}");
         }
+    }
+
+    #[test]
+    fn a_command_is_taken_apart_as_a_shell_does_it() {
+        let words = |text: &str| text.parse::<Words>().map(|words| words.0);
+        assert_eq!(words("./server  -v").unwrap(), ["./server", "-v"]);
+        assert_eq!(
+            words(r#"nginx -g 'daemon off;' "a\"b" c\ d ''"#).unwrap(),
+            ["nginx", "-g", "daemon off;", "a\"b", "c d", ""]
+        );
+        for wrong in ["", " ", "'a", "a\\"] {
+            assert!(words(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn any_key_of_a_manifest_can_be_set() {
+        let mut function = Function::new("f".parse().unwrap(), manifest::Source::Image("nginx".into()));
+        let typed =
+            ["x", "--set", "scale.max=3", "--set", "cpu=500m", "--contract", "stdio", "--command", "cat -n"];
+        Typed::parse_from(typed).flags.overlay(&mut function).unwrap();
+        assert_eq!((function.settings.scale.max, function.settings.program.cpu_millis), (3, Some(500)));
+        assert_eq!(
+            (function.contract, &function.settings.program.command[..]),
+            (Some(Contract::Stdio), &["cat".to_owned(), "-n".to_owned()][..])
+        );
     }
 }

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
-use coracle_api::{AppSpec, Client, FunctionSpec, FunctionView};
+use coracle_api::{AppSpec, Client, CodeSpec, FunctionSpec, FunctionView, PullRequest};
 use coracle_model::{
-    AppName, ByteSize, Digest, FunctionName, FunctionRef, NamespaceName, Problem, Settings, Span,
+    AppName, ByteSize, Contract, Cores, FunctionName, FunctionRef, NamespaceName, Problem, Settings, Span,
     code as codes,
 };
 
 use super::Builder;
 use super::code;
-use crate::manifest::{self, Function, Manifest};
+use super::pack::Packed;
+use crate::cli::image;
+use crate::manifest::{self, Function, Manifest, Source};
 use crate::options::{Common, Options};
 use crate::stop::{Done, Stop};
 
@@ -45,22 +47,39 @@ impl Plan {
         }
     }
 
+    /// An image, which is built by nobody here.
+    pub(super) fn of_image(image: &str, name: Option<&FunctionName>, common: &Common) -> Done<Self> {
+        let Some(name) = name.cloned() else {
+            return Err(name_is_missing(&format!("--image {image}"), image));
+        };
+        Ok(Self::of_one(Function::new(name, Source::Image(image.to_owned())), common))
+    }
+
+    /// A folder that no manifest describes: a bundle, whose command is said by flags.
+    pub(super) fn of_bundle(folder: &Path, name: Option<&FunctionName>, common: &Common) -> Done<Self> {
+        let Some(name) = name.cloned() else { return Err(no_name(folder)) };
+        Ok(Self::of_one(Function::new(name, Source::Path(folder.to_owned())), common))
+    }
+
     fn of_file(file: &Path, name: Option<&FunctionName>, common: &Common) -> Done<Self> {
         if !file.is_file() {
             let why = if file.exists() { "it is not a file" } else { "there is no such file or folder" };
             let message = format!("cannot deploy {}: {why}", file.display());
             return Err(Problem::new(&codes::BAD_REQUEST, message).into());
         }
-        let Some(name) = name.cloned() else { return Err(name_is_missing(file)) };
-        let function = Function::of_file(name, file.to_owned());
-        Ok(Self { namespace: common.namespace(), app: None, functions: vec![function], folder: None })
+        let Some(name) = name.cloned() else { return Err(no_name(file)) };
+        Ok(Self::of_one(Function::new(name, Source::Path(file.to_owned())), common))
+    }
+
+    fn of_one(function: Function, common: &Common) -> Self {
+        Self { namespace: common.namespace(), app: None, functions: vec![function], folder: None }
     }
 
     fn of_folder(folder: &Path, name: Option<&FunctionName>, common: &Common) -> Done<Self> {
         if !folder.join(manifest::FILE_NAME).exists() {
             let message = format!("there is no {} in {}", manifest::FILE_NAME, folder.display());
             return Err(Problem::new(&codes::INVALID_MANIFEST, message)
-                .hint("begin a project with `coracle new NAME --lang rust`, or name a file: coracle deploy FILE.wasm --name NAME")
+                .hint("begin a project with `coracle new NAME --lang rust`, or say what runs in it: coracle deploy FOLDER --name NAME --command ./PROGRAM")
                 .into());
         }
         let mut manifest = Manifest::read(folder)?;
@@ -79,7 +98,7 @@ impl Plan {
             if let Some(command) = &function.build {
                 builder.build(&function.name, command, folder).await?;
             }
-            function.artifact(folder)?;
+            function.path(folder)?;
         }
         Ok(())
     }
@@ -88,12 +107,8 @@ impl Plan {
     pub(in crate::cli) async fn apply(&self, client: &Client) -> Done<Vec<FunctionView>> {
         let mut app = AppSpec::default();
         for function in &self.functions {
-            let file = match &self.folder {
-                Some(folder) => function.artifact(folder)?,
-                None => function.code.clone(),
-            };
-            let artifact = code::upload(client, &function.name, &file).await?;
-            app.functions.insert(function.name.clone(), spec(artifact, &function.settings));
+            let spec = self.spec_of(client, function).await?;
+            app.functions.insert(function.name.clone(), spec);
         }
         if let Some(name) = &self.app {
             return Ok(client.deploy_app(&self.namespace, name, &app).await?);
@@ -105,17 +120,61 @@ impl Plan {
         }
         Ok(functions)
     }
+
+    /// Has an image pulled that the server does not have: there is something to look at while one waits.
+    async fn fetch(&self, client: &Client, reference: &str) -> Done {
+        let (reference, namespace) = (reference.to_owned(), self.namespace.clone());
+        image::pull(client, PullRequest { reference, namespace, if_missing: true }).await.map(drop)
+    }
+
+    /// What a function is to be, with its code on the server.
+    async fn spec_of(&self, client: &Client, function: &Function) -> Done<FunctionSpec> {
+        let mut settings = function.settings.clone();
+        let code = match &function.source {
+            Source::Image(image) => {
+                self.fetch(client, image).await?;
+                CodeSpec::Image(image.clone())
+            }
+            Source::Path(path) => {
+                let folder = self.folder.as_deref().unwrap_or(Path::new(""));
+                let path = function.path(folder)?.unwrap_or_else(|| folder.join(path));
+                let packed = pack(path).await?;
+                let program = &mut settings.program;
+                if let Packed::Executable(_, command) = &packed
+                    && program.command.is_empty()
+                    && program.entrypoint.is_empty()
+                {
+                    program.command = vec![command.clone()];
+                }
+                CodeSpec::Artifact(code::upload(client, &function.name, packed.file()).await?)
+            }
+        };
+        Ok(spec(code, function.contract, &settings))
+    }
 }
 
-fn name_is_missing(file: &Path) -> Stop {
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+/// Packs on a thread that may wait: a folder may be large, and a file system slow.
+async fn pack(path: PathBuf) -> Result<Packed, Problem> {
+    let packed = tokio::task::spawn_blocking(move || Packed::of(&path)).await;
+    packed.map_err(|error| Problem::new(&codes::INTERNAL, format!("pack the code: {error}")))?
+}
+
+fn no_name(path: &Path) -> Stop {
+    // `.` has no name but the one that it is known by elsewhere.
+    let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    name_is_missing(&path.display().to_string(), &full.file_stem().unwrap_or_default().to_string_lossy())
+}
+
+/// What is deployed as it was typed, and what its name may be made of.
+fn name_is_missing(typed: &str, stem: &str) -> Stop {
+    let stem = stem.rsplit('/').next().unwrap_or(stem);
+    let stem = stem.split([':', '@']).next().unwrap_or(stem);
     let name: String =
         stem.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     let name = name.trim_matches('-').chars().take(64).collect::<String>();
     let name = if name.is_empty() { "NAME" } else { &name };
     let message = format!(
-        "a file needs a name to be deployed under\n\nhint: coracle deploy {} --name {name}\n",
-        file.display()
+        "a function needs a name to be deployed under\n\nhint: coracle deploy {typed} --name {name}\n"
     );
     Stop::Usage(Box::new(Options::command().error(ErrorKind::MissingRequiredArgument, message)))
 }
@@ -136,11 +195,31 @@ fn only(mut manifest: Manifest, name: &FunctionName) -> Result<Manifest, Problem
 }
 
 /// Settings on their way to the server, every one of them said.
-fn spec(artifact: Digest, settings: &Settings) -> FunctionSpec {
+fn spec(code: CodeSpec, contract: Option<Contract>, settings: &Settings) -> FunctionSpec {
+    let (artifact, image) = match code {
+        CodeSpec::Artifact(artifact) => (Some(artifact), None),
+        CodeSpec::Image(image) => (None, Some(image)),
+    };
+    let Settings { limits, program, scale, .. } = settings.clone();
     let settings = settings.clone();
-    let limits = settings.limits;
     FunctionSpec {
         artifact,
+        image,
+        contract,
+        command: program.command,
+        entrypoint: program.entrypoint,
+        workdir: program.workdir,
+        user: program.user,
+        port: program.port,
+        health: program.health,
+        http2: program.http2,
+        start_timeout: Some(Span(program.start_timeout)),
+        read_only: program.read_only,
+        network: Some(program.network),
+        secrets_in_env: program.secrets_in_env,
+        cpu: program.cpu_millis.map(Cores),
+        processes: Some(program.processes),
+        scale: Some((&scale).into()),
         env: settings.env,
         secrets: settings.secrets,
         outbound: settings.outbound,
@@ -163,6 +242,10 @@ fn spec(artifact: Digest, settings: &Settings) -> FunctionSpec {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use coracle_model::{Network, Program, Scale};
+
     use super::*;
 
     #[test]
@@ -172,8 +255,19 @@ mod tests {
             reuse: 9,
             content_type: Some("text/plain".into()),
             routes: vec!["/a/*".parse().unwrap()],
+            program: Program {
+                command: vec!["./server".into()],
+                port: Some(80),
+                http2: true,
+                cpu_millis: Some(1_500),
+                network: Network::Host,
+                read_only: true,
+                ..Program::default()
+            },
+            scale: Scale { min: 1, max: 2, target: 3, idle: Duration::from_secs(4) },
             ..Settings::default()
         };
-        assert_eq!(Settings::from(spec(Digest::from_bytes([7; 32]), &settings)), settings);
+        let code = CodeSpec::Image("nginx".into());
+        assert_eq!(Settings::from(spec(code, None, &settings)), settings);
     }
 }

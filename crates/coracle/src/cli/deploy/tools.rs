@@ -46,6 +46,16 @@ pub(in crate::cli) fn missing_tool(command: &str) -> Option<String> {
     Some(format!("Rust's target is not installed: rustup target add {target}"))
 }
 
+/// What to install before a program can be started in a sandbox: it has what lies in `/usr` of the machine.
+pub(in crate::cli) fn missing_program(program: &str) -> Option<String> {
+    const FOLDERS: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin"];
+    if program.contains('/') || FOLDERS.iter().any(|folder| Path::new(folder).join(program).exists()) {
+        return None;
+    }
+    let install = install(program).map(|install| format!(": {install}")).unwrap_or_default();
+    Some(format!("`{program}` is not in /usr/bin of this machine{install}"))
+}
+
 fn install(tool: &str) -> Option<&'static str> {
     TOOLS.iter().find(|(name, _)| *name == tool).map(|(_, install)| *install)
 }
@@ -119,6 +129,13 @@ mod tests {
             "sudo apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32"
         );
         assert!(missing("./no-such-script", Some(127)).unwrap().contains("not in PATH"));
+    }
+
+    #[test]
+    fn a_program_of_the_sandbox_is_looked_for_where_the_sandbox_has_it() {
+        assert_eq!(missing_program("env"), None);
+        assert_eq!(missing_program("./server"), None);
+        assert!(missing_program("no-such-program-of-ours").unwrap().ends_with("of this machine"));
     }
 
     #[test]

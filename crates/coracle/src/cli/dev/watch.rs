@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use coracle_model::{Problem, code};
-use ignore::WalkBuilder;
+use ignore::{DirEntry, WalkBuilder};
 use sha2::{Digest as _, Sha256};
 
 use super::stirs::Stirs;
@@ -42,9 +42,9 @@ pub(super) struct Watch {
 pub(super) struct Project {
     /// Its folder, all of which is looked at; `None` when there are only files.
     pub(super) folder: Option<PathBuf>,
-    /// Files that count in any case.
-    pub(super) files: Vec<PathBuf>,
-    /// Files that never count: what the build makes.
+    /// Files and folders that count in any case: code that nothing builds.
+    pub(super) code: Vec<PathBuf>,
+    /// Files and folders that never count: what the build makes.
     pub(super) made: Vec<PathBuf>,
 }
 
@@ -131,21 +131,16 @@ impl Project {
             if !folder.is_dir() {
                 return Err(gone(folder));
             }
-            for entry in walk(folder).flatten() {
-                let path = entry.path();
-                if entry.file_type().is_some_and(|kind| kind.is_dir()) {
-                    sources.folders.insert(path.to_owned());
-                } else if !self.made.iter().any(|made| made == path) {
-                    sources.add(path, before);
-                }
-                if sources.files.len() > FILES_MAX {
-                    return Err(too_many(folder));
-                }
-            }
+            self.add_all(&mut sources, folder, walk(folder), before)?;
         }
-        for file in &self.files {
-            sources.add(file, before);
-            if let Some(folder) = file.parent() {
+        for code in &self.code {
+            if code.is_dir() {
+                // What is deployed counts, also where git does not keep it.
+                self.add_all(&mut sources, code, walk_code(code), before)?;
+            } else {
+                sources.add(code, before);
+            }
+            if let Some(folder) = code.parent() {
                 let folder = if folder == Path::new("") { Path::new(".") } else { folder };
                 if !folder.is_dir() {
                     return Err(gone(folder));
@@ -154,6 +149,31 @@ impl Project {
             }
         }
         Ok(sources)
+    }
+
+    /// Adds what a walk of a folder finds, but for what is made.
+    fn add_all(
+        &self,
+        sources: &mut Sources,
+        folder: &Path,
+        found: ignore::Walk,
+        before: &Sources,
+    ) -> Result<(), Problem> {
+        for entry in found.flatten() {
+            let path = entry.path();
+            if self.made.iter().any(|made| path.starts_with(made)) {
+                continue;
+            }
+            if entry.file_type().is_some_and(|kind| kind.is_dir()) {
+                sources.folders.insert(path.to_owned());
+            } else {
+                sources.add(path, before);
+            }
+            if sources.files.len() > FILES_MAX {
+                return Err(too_many(folder));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -177,18 +197,22 @@ impl Sources {
     }
 }
 
+/// The sources in a folder.
 fn walk(folder: &Path) -> ignore::Walk {
-    WalkBuilder::new(folder)
-        // A project that is not in git yet has its `.gitignore` all the same.
-        .require_git(false)
-        .git_global(false)
-        .filter_entry(|entry| {
-            let name = entry.file_name().to_string_lossy();
-            entry.depth() == 0
-                || !FILLED_BY_TOOLS.contains(&&*name)
-                || !entry.file_type().is_some_and(|kind| kind.is_dir())
-        })
-        .build()
+    let mut walk = WalkBuilder::new(folder);
+    // A project that is not in git yet has its `.gitignore` all the same.
+    walk.require_git(false).git_global(false).filter_entry(is_no_tool_s).build()
+}
+
+/// A folder that is deployed as it is, hidden files and all.
+fn walk_code(folder: &Path) -> ignore::Walk {
+    WalkBuilder::new(folder).standard_filters(false).filter_entry(is_no_tool_s).build()
+}
+
+fn is_no_tool_s(entry: &DirEntry) -> bool {
+    let name = entry.file_name().to_string_lossy();
+    let is_filled = FILLED_BY_TOOLS.contains(&&*name) || name == ".git";
+    entry.depth() == 0 || !is_filled || !entry.file_type().is_some_and(|kind| kind.is_dir())
 }
 
 fn gone(folder: &Path) -> Problem {
@@ -215,7 +239,7 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let made = vec![folder.path().join("out.wasm")];
-        let project = Project { folder: Some(folder.path().to_owned()), files: Vec::new(), made };
+        let project = Project { folder: Some(folder.path().to_owned()), code: Vec::new(), made };
         (folder, project)
     }
 

@@ -1,0 +1,38 @@
+//! `coracle scale`: so many instances of a program, now; from then on calls decide again.
+//! No revision is made: what holds for longer is the setting `scale` of the function.
+
+use coracle_model::Scale;
+use serde_json::json;
+
+use crate::options::{Common, Named};
+use crate::stop::Done;
+use crate::{print, talk};
+
+const EXAMPLES: &str = "\
+Examples:
+  coracle scale site 3       before the crowd comes
+  coracle scale site 0       stop those that nobody calls
+
+Later an instance that nobody calls is stopped after `scale.idle`, and calls start others, up to `scale.max`.
+To keep some for ever: `scale = { min = 3 }` in the manifest.";
+
+/// Start or stop instances of a program, until so many run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The function, as NAME or NAME.NS
+    name: Named,
+    /// How many instances
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(Scale::INSTANCES_MAX)))]
+    instances: u32,
+}
+
+pub(crate) async fn run(args: Args, common: &Common) -> Done {
+    let function = common.function(&args.name);
+    let scaled = common.client()?.scale(&function, args.instances).await?;
+    if common.json {
+        return print::json(&json!({ "function": function.to_string(), "instances": scaled.instances }));
+    }
+    talk::say(format_args!("{function} runs on {} instances", scaled.instances));
+    Ok(())
+}
