@@ -9,7 +9,9 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit, waitpid};
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit, wait, waitpid,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid};
 
 use super::namespaces::{
@@ -407,7 +409,8 @@ impl Init<'_> {
     fn reap(&mut self) -> Result<bool, Failure> {
         let mut signal = [0; 128];
         while rustix::io::read(&self.signals, &mut signal).is_ok_and(|length| length > 0) {}
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        // Any child: each program has a session, and so a group, of its own.
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let status = match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Status::Exited(code),
                 (None, signal) => Status::Signaled(signal.unwrap_or_default()),

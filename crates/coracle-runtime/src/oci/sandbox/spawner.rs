@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::cgroup::{Cgroups, Group};
 use super::namespaces::{Attributes, fork, see_own_mounts_alone, set_attributes, signals_as_file};
@@ -152,7 +152,7 @@ impl Spawner {
         let mut signal = [0; 128];
         while rustix::io::read(&self.signals, &mut signal).is_ok_and(|length| length > 0) {}
         self.hear_births();
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             // Its birth was told before it could die.
             self.hear_births();
             let Some(id) = self.living.remove(&pid) else { continue };
@@ -206,7 +206,7 @@ impl Spawner {
         for id in all {
             self.kill(id);
         }
-        while let Ok(Some((pid, _))) = waitpid(None, WaitOptions::empty()) {
+        while let Ok(Some((pid, _))) = wait(WaitOptions::empty()) {
             self.hear_births();
             if let Some(id) = self.living.remove(&pid) {
                 self.left.push(self.machine.cgroups.group(id));
