@@ -27,6 +27,9 @@ pub const SANDBOX_SPAWNER: &str = "sandbox-spawner";
 /// How soon to try again to remove a group whose processes the kernel has not let go of yet.
 const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
+/// How often that is tried when the server is gone; what is left then is swept by the next one.
+const TRIES_AT_END: usize = 50;
+
 /// The whole of the process, and of those that it forks.
 ///
 /// Called by the binary for its hidden argument `sandbox-spawner`, before anything else is set up: it must have one thread.
@@ -113,7 +116,7 @@ impl Spawner {
         loop {
             let (asked, happened) = self.wait()?;
             if happened {
-                self.bury()?;
+                self.bury();
             }
             if !asked {
                 continue;
@@ -148,7 +151,7 @@ impl Spawner {
     }
 
     /// Hears of births and deaths, and tells the server of the latter.
-    fn bury(&mut self) -> io::Result<()> {
+    fn bury(&mut self) {
         let mut signal = [0; 128];
         while rustix::io::read(&self.signals, &mut signal).is_ok_and(|length| length > 0) {}
         self.hear_births();
@@ -169,9 +172,9 @@ impl Spawner {
             if !group.remove() {
                 self.left.push(group);
             }
-            wire::send(&self.server, &News::Gone { id, end }, &[])?;
+            // A server that is gone is seen at the end of its wire, and then everything is ended in order.
+            let _ = wire::send(&self.server, &News::Gone { id, end }, &[]);
         }
-        Ok(())
     }
 
     fn hear_births(&mut self) {
@@ -215,7 +218,13 @@ impl Spawner {
             let late: Vec<u64> = self.living.values().copied().collect();
             late.into_iter().for_each(|id| self.kill(id));
         }
-        self.left.retain(|group| !group.remove());
+        for _ in 0..TRIES_AT_END {
+            self.left.retain(|group| !group.remove());
+            if self.left.is_empty() {
+                break;
+            }
+            let _ = poll(&mut [], Some(&AGAIN)); // A pause, and nothing to hear of.
+        }
         self.machine.cgroups.remove();
     }
 }
