@@ -92,6 +92,7 @@ pub(super) fn run(options: &[String]) -> Result<(), String> {
         None => release(["coracle"]).map(|[coracle]| coracle)?,
     };
     server::pin_to_load_core()?;
+    let load = load_average()?;
     let dir = Dir(std::env::temp_dir().join(format!("coracle-bench-{}", std::process::id())));
     fs::create_dir_all(&dir.0).map_err(|error| format!("create {}: {error}", dir.0.display()))?;
     let image = Image::build(&dir.0.join("image"))?;
@@ -109,12 +110,19 @@ pub(super) fn run(options: &[String]) -> Result<(), String> {
     report(&table);
     if is_whole {
         let command = [&["sandbox".to_owned()], options].concat().join(" ");
-        results::record(&Section { title: "Sandboxes", command: &command, how: HOW, table: &table })?;
+        let how = format!("{HOW}\nThe load average of the machine was {load} when it began.");
+        results::record(&Section { title: "Sandboxes", command: &command, how: &how, table: &table })?;
     } else {
         say("not written down: that takes all parts, and no fewer rounds");
     }
     drop(dir);
     missed(&figures)
+}
+
+/// What others ask of the machine, over the last minute.
+fn load_average() -> Result<String, String> {
+    let text = fs::read_to_string("/proc/loadavg").map_err(|error| format!("read /proc/loadavg: {error}"))?;
+    Ok(text.split(' ').next().unwrap_or_default().to_owned())
 }
 
 fn part(name: &str) -> Result<&'static Part, String> {
