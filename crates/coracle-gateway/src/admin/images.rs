@@ -35,7 +35,11 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 pub(super) async fn list(State(admin): State<Shared>, Who(who): Who) -> Answer<Json<Page<ImageView>>> {
     admin.authenticator.require_somewhere(who, Scope::Deploy)?;
     let needed = admin.catalog.artifacts();
-    Ok(Json(admin.images.list().into_iter().map(|image| view(&needed, image)).collect()))
+    let views = admin.images.list().into_iter().map(|image| {
+        let named = admin.images.find(&image.reference).is_some_and(|named| named.digest == image.digest);
+        ImageView { named, ..view(&needed, image) }
+    });
+    Ok(Json(views.collect()))
 }
 
 pub(super) async fn pull(
@@ -218,6 +222,7 @@ fn view(needed: &HashSet<Digest>, image: Image) -> ImageView {
     let Image { reference, digest, config, layers, size, created, loaded: _ } = image;
     ImageView {
         reference,
+        named: true,
         digest,
         size,
         layers: layers.len(),

@@ -44,7 +44,7 @@ pub(super) const BUILD_TIMEOUT: &str = "30m";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A folder with a coracle.toml or a program, a .wasm file, an archive or an executable
+    /// A folder, a .wasm file, an archive or an executable
     #[arg(default_value = ".", value_name = "FOLDER|FILE")]
     path: PathBuf,
     /// An OCI image in place of a file
@@ -54,7 +54,8 @@ pub(crate) struct Args {
     #[arg(long)]
     name: Option<FunctionName>,
     /// How long a build command may take
-    #[arg(long, value_name = "SPAN", default_value = BUILD_TIMEOUT)]
+    // Hidden: one that takes longer is told of it.
+    #[arg(long, hide = true, value_name = "SPAN", default_value = BUILD_TIMEOUT)]
     build_timeout: Span,
     #[command(flatten)]
     flags: Flags,
