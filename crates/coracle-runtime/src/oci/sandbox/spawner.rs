@@ -1,5 +1,5 @@
 //! The spawner: a small process with one thread that makes sandboxes, and outlives the server just long enough to end them all.
-//! The server starts it from its own program ([`SANDBOX_SPAWNER`]) and speaks with it through `sandbox.rs`.
+//! The server starts it from its own program ([`SANDBOX_SPAWNER`]) and speaks with it through `sandboxes.rs`.
 //!
 //! It has mounts of its own, so that none outlives it, and all first processes of sandboxes are its children,
 //! so that none outlives it either: the kernel ends them with it.

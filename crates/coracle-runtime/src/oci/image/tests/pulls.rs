@@ -96,7 +96,7 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Resp
     if kind == "blobs" {
         registry.blobs_sent.fetch_add(1, Ordering::Relaxed);
         match registry.manner {
-            Manner::Redirecting if !request.uri().query().is_some_and(|query| query == "moved") => {
+            Manner::Redirecting if request.uri().query().is_none_or(|query| query != "moved") => {
                 let mut response = plain(StatusCode::TEMPORARY_REDIRECT, Vec::new());
                 response.headers_mut().insert(LOCATION, format!("{path}?moved").parse().unwrap());
                 return response;
