@@ -7,6 +7,7 @@ mod figure;
 mod load;
 mod parts;
 mod results;
+mod sandbox;
 mod server;
 mod wasm;
 
@@ -20,11 +21,11 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     match args.split_first().map(|(what, options)| (what.as_str(), options)) {
         Some(("wasm", options)) => wasm::run(options),
         Some(("density", options)) => density::run(options),
-        _ => Err(format!(
-            "usage: cargo xtask bench {}\n       cargo xtask bench {}",
-            wasm::USAGE,
-            density::USAGE
-        )),
+        Some(("sandbox", options)) => sandbox::run(options),
+        _ => {
+            let usages = [wasm::USAGE, density::USAGE, sandbox::USAGE];
+            Err(format!("usage: cargo xtask bench {}", usages.join("\n       cargo xtask bench ")))
+        }
     }
 }
 
@@ -39,7 +40,7 @@ fn release<const N: usize>(packages: [&str; N]) -> Result<[PathBuf; N], String> 
 fn missed(figures: &[Figure]) -> Result<(), String> {
     let missed: Vec<&str> =
         figures.iter().filter(|figure| !figure.is_met()).map(|figure| figure.what()).collect();
-    if missed.is_empty() { Ok(()) } else { Err(format!("below what must be: {}", missed.join("; "))) }
+    if missed.is_empty() { Ok(()) } else { Err(format!("not what must be: {}", missed.join("; "))) }
 }
 
 fn count(text: &str) -> Result<usize, String> {

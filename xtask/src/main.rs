@@ -23,6 +23,8 @@ usage: cargo xtask CHORE
                            measure beside a floor; all parts together write bench/RESULTS.md
   bench density [--functions N] [--rounds N] [--js FILE] [--python FILE] [--program FILE]
                            measure ten thousand functions on one server, in bench/RESULTS.md too
+  bench sandbox [--program FILE] [--rounds N] [--only PART]…
+                           measure programs and images in sandboxes, in bench/RESULTS.md too
   deny                     licences, advisories and sources of all dependencies";
 
 fn main() -> ExitCode {

@@ -1,6 +1,8 @@
 //! The floor: what hyper costs by itself on this machine, to be compared with a whole platform.
 //! `cargo xtask bench` starts it with the header lines that our own server answers, so that both send the same bytes.
 
+mod spawn;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::io::Write as _;
@@ -22,9 +24,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The same runtime settings as the server under test: one worker for each core that it may use.
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let headers = headers(std::env::args().skip(1))?;
+    let args: Vec<String> = std::env::args().skip(1).collect();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "http://{}", listener.local_addr()?)?;
+    match args.as_slice() {
+        [flag, program] if flag == "--spawn" => spawning(&listener, program).await,
+        lines => fixed(&listener, headers(lines)?).await,
+    }
+}
+
+/// Answers every request with the same bytes.
+async fn fixed(listener: &TcpListener, headers: HeaderMap) -> Result<(), Box<dyn Error>> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
@@ -41,8 +51,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
+/// Answers every request with what a program makes of its body.
+async fn spawning(listener: &TcpListener, program: &str) -> Result<(), Box<dyn Error>> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let program = program.to_owned();
+        tokio::spawn(async move {
+            let answer = service_fn(|request| spawn::answer(&program, request));
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+        });
+    }
+}
+
 /// `NAME: VALUE` lines; hyper adds `date` and `content-length` by itself.
-fn headers(lines: impl Iterator<Item = String>) -> Result<HeaderMap, Box<dyn Error>> {
+fn headers(lines: &[String]) -> Result<HeaderMap, Box<dyn Error>> {
     let mut headers = HeaderMap::new();
     for line in lines {
         let (name, value) = line.split_once(':').ok_or("a header line is NAME: VALUE")?;

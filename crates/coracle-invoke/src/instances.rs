@@ -39,7 +39,7 @@ impl Invoke {
         let Some(program) = room.program(&revision, &inner.rooms.starts(&inner.runtime)) else {
             return Err(Problem::new(
                 &code::INVALID_SETTINGS,
-                format!("`{function}` is Wasm, which has an instance for each call and is not scaled"),
+                format!("`{function}` is WebAssembly, which has an instance for each call and is not scaled"),
             )
             .hint("`concurrency` of the function bounds its calls at once"));
         };
@@ -243,7 +243,10 @@ fn not_found(function: &FunctionRef) -> Problem {
 }
 
 fn became_other_code(function: &FunctionRef) -> Problem {
-    Problem::new(&code::SERVER_BUSY, format!("`{function}` was deployed anew as Wasm while the call waited"))
-        .hint("try again")
-        .retry_after(1)
+    Problem::new(
+        &code::SERVER_BUSY,
+        format!("`{function}` was deployed anew as WebAssembly while the call waited"),
+    )
+    .hint("try again")
+    .retry_after(1)
 }

@@ -1,6 +1,8 @@
 //! Images from a file to a list and back, with the real binary; and passwords for registries.
 //! What is inside a layer is tested where it is unpacked. Needs root, as images do.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
+
 #[expect(dead_code, reason = "these tests use a part of the harness")]
 mod harness;
 

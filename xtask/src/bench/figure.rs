@@ -3,15 +3,34 @@
 
 use std::fmt::Write as _;
 
-/// What was measured.
+/// What was measured, or was to be.
 #[derive(Debug, Clone)]
 pub(crate) struct Figure {
     what: String,
     unit: Unit,
-    ours: f64,
-    /// The same of the floor; then the bound is on the ratio.
-    floor: Option<f64>,
+    seen: Seen,
     bound: Bound,
+}
+
+/// What there is to judge by.
+#[derive(Debug, Clone)]
+enum Seen {
+    Alone(f64),
+    /// The floor's is the second, and the bound is on how the two compare.
+    Beside(f64, f64, By),
+    /// Why there is nothing.
+    Nothing(String),
+}
+
+/// How ours is compared with the floor's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Ours as a part of the floor's.
+    Ratio,
+    /// How often ours goes into the floor's.
+    Speed,
+    /// What ours has more.
+    Excess,
 }
 
 /// What a number counts.
@@ -21,6 +40,7 @@ pub(crate) enum Unit {
     Milliseconds,
     PerSecond,
     Count,
+    KiB,
     MiB,
 }
 
@@ -44,12 +64,27 @@ pub(crate) enum Bound {
 impl Figure {
     /// A figure by itself.
     pub(crate) fn alone(what: impl Into<String>, unit: Unit, ours: f64, bound: Bound) -> Self {
-        Self { what: what.into(), unit, ours, floor: None, bound }
+        Self { what: what.into(), unit, seen: Seen::Alone(ours), bound }
     }
 
-    /// A figure beside the floor's.
+    /// A figure beside the floor's: the bound is on the ratio.
     pub(crate) fn beside(what: impl Into<String>, unit: Unit, ours: f64, floor: f64, bound: Bound) -> Self {
-        Self { what: what.into(), unit, ours, floor: Some(floor), bound }
+        Self { what: what.into(), unit, seen: Seen::Beside(ours, floor, By::Ratio), bound }
+    }
+
+    /// A time beside another's: the bound is on how many times faster ours is.
+    pub(crate) fn faster(what: impl Into<String>, unit: Unit, ours: f64, other: f64, bound: Bound) -> Self {
+        Self { what: what.into(), unit, seen: Seen::Beside(ours, other, By::Speed), bound }
+    }
+
+    /// A figure beside the floor's: the bound is on what it has more, in the same unit.
+    pub(crate) fn above(what: impl Into<String>, unit: Unit, ours: f64, floor: f64, bound: Bound) -> Self {
+        Self { what: what.into(), unit, seen: Seen::Beside(ours, floor, By::Excess), bound }
+    }
+
+    /// A figure that could not be measured here, and why.
+    pub(crate) fn unmeasured(what: impl Into<String>, unit: Unit, why: impl Into<String>) -> Self {
+        Self { what: what.into(), unit, seen: Seen::Nothing(why.into()), bound: Bound::None }
     }
 
     /// What was measured, in words.
@@ -57,34 +92,55 @@ impl Figure {
         &self.what
     }
 
-    /// Whether it is what it must be.
+    /// Whether it is what it must be; of what was not measured, nobody knows.
     pub(crate) fn is_met(&self) -> bool {
+        let Some(judged) = self.judged() else { return false };
         match self.bound {
-            Bound::AtMost { must, .. } => self.judged() <= must,
-            Bound::AtLeast { must, .. } => self.judged() >= must,
+            Bound::AtMost { must, .. } => judged <= must,
+            Bound::AtLeast { must, .. } => judged >= must,
             Bound::AimAtMost(_) | Bound::None => true,
         }
     }
 
     fn is_aim_met(&self) -> bool {
+        let Some(judged) = self.judged() else { return false };
         match self.bound {
-            Bound::AtMost { aim, .. } | Bound::AimAtMost(aim) => self.judged() <= aim,
-            Bound::AtLeast { aim, .. } => self.judged() >= aim,
+            Bound::AtMost { aim, .. } | Bound::AimAtMost(aim) => judged <= aim,
+            Bound::AtLeast { aim, .. } => judged >= aim,
             Bound::None => true,
         }
     }
 
     /// The number that the bound is about.
-    fn judged(&self) -> f64 {
-        self.floor.map_or(self.ours, |floor| self.ours / floor)
+    fn judged(&self) -> Option<f64> {
+        match self.seen {
+            Seen::Alone(ours) => Some(ours),
+            Seen::Beside(ours, floor, By::Ratio) => Some(ours / floor),
+            Seen::Beside(ours, floor, By::Speed) => Some(floor / ours),
+            Seen::Beside(ours, floor, By::Excess) => Some(ours - floor),
+            Seen::Nothing(_) => None,
+        }
     }
 
     fn row(&self) -> String {
-        let floor = self.floor.map_or_else(String::new, |floor| self.unit.show(floor));
-        let ratio = self.floor.map_or_else(String::new, |_| format!("{:.2} ×", self.judged()));
-        let limit = |sign: char, number: f64| match self.floor {
-            Some(_) => format!("{sign} {number} ×"),
-            None => format!("{sign} {}", self.unit.show(number)),
+        let unit = self.unit;
+        let (ours, floor, by) = match &self.seen {
+            Seen::Alone(ours) => (unit.show(*ours), String::new(), None),
+            Seen::Beside(ours, floor, by) => (unit.show(*ours), unit.show(*floor), Some(*by)),
+            Seen::Nothing(why) => return format!("| {} | not measured: {why} |  |  |  |  |  |", self.what),
+        };
+        let compared = match (by, self.judged()) {
+            (Some(By::Ratio), Some(judged)) => format!("{judged:.2} ×"),
+            (Some(By::Speed), Some(judged)) => format!("{judged:.1} × faster"),
+            (Some(By::Excess), Some(judged)) if judged < 0.0 => format!("− {}", unit.show(-judged)),
+            (Some(By::Excess), Some(judged)) => format!("+ {}", unit.show(judged)),
+            _ => String::new(),
+        };
+        let limit = |sign: char, number: f64| match by {
+            Some(By::Ratio) => format!("{sign} {number} ×"),
+            Some(By::Speed) => format!("{sign} {number} × faster"),
+            Some(By::Excess) => format!("{sign} + {}", unit.show(number)),
+            None => format!("{sign} {}", unit.show(number)),
         };
         let (must, aim) = match self.bound {
             Bound::AtMost { must, aim } => (limit('≤', must), limit('≤', aim)),
@@ -100,8 +156,7 @@ impl Figure {
             (_, true, false) => "yes",
             (_, false, _) => "**no**",
         };
-        let ours = self.unit.show(self.ours);
-        format!("| {} | {ours} | {floor} | {ratio} | {must} | {aim} | {met} |", self.what)
+        format!("| {} | {ours} | {floor} | {compared} | {must} | {aim} | {met} |", self.what)
     }
 }
 
@@ -113,6 +168,7 @@ impl Unit {
             Self::Milliseconds => format!("{number:.0} ms"),
             Self::PerSecond => format!("{number:.0} /s"),
             Self::Count => number.to_string(),
+            Self::KiB => format!("{number:.0} KiB"),
             Self::MiB => format!("{number:.1} MiB"),
         }
     }
@@ -191,6 +247,31 @@ mod tests {
             table(&[figure]).lines().nth(2),
             Some("| 16 | 20000 /s | 50000 /s | 0.40 × | ≥ 0.25 × | ≥ 0.45 × | yes |")
         );
+    }
+
+    #[test]
+    fn a_figure_may_be_judged_by_how_often_it_fits_or_by_what_it_has_more() {
+        let bound = Bound::AtLeast { must: 6.0, aim: 15.0 };
+        let faster = Figure::faster("start", Unit::Microseconds, 20_000.0, 200_000.0, bound);
+        assert_eq!(
+            faster.row(),
+            "| start | 20.0 ms | 200.0 ms | 10.0 × faster | ≥ 6 × faster | ≥ 15 × faster | yes |"
+        );
+        let bound = Bound::AtMost { must: 1_000.0, aim: 300.0 };
+        let above = |ours| Figure::above("thawed", Unit::Microseconds, ours, 200.0, bound);
+        assert_eq!(
+            above(400.0).row(),
+            "| thawed | 400 µs | 200 µs | + 200 µs | ≤ + 1000 µs | ≤ + 300 µs | yes, and the aim |"
+        );
+        assert!(above(190.0).row().contains("| − 10 µs |"));
+        assert!(!above(1_300.0).is_met());
+    }
+
+    #[test]
+    fn what_was_not_measured_says_why_and_is_not_met() {
+        let figure = Figure::unmeasured("start", Unit::Microseconds, "there is no runc");
+        assert_eq!(figure.row(), "| start | not measured: there is no runc |  |  |  |  |  |");
+        assert!(!figure.is_met());
     }
 
     #[test]

@@ -31,6 +31,11 @@ pub(crate) fn run_paths(
     parse(&output_of(command.arg("-s").arg(script).arg(url).arg("--").arg(paths))?)
 }
 
+/// Calls a URL as a script says.
+pub(crate) fn run_script(url: &str, script: &Path, connections: u32, seconds: u32) -> Result<Load, String> {
+    parse(&output_of(wrk(connections, seconds).arg("-s").arg(script).arg(url))?)
+}
+
 fn wrk(connections: u32, seconds: u32) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", LOAD_CORE, "wrk", "-t1", "--latency", "--timeout", "10s"]);

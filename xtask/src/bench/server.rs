@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -15,6 +16,9 @@ const SERVER_CORE: &str = "0";
 
 /// The core of the load, and of this program while it measures.
 pub(crate) const LOAD_CORE: &str = "1";
+
+/// Where the kernel lists its cores, as taskset reads them.
+const CORES: &str = "/sys/devices/system/cpu/online";
 
 /// How long a server may take until it says where it listens.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -73,12 +77,29 @@ impl Server {
         Self::start("the bare embedding", pinned(program).arg(component))
     }
 
+    /// The floor, answering what this program prints.
+    pub(crate) fn spawning_floor(floor: &Path, program: &str) -> Result<Self, String> {
+        Self::start("the spawning floor", pinned(floor).args(["--spawn", program]))
+    }
+
+    /// The bare proxy before a web server.
+    pub(crate) fn proxy(program: &Path, to: SocketAddr) -> Result<Self, String> {
+        Self::start("the bare proxy", pinned(program).arg(to.to_string()))
+    }
+
     /// Coracle on a data directory, with more arguments for `up`.
     pub(crate) fn coracle(program: &Path, data: &Path, more: &[&str]) -> Result<Self, String> {
-        Self::start(
-            "coracle up",
-            pinned(program).args(["up", "--listen", "127.0.0.1:0", "--json", "--data"]).arg(data).args(more),
-        )
+        Self::up(pinned(program), data, more)
+    }
+
+    /// The same on all cores, for what is no load: whoever calls waits meanwhile.
+    pub(crate) fn coracle_on_all_cores(program: &Path, data: &Path) -> Result<Self, String> {
+        Self::up(on_all_cores(program)?, data, &[])
+    }
+
+    fn up(mut program: Command, data: &Path, more: &[&str]) -> Result<Self, String> {
+        let up = program.args(["up", "--listen", "127.0.0.1:0", "--json", "--data"]).arg(data).args(more);
+        Self::start("coracle up", up)
     }
 
     /// Where it listens, as in `http://127.0.0.1:41234`.
@@ -168,9 +189,19 @@ pub(crate) fn admin_token(data: &Path) -> Result<String, String> {
 /// A program on the server's core, which ends with us however we end.
 ///
 /// Both wrappers replace themselves, so that the process is the program's own.
-fn pinned(program: &Path) -> Command {
+pub(super) fn pinned(program: &Path) -> Command {
+    on(SERVER_CORE, program)
+}
+
+/// A program on all cores of the machine, which ends with us too; what it starts has them as well.
+pub(super) fn on_all_cores(program: &Path) -> Result<Command, String> {
+    let cores = fs::read_to_string(CORES).map_err(|error| format!("read {CORES}: {error}"))?;
+    Ok(on(cores.trim(), program))
+}
+
+fn on(cores: &str, program: &Path) -> Command {
     let mut command = without_variables(Command::new("setpriv"));
-    command.args(["--pdeathsig", "KILL", "taskset", "-c", SERVER_CORE]).arg(program);
+    command.args(["--pdeathsig", "KILL", "taskset", "-c", cores]).arg(program);
     command
 }
 

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::artifacts::{PIECES_MAX, linger, pass};
 use super::logs::NDJSON;
-use super::rim::{Answer, Asked, Sent, Who};
+use super::rim::{Answer, Asked, Failure, Sent, Who};
 use super::{Admin, Shared};
 
 /// How often a client is told how far a pull is.
@@ -104,9 +104,11 @@ pub(super) async fn load(
 pub(super) async fn remove(
     State(admin): State<Shared>,
     Who(who): Who,
-    Asked(ImageQuery { reference }): Asked<ImageQuery>,
+    asked: Result<Asked<ImageQuery>, Failure>,
 ) -> Answer<Json<PrunedView>> {
     admin.authenticator.require(who, Scope::Deploy)?;
+    // Who may not ask is told that, and not how to ask better.
+    let Asked(ImageQuery { reference }) = asked?;
     let pruned = admin.images.remove(&reference, admin.catalog.artifacts()).await?;
     Ok(Json(pruned_view(pruned)))
 }

@@ -49,7 +49,7 @@ impl Blueprint {
         let settings = &revision.settings;
         let bucket = Arc::new(LogBucket::new(settings.limits.log_bytes_per_second, clock));
         let routes = match settings.program.network {
-            Network::Own => routes(&settings.outbound),
+            Network::Own => routes(&settings.outbound, settings.program.port.unwrap_or(Program::PORT)),
             // What reaches everything needs no way out.
             Network::Host => Routes::default(),
         };

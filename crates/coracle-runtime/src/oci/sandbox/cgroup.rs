@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
 use super::spec::Bounds;
@@ -71,7 +72,7 @@ pub(super) struct Group {
     memory: Option<Place>,
     freezer: Option<Place>,
     /// Every folder once.
-    folders: Vec<PathBuf>,
+    places: Vec<Place>,
 }
 
 impl Cgroups {
@@ -79,7 +80,7 @@ impl Cgroups {
     pub(super) fn find(name: &str) -> Self {
         let places = Control::ALL.map(|control| (control, place_of(control, name)));
         let found = Self { places: places.into() };
-        for folder in found.folders() {
+        for Place { folder, .. } in found.folders() {
             sweep(&folder);
         }
         found
@@ -102,7 +103,7 @@ impl Cgroups {
     /// Makes the groups of a sandbox, with its bounds.
     pub(super) fn make(&self, id: u64, bounds: &Bounds) -> io::Result<Group> {
         let group = self.group(id);
-        for folder in &group.folders {
+        for Place { folder, .. } in &group.places {
             match fs::create_dir(folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
@@ -123,21 +124,23 @@ impl Cgroups {
             let place = place.as_ref().ok()?;
             Some(Place { folder: place.folder.join(id.to_string()), version: place.version })
         };
-        let folders = self.folders().into_iter().map(|folder| folder.join(id.to_string())).collect();
-        Group { memory: of(Control::Memory), freezer: of(Control::Freezer), folders }
+        let of_it = |place: Place| Place { folder: place.folder.join(id.to_string()), ..place };
+        let places = self.folders().into_iter().map(of_it).collect();
+        Group { memory: of(Control::Memory), freezer: of(Control::Freezer), places }
     }
 
-    fn folders(&self) -> Vec<PathBuf> {
-        let mut folders: Vec<PathBuf> =
-            self.places.iter().filter_map(|(_, place)| Some(place.as_ref().ok()?.folder.clone())).collect();
-        folders.sort();
-        folders.dedup();
-        folders
+    /// Every folder once.
+    fn folders(&self) -> Vec<Place> {
+        let mut places: Vec<Place> =
+            self.places.iter().filter_map(|(_, place)| place.as_ref().ok().cloned()).collect();
+        places.sort_by(|one, other| one.folder.cmp(&other.folder));
+        places.dedup();
+        places
     }
 
     /// Removes the folders of a server that stops; those with sandboxes stay.
     pub(super) fn remove(&self) {
-        for folder in self.folders() {
+        for Place { folder, .. } in self.folders() {
             // Not empty is swept by the next server.
             let _ = fs::remove_dir(folder);
         }
@@ -145,10 +148,23 @@ impl Cgroups {
 }
 
 impl Group {
-    /// Moves a process into it.
-    pub(super) fn join(&self, pid: Pid) -> io::Result<()> {
-        let pid = pid.as_raw_nonzero().to_string();
-        self.folders.iter().try_for_each(|folder| put(folder, "cgroup.procs", &pid))
+    /// The folder that its first process is born into, where it has one of v2.
+    pub(super) fn birthplace(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(Place { folder, .. }) = self.of_version(Version::V2).last() else { return Ok(None) };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Some(rustix::fs::open(folder, flags, Mode::empty())?))
+    }
+
+    /// Moves this process into those that none is born into; it has one thread.
+    ///
+    /// A thread that moves itself needs nobody's patience. Whoever moves a process waits until each processor has seen that,
+    /// which takes longer than all other steps of a start together.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        self.of_version(Version::V1).try_for_each(|place| put(&place.folder, "tasks", "0"))
+    }
+
+    fn of_version(&self, version: Version) -> impl Iterator<Item = &Place> {
+        self.places.iter().filter(move |place| place.version == version)
     }
 
     /// What the server needs of it, with the descriptors in the order of [`Handles`].
@@ -203,7 +219,7 @@ impl Group {
     /// Removes it; says whether that is done.
     pub(super) fn remove(&self) -> bool {
         let mut done = true;
-        for folder in &self.folders {
+        for Place { folder, .. } in &self.places {
             done &= match fs::remove_dir(folder) {
                 Ok(()) => true,
                 Err(error) => error.kind() == io::ErrorKind::NotFound,

@@ -409,6 +409,7 @@ impl Init<'_> {
     fn reap(&mut self) -> Result<bool, Failure> {
         let mut signal = [0; 128];
         while rustix::io::read(&self.signals, &mut signal).is_ok_and(|length| length > 0) {}
+        // Any child: each program has a session, and so a group, of its own.
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let status = match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Status::Exited(code),

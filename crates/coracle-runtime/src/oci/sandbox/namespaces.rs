@@ -7,11 +7,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::process::Pid;
 
-/// New namespaces that a process begins in.
+/// New namespaces that a process begins in, and its group.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spaces {
+pub(super) struct Spaces<'a> {
     /// Whether it gets a network of its own.
     pub(super) network: bool,
+    /// The folder of a group of cgroup v2.
+    pub(super) group: Option<BorrowedFd<'a>>,
 }
 
 /// Makes a copy of this process: its number, or nothing in the copy.
@@ -26,26 +28,27 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
 }
 
 /// Makes a copy of this process in namespaces of its own, as a brother: this process's parent becomes its parent.
-pub(super) fn fork_apart(spaces: Spaces) -> io::Result<Option<Pid>> {
+pub(super) fn fork_apart(spaces: Spaces<'_>) -> io::Result<Option<Pid>> {
     let mut flags =
         libc::CLONE_PARENT | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     if spaces.network {
         flags |= libc::CLONE_NEWNET;
     }
     // The kernel gives a brother the signal that this process has itself.
-    clone(flags as u64, 0)
+    clone(flags as u64, 0, spaces.group)
 }
 
 /// Makes a copy of this process in a user namespace of its own.
 pub(super) fn fork_as_nobody() -> io::Result<Option<Pid>> {
-    clone(libc::CLONE_NEWUSER as u64, libc::SIGCHLD as u64)
+    clone(libc::CLONE_NEWUSER as u64, libc::SIGCHLD as u64, None)
 }
 
 #[expect(
     unsafe_code,
     reason = "no library makes a process in new namespaces without starting a program in it"
 )]
-fn clone(flags: u64, exit_signal: u64) -> io::Result<Option<Pid>> {
+fn clone(flags: u64, exit_signal: u64, group: Option<BorrowedFd<'_>>) -> io::Result<Option<Pid>> {
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
     #[repr(C)]
     #[derive(Default)]
     struct Arguments {
@@ -57,8 +60,15 @@ fn clone(flags: u64, exit_signal: u64) -> io::Result<Option<Pid>> {
         stack: u64,
         stack_size: u64,
         tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
     }
-    let arguments = Arguments { flags, exit_signal, ..Arguments::default() };
+    let (flags, cgroup) = match group {
+        Some(group) => (flags | INTO_CGROUP, group.as_raw_fd() as u64),
+        None => (flags, 0),
+    };
+    let arguments = Arguments { flags, exit_signal, cgroup, ..Arguments::default() };
     // SAFETY: the arguments live as long as the call, and their size is told. Without CLONE_VM and with a stack of 0 it is a fork:
     // the copy goes on here with memory of its own. This process has one thread, so the copy lacks none that could hold a lock.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<Arguments>()) };

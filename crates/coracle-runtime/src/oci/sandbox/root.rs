@@ -98,8 +98,7 @@ impl Sources {
 /// A copy of the mount of a folder or file: read-only, without devices.
 fn tree(path: &Path, owners: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(CWD, path, flags).map_err(|error| named(error.into()))?;
+    let tree = copy(path).map_err(|error| named(error.into()))?;
     let attributes = Attributes { read_only: true, owners, ..Attributes::default() };
     set_attributes(tree.as_fd(), attributes).map_err(named)?;
     Ok(tree)
@@ -254,30 +253,34 @@ fn fill(spec: &Spec, devices: Vec<(&'static str, OwnedFd)>, base: u32) -> io::Re
 
 /// Lays something empty over what is not for programs.
 fn mask() -> io::Result<()> {
+    // One for all folders: each more would be a filesystem of its own, which takes time and memory.
+    let mut covered: Option<&str> = None;
     for path in MASKED {
         let Ok(metadata) = fs::metadata(path) else { continue };
-        if metadata.is_dir() {
-            let empty = filesystem(
+        let cover = match covered {
+            _ if !metadata.is_dir() => copy("/dev/null")?,
+            Some(first) => copy(first)?,
+            None => filesystem(
                 "tmpfs",
                 &[("size", "4096")],
                 MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-            )?;
-            attach(empty, path)?;
-        } else {
-            let null = open_tree(
-                CWD,
-                "/dev/null",
-                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-            )?;
-            attach(null, path)?;
+            )?,
+        };
+        attach(cover, path)?;
+        if metadata.is_dir() {
+            covered = Some(path);
         }
     }
     Ok(())
 }
 
+/// A mount of the same, which is not attached anywhere yet.
+fn copy(path: impl AsRef<Path>) -> rustix::io::Result<OwnedFd> {
+    open_tree(CWD, path.as_ref(), OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+}
+
 fn read_only(path: &str) -> io::Result<()> {
-    let Ok(copy) = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-    else {
+    let Ok(copy) = copy(path) else {
         return Ok(()); // Not every kernel has all of them.
     };
     set_attributes(copy.as_fd(), Attributes { read_only: true, no_exec: true, ..Attributes::default() })?;
@@ -321,8 +324,7 @@ fn secrets(secrets: &[SecretFile], base: u32, spec: &Spec) -> io::Result<()> {
     // Where OpenFaaS' functions look for theirs.
     let other = Path::new("/var/openfaas/secrets");
     folder(other, 0o755)?;
-    let copy = open_tree(CWD, at, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    attach(copy, other)?;
+    attach(copy(at)?, other)?;
     for path in ["/run/secrets", "/var/openfaas/secrets"] {
         read_only(path)?;
     }

@@ -1,5 +1,5 @@
 //! The spawner: a small process with one thread that makes sandboxes, and outlives the server just long enough to end them all.
-//! The server starts it from its own program ([`SANDBOX_SPAWNER`]) and speaks with it through `sandbox.rs`.
+//! The server starts it from its own program ([`SANDBOX_SPAWNER`]) and speaks with it through `sandboxes.rs`.
 //!
 //! It has mounts of its own, so that none outlives it, and all first processes of sandboxes are its children,
 //! so that none outlives it either: the kernel ends them with it.
@@ -31,6 +31,9 @@ const UNWANTED_MAX: usize = 1_024;
 
 /// How soon to try again to remove a group whose processes the kernel has not let go of yet.
 const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
+/// How often that is tried at the end: ten seconds' worth. What is left then is the next server's to sweep.
+const ENDS_MAX: usize = 500;
 
 /// The whole of the process, and of those that it forks.
 ///
@@ -121,7 +124,7 @@ impl Spawner {
         loop {
             let (asked, happened) = self.wait()?;
             if happened {
-                self.bury()?;
+                self.bury();
             }
             if !asked {
                 continue;
@@ -156,7 +159,7 @@ impl Spawner {
     }
 
     /// Hears of births and deaths, and tells the server of the latter.
-    fn bury(&mut self) -> io::Result<()> {
+    fn bury(&mut self) {
         let mut signal = [0; 128];
         while rustix::io::read(&self.signals, &mut signal).is_ok_and(|length| length > 0) {}
         self.hear_births();
@@ -177,9 +180,9 @@ impl Spawner {
             if !group.remove() {
                 self.left.push(group);
             }
-            wire::send(&self.server, &News::Gone { id, end }, &[])?;
+            // A server that is gone is seen at the end of its wire, and then everything is ended in order.
+            let _ = wire::send(&self.server, &News::Gone { id, end }, &[]);
         }
-        Ok(())
     }
 
     fn hear_births(&mut self) {
@@ -228,7 +231,14 @@ impl Spawner {
             let late: Vec<u64> = self.living.values().copied().collect();
             late.into_iter().for_each(|id| self.kill(id));
         }
-        self.left.retain(|group| !group.remove());
+        for _ in 0..ENDS_MAX {
+            self.left.retain(|group| !group.remove());
+            if self.left.is_empty() {
+                break;
+            }
+            // The kernel lets go of processes a little after it has told of their end.
+            let _ = poll(&mut [], Some(&AGAIN));
+        }
         self.machine.cgroups.remove();
     }
 }

@@ -76,24 +76,27 @@ fn born(machine: Machine, job: Job) -> Result<u8, (Step, io::Error)> {
     let users = if machine.maps_users { Some(user_namespace(base).map_err(walls)?) } else { None };
     let sources =
         Sources::open(&spec.root, users.as_ref().map(AsFd::as_fd)).map_err(|error| (Step::Files, error))?;
-    // Nobody writes to it: its end says that the groups are joined.
-    let (joined, joins) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| walls(error.into()))?;
-    let spaces = Spaces { network: matches!(spec.network, Network::Own { .. }) };
+    // Nobody writes to it: its end says that the birth is known.
+    let (known, tells) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| walls(error.into()))?;
+    let birthplace = group.birthplace().map_err(walls)?;
+    let network = matches!(spec.network, Network::Own { .. });
+    let spaces = Spaces { network, group: birthplace.as_ref().map(AsFd::as_fd) };
     let Some(pid) = fork_apart(spaces).map_err(walls)? else {
-        drop(joins);
+        drop((tells, birthplace));
+        group.enter().map_err(walls)?;
         // Nothing comes; an error would be the end of the pipe too.
-        let _ = rustix::io::read(&joined, &mut [0]);
-        drop(joined);
+        let _ = rustix::io::read(&known, &mut [0]);
+        drop(known);
         let Machine { filters, .. } = machine;
         let birth = Birth { spec, sources, filters, users, base, control, stdout, stderr };
         return Ok(init::live(birth));
     };
     tell_birth(&machine, &group, id, pid, &control).map_err(|error| {
-        // It waits for its groups; without them it must not go on.
+        // It waits to be known; without that it must not go on.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         (Step::Walls, error)
     })?;
-    drop(joins);
+    drop(tells);
     Ok(0)
 }
 
@@ -103,7 +106,6 @@ fn tell_birth(machine: &Machine, group: &Group, id: u64, pid: Pid, control: &Own
     birth.write_all(&pid.as_raw_nonzero().get().to_le_bytes())?;
     // Before anything that can fail: whoever is born is buried.
     rustix::io::write(&machine.births, &birth)?;
-    group.join(pid)?;
     let (handles, fds) = group.handles();
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     wire::send(control, &Tell::Born(handles), &fds)
