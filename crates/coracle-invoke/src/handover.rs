@@ -13,7 +13,7 @@ use crate::fleet::{Fleet, InstanceCounts, Lease, Refusal};
 /// A program at one revision, and the one before until this one is ready.
 ///
 /// No call fails because of a deploy: a new revision that does not start is tried again and again, and shown as failing, while the old one serves.
-/// That ends when the old one has no instance left, because it was idle or crashed: then calls get what the new one has to say.
+/// The old one keeps an instance for that, however idle it is; only when it crashes do calls get what the new one has to say.
 #[derive(Debug)]
 pub(crate) struct Program<S: Start> {
     served: Served<S>,
@@ -48,6 +48,8 @@ impl<S: Start> Program<S> {
         if let Some(served) = &running {
             // Nobody calls it before it is ready, so that somebody else has to want it.
             next.served.fleet.hold(1);
+            // And what serves must not go to sleep for good meanwhile.
+            served.fleet.hold(1);
             next.is_serving.send_replace(false);
             *next.lock() = Some(served.clone());
             tokio::spawn(Arc::clone(&next).take_over(served.clone()));
@@ -71,12 +73,18 @@ impl<S: Start> Program<S> {
         self.served.fleet.lease(deadline).await.map(|lease| (lease, Arc::clone(&self.served.revision)))
     }
 
-    /// Until calls get this revision, or it could not start; at once where there was no older one that ran.
-    pub(crate) async fn settled(&self) {
+    /// Starts an instance of this revision, if none runs; until it is ready, and calls get it, or it could not start.
+    pub(crate) async fn tried(&self) {
+        let is_first = *self.is_serving.borrow();
+        let _held = is_first.then(|| Held::one(&self.served.fleet));
         let mut is_serving = self.is_serving.subscribe();
-        tokio::select! {
+        let ready = async {
+            self.served.fleet.until_ready().await;
             // Whoever tells is `self`.
-            _ = is_serving.wait_for(|is_serving| *is_serving) => {}
+            let _ = is_serving.wait_for(|is_serving| *is_serving).await;
+        };
+        tokio::select! {
+            () = ready => {}
             () = self.served.fleet.until_failed() => {}
         }
     }
@@ -151,6 +159,22 @@ impl<S: Start> Program<S> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Served<S>>> {
         self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An instance that is kept for as long as somebody waits for it.
+struct Held<'a, S: Start>(&'a Fleet<S>);
+
+impl<'a, S: Start> Held<'a, S> {
+    fn one(fleet: &'a Fleet<S>) -> Self {
+        fleet.hold(1);
+        Self(fleet)
+    }
+}
+
+impl<S: Start> Drop for Held<'_, S> {
+    fn drop(&mut self) {
+        self.0.hold(0);
     }
 }
 
@@ -255,18 +279,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_old_revision_that_goes_idle_leaves_the_failing_one_to_speak() {
+    async fn an_old_revision_stays_awake_as_long_as_the_new_one_fails() {
         let (house, old, new) = (House::new(100), Script::taking(20), Script::taking(20));
         new.fail(true);
         let before = first(&house, &old);
         assert_eq!(serves(&before).await, 1);
         let program = next(&before, 2, &house, &new);
-        ms(301_000).await;
-        assert_eq!((old.alive(), program.counts().serves_before), (0, None));
-        assert!(matches!(program.lease(soon()).await, Err(Refusal::Problem(_))));
+        ms(3_600_000).await;
+        assert_eq!((serves(&program).await, program.counts().serves_before), (1, Some(1)));
+        old.crash(1);
+        ms(1).await;
+        assert!(matches!(program.lease(soon()).await, Err(Refusal::Problem(_))), "now the new one speaks");
+        ms(10_000).await;
         let starts = new.starts();
         ms(3_600_000).await;
         assert_eq!(new.starts(), starts, "nobody calls: nothing is tried");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revision_is_tried_at_its_deploy_and_rests_if_nobody_calls() {
+        let (house, good, bad) = (House::new(100), Script::taking(20), Script::taking(20));
+        let program = first(&house, &good);
+        program.tried().await;
+        assert_eq!((good.alive(), program.counts().total()), (1, 1));
+        ms(301_000).await;
+        assert_eq!(good.alive(), 0);
+        bad.fail(true);
+        let program = first(&house, &bad);
+        program.tried().await;
+        assert!(program.counts().last_failure.is_some());
+        let starts = bad.starts();
+        ms(3_600_000).await;
+        assert_eq!(bad.starts(), starts, "once");
     }
 
     #[tokio::test(start_paused = true)]

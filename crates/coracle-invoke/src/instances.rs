@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Code, FunctionRef, Outcome, Problem, Revision, code};
+use coracle_model::{Code, Contract, FunctionRef, Outcome, Problem, Revision, code};
 use coracle_runtime::{Answer, Running, Work};
 use tokio::time::Instant;
 
@@ -46,17 +46,16 @@ impl Invoke {
         Ok(program.fleet().scale(instances))
     }
 
-    /// Until the calls of a function get its current revision, or that could not start.
+    /// Starts an instance of a program that listens, if none runs: until calls get its current revision, or that could not start.
     ///
-    /// That is at once, but for a program whose older revision runs: it serves until the new one is ready.
-    pub async fn settled(&self, function: &FunctionRef) {
+    /// An older revision that runs serves until then. For all other code there is nothing to try.
+    pub async fn tried(&self, function: &FunctionRef) {
         let inner = &self.0;
-        let Some(revision) = inner.catalog.resolve(function).filter(|revision| is_program(revision)) else {
-            return;
-        };
-        let Some(room) = inner.rooms.get(function) else { return };
-        if let Some(program) = room.program(&revision, &inner.rooms.starts(&inner.runtime)) {
-            program.settled().await;
+        let is_tried = |revision: &Arc<Revision>| is_program(revision) && revision.contract == Contract::Http;
+        let Some(revision) = inner.catalog.resolve(function).filter(is_tried) else { return };
+        if let Some(program) = self.room_of(&revision).program(&revision, &inner.rooms.starts(&inner.runtime))
+        {
+            program.tried().await;
         }
     }
 

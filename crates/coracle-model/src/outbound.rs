@@ -100,9 +100,13 @@ impl fmt::Display for Destination {
 }
 
 impl Outbound {
-    /// The destinations it allows, if it names one host and each port: none for a pattern, a range, a block or an address.
+    /// The destinations it allows, if it names one host or address and each port: none for a pattern, a range or a block.
     pub fn exact(&self) -> Vec<Destination> {
-        let Host::Name(host) = &self.host else { return Vec::new() };
+        let host = match &self.host {
+            Host::Name(host) => host.clone(),
+            Host::Block { base, bits } if *bits == width(*base) => base.to_string(),
+            Host::Any | Host::Under(_) | Host::Block { .. } => return Vec::new(),
+        };
         let to = |scheme: &str, port| Destination { scheme: scheme.into(), host: host.clone(), port };
         match (self.ports, &self.scheme) {
             (Ports::Within { first, last }, scheme) if first == last => {
@@ -428,6 +432,7 @@ mod tests {
         };
         assert_eq!(exact("https://api.example.com"), ["https://api.example.com"]);
         assert_eq!(exact("postgres://db.example.com:5432"), ["postgres://db.example.com:5432"]);
+        assert_eq!(exact("http://10.0.0.7"), ["http://10.0.0.7"]);
         assert_eq!(exact("*://db.example.com:5432"), ["*://db.example.com:5432"]);
         assert_eq!(exact("*://example.com"), ["http://example.com", "https://example.com"]);
         for pattern in [
@@ -435,7 +440,7 @@ mod tests {
             "https://*",
             "http://x:1..9",
             "http://x:*",
-            "http://10.0.0.7",
+            "http://10.0.0.0/31",
             "*://*:*",
         ] {
             assert!(exact(pattern).is_empty(), "{pattern}");

@@ -32,7 +32,32 @@ struct State {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     /// The end of what was printed on standard error, for the message of a failure.
-    last_stderr: String,
+    last: LastWords,
+}
+
+/// The line that tells best why a program ended: its last one, or one a little before that speaks of an error.
+#[derive(Debug, Default)]
+struct LastWords {
+    line: String,
+    /// Lines after which it tells nothing any more.
+    tells_for: u32,
+}
+
+/// Lines that may follow the one with the error: a trace of the stack, and the version of the interpreter.
+const LINES_AFTER_ERROR_MAX: u32 = 40;
+
+impl LastWords {
+    fn hear(&mut self, line: &str) {
+        if line.trim().is_empty() {
+            return;
+        }
+        let lower = line.to_ascii_lowercase();
+        let is_error = ["error", "panic", "fatal", "exception"].iter().any(|word| lower.contains(word));
+        self.tells_for = if is_error { LINES_AFTER_ERROR_MAX } else { self.tells_for.saturating_sub(1) };
+        if is_error || self.tells_for == 0 {
+            line.clone_into(&mut self.line);
+        }
+    }
 }
 
 impl Output {
@@ -50,7 +75,7 @@ impl Output {
     pub(crate) fn serve(&self, call: CallId) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.call = Some(call);
-        state.last_stderr.clear();
+        state.last = LastWords::default();
     }
 
     /// Says something about the guest, beside what it prints itself.
@@ -79,16 +104,16 @@ impl Output {
         let state = &mut *state;
         for (stream, rest) in [(Stream::Stdout, &mut state.stdout), (Stream::Stderr, &mut state.stderr)] {
             if !rest.is_empty() {
-                self.0.line(stream, state.call.as_ref(), rest, &mut state.last_stderr);
+                self.0.line(stream, state.call.as_ref(), rest, &mut state.last);
                 rest.clear();
             }
         }
     }
 
-    /// The last line of standard error, if there was one.
+    /// The line of standard error that tells best how it came to the end, if there was one.
     pub(crate) fn last_stderr(&self) -> Option<String> {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (!state.last_stderr.is_empty()).then(|| state.last_stderr.clone())
+        (!state.last.line.is_empty()).then(|| state.last.line.clone())
     }
 
     /// Keeps what the guest printed, whole lines at once.
@@ -100,36 +125,36 @@ impl Output {
 impl Shared {
     fn write(&self, stream: Stream, mut bytes: &[u8]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { call, stdout, stderr, last_stderr } = &mut *state;
+        let State { call, stdout, stderr, last } = &mut *state;
         let pending = if stream == Stream::Stdout { stdout } else { stderr };
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let line = &bytes[..end];
             bytes = &bytes[end + 1..];
             if pending.is_empty() {
-                self.line(stream, call.as_ref(), line, last_stderr);
+                self.line(stream, call.as_ref(), line, last);
             } else {
                 pending.extend_from_slice(line);
-                self.line(stream, call.as_ref(), pending, last_stderr);
+                self.line(stream, call.as_ref(), pending, last);
                 pending.clear();
             }
         }
         for part in bytes.chunks(LINE_BYTES_MAX) {
             if pending.len() + part.len() > LINE_BYTES_MAX {
-                self.line(stream, call.as_ref(), pending, last_stderr);
+                self.line(stream, call.as_ref(), pending, last);
                 pending.clear();
             }
             pending.extend_from_slice(part);
         }
     }
 
-    fn line(&self, stream: Stream, call: Option<&CallId>, line: &[u8], last_stderr: &mut String) {
+    fn line(&self, stream: Stream, call: Option<&CallId>, line: &[u8], last: &mut LastWords) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         for part in line.chunks(LINE_BYTES_MAX).chain(line.is_empty().then_some(line)) {
             match self.bucket.take(part.len() + 1) {
                 Ok(()) => {
                     let text = String::from_utf8_lossy(part).into_owned();
                     if stream == Stream::Stderr {
-                        last_stderr.clone_from(&text);
+                        last.hear(&text);
                     }
                     self.log(stream, call.cloned(), text);
                 }
@@ -182,5 +207,35 @@ impl LogBucket {
                 self.bytes_per_second
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_those_that_tell_why() {
+        let table = [
+            ("starting\nlistening", "listening"),
+            (
+                "Traceback\n  File x\nZeroDivisionError: division by zero\n\n",
+                "ZeroDivisionError: division by zero",
+            ),
+            (
+                "throw err\nError: Cannot find module 'pg'\n  at load\n  at run\nNode.js v20",
+                "Error: Cannot find module 'pg'",
+            ),
+            ("error: one\nerror: two", "error: two"),
+        ];
+        for (printed, expected) in table {
+            let mut last = LastWords::default();
+            printed.lines().for_each(|line| last.hear(line));
+            assert_eq!(last.line, expected, "{printed}");
+        }
+        let mut last = LastWords::default();
+        last.hear("error: long ago");
+        (0..=LINES_AFTER_ERROR_MAX).for_each(|_| last.hear("served"));
+        assert_eq!(last.line, "served");
     }
 }

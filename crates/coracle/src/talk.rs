@@ -56,6 +56,11 @@ pub(crate) fn problem(problem: &ProblemView, json: bool) {
     say(format_args!("{DIM}see: coracle explain {code}{DIM:#}"));
 }
 
+/// The flag that names a namespace, where it is not the first one.
+pub(crate) fn namespace_flag(namespace: &NamespaceName) -> String {
+    if in_namespace(namespace).is_empty() { String::new() } else { format!(" -n {namespace}") }
+}
+
 /// The namespace, where it is not the first one.
 pub(crate) fn in_namespace(namespace: &NamespaceName) -> String {
     if namespace.as_str() == NamespaceName::DEFAULT { String::new() } else { format!(" in {namespace}") }

@@ -141,7 +141,7 @@ fn the_way_out_leads_to_what_was_granted_and_says_what_was_not() {
             .unwrap();
         String::from_utf8_lossy(&head[..read]).into_owned()
     });
-    let server = hostile(&format!("outbound = ['http://127.0.0.2:{port}']"));
+    let server = hostile(&format!("outbound = ['http://127.0.0.2:{port}', 'https://*.example.com']"));
     assert_eq!(text(&server, &format!("fetch?u=http://127.0.0.2:{port}/page")), "200 outside");
     assert!(answering.join().unwrap().starts_with("GET /page HTTP/1.1\r\n"), "in origin form");
     let said = text(&server, &format!("fetch?u=http://127.0.0.3:{port}/"));

@@ -49,7 +49,7 @@ pub(super) async fn deploy(
     let deploy = Deploy { namespace, app: Some(name), functions: deployments };
     let deployed = admin.catalog.deploy(deploy).await?;
     futures_util::future::join_all(
-        deployed.iter().map(|revision| functions::settled(&admin, &revision.function)),
+        deployed.iter().map(|revision| functions::tried(&admin, &revision.function)),
     )
     .await;
     // One that was removed again in the meantime is left out.

@@ -1,6 +1,8 @@
 //! Functions: list, show, deploy, remove, revisions, rollback.
 //! `coracle deploy`, `list`, `show`, `remove` and `rollback` ask here.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use coracle_api::{
@@ -13,10 +15,14 @@ use coracle_model::{
     Code, Contract, FunctionName, FunctionRef, Principal, Problem, Reach, Scale, Scope, Span, code,
 };
 use http::StatusCode;
+use tokio::time::timeout;
 
 use super::format::Format;
 use super::rim::{Answer, Asked, Named, Sent, Who};
 use super::{Admin, Shared, artifacts, images};
+
+/// How long a deploy waits beyond the start timeout of a program: why it did not start is told a little after that.
+const TRIED_BEYOND: Duration = Duration::from_secs(2);
 
 pub(super) async fn list(
     State(admin): State<Shared>,
@@ -80,7 +86,7 @@ pub(super) async fn deploy(
     let is_new = admin.catalog.function(&function).is_none();
     let functions = vec![deployment(&admin, &function, spec).await?];
     admin.catalog.deploy(Deploy { namespace: function.namespace.clone(), app: None, functions }).await?;
-    settled(&admin, &function).await;
+    tried(&admin, &function).await;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view_of(&admin, &function).await?)))
 }
@@ -117,6 +123,7 @@ pub(super) async fn rollback(
     let function = FunctionRef { namespace, name };
     admin.authenticator.require_on(who, Scope::Deploy, &function)?;
     admin.catalog.rollback(&function, to.revision).await?;
+    tried(&admin, &function).await;
     Ok(Json(view_of(&admin, &function).await?))
 }
 
@@ -157,10 +164,11 @@ async fn can_run_programs(admin: &Admin) -> Result<(), Problem> {
 }
 
 /// Until calls get what was deployed; that it does not start is in the view of the function, and no error of the deploy.
-pub(super) async fn settled(admin: &Admin, function: &FunctionRef) {
+pub(super) async fn tried(admin: &Admin, function: &FunctionRef) {
     let Some(current) = admin.catalog.resolve(function) else { return };
-    let within = current.settings.program.start_timeout;
-    let _ = tokio::time::timeout(within, admin.invoke.settled(function)).await;
+    let within = current.settings.program.start_timeout + TRIED_BEYOND;
+    // Too late is in the view too.
+    let _ = timeout(within, admin.invoke.tried(function)).await;
 }
 
 /// The code that a spec names, and how it is spoken to.

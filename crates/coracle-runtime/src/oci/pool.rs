@@ -8,15 +8,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::client::conn::http2;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use crate::bodies::request::RequestBody;
 use crate::oci::connection::{Line, Plain, open_multiplexed};
 
 /// Connections that wait for a call; more are closed after theirs.
 const IDLE_CONNECTIONS_MAX: usize = 256;
+
+/// How long an attempt to connect may take before it is made anew; on a loopback it takes microseconds, or for ever.
+const KNOCK_MIN: Duration = Duration::from_millis(20);
+const KNOCK_MAX: Duration = Duration::from_millis(320);
 
 /// Gives unconnected TCP sockets that belong to the guest's network.
 pub(crate) type Sockets =
@@ -71,6 +77,17 @@ impl Pool {
 
     /// A connection to the guest, which sends at once.
     pub(super) async fn connect(&self) -> Result<TcpStream, Unconnected> {
+        let mut patience = KNOCK_MIN;
+        loop {
+            match timeout(patience, self.knock()).await {
+                Ok(connected) => return connected,
+                // As many wait as it lets wait. The kernel would try again after a second: a new attempt is sooner.
+                Err(_) => patience = (patience * 2).min(KNOCK_MAX),
+            }
+        }
+    }
+
+    async fn knock(&self) -> Result<TcpStream, Unconnected> {
         let socket = std::net::TcpStream::from((self.sockets)().await.map_err(Unconnected::NoSocket)?);
         socket.set_nonblocking(true).map_err(Unconnected::NoSocket)?;
         let socket = TcpSocket::from_std_stream(socket);

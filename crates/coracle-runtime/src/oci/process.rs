@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_model::{Contract, Network, Problem, code};
@@ -38,6 +39,8 @@ pub struct Process {
     /// How it ended, once it has.
     ended: watch::Receiver<Option<Ended>>,
     watching: JoinHandle<()>,
+    /// Whether it ends because it was told to.
+    is_told_to: Arc<AtomicBool>,
     _relay: Option<Relay>,
 }
 
@@ -85,15 +88,16 @@ impl Process {
             printing.push(tokio::spawn(print(streams.stderr, output.clone(), Stream::Stderr)));
         }
         let (tell, ended) = watch::channel(None);
+        let is_told_to = Arc::<AtomicBool>::default();
         let watching = tokio::spawn(watch_over(
             Arc::clone(&sandbox),
             Arc::clone(&blueprint),
             output.clone(),
             ingress.clone(),
             printing,
-            tell,
+            (tell, Arc::clone(&is_told_to)),
         ));
-        Self { blueprint, sandbox, output, ingress, ended, watching, _relay: relay }
+        Self { blueprint, sandbox, output, ingress, ended, watching, is_told_to, _relay: relay }
     }
 
     /// Serves a call, as far as the head of its response.
@@ -140,6 +144,7 @@ impl Process {
 
     /// Ends it: asks it to, and makes it after the grace. Over when nothing of it is left.
     pub async fn stop(&self, grace: Duration) {
+        self.is_told_to.store(true, Ordering::Relaxed);
         self.sandbox.stop(grace).await;
     }
 
@@ -214,7 +219,7 @@ async fn watch_over(
     output: Output,
     ingress: Option<Ingress>,
     printing: Vec<JoinHandle<()>>,
-    tell: watch::Sender<Option<Ended>>,
+    (tell, is_told_to): (watch::Sender<Option<Ended>>, Arc<AtomicBool>),
 ) {
     let end = sandbox.ended().await;
     // What it printed last is why it ended, often.
@@ -223,7 +228,11 @@ async fn watch_over(
         let _ = stream.await;
     }
     let ended = story(&blueprint, end, sandbox.last_words().await);
-    output.note(format!("the instance {}", ended.words));
+    if is_told_to.load(Ordering::Relaxed) {
+        output.note("the instance was stopped");
+    } else {
+        output.note(format!("the instance {}", ended.words));
+    }
     if let Some(ingress) = ingress {
         ingress.ended(ended.problem.clone());
     }

@@ -2,7 +2,7 @@
 //! The sandbox writes the names into its `/etc/hosts`, listens on the addresses, and gives the listeners to `relay`.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use coracle_model::{Destination, Outbound};
 
@@ -11,9 +11,6 @@ const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 1);
 
 /// Where the forward proxy listens.
 const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 127, 0, 1), 3128);
-
-/// Within the sandbox it is the sandbox, but for the ports of the machine's that were granted.
-const LOCALHOST: &str = "localhost";
 
 /// Hosts that have an address of their own; those beyond it are reached through the proxy.
 const HOSTS_MAX: usize = 1024;
@@ -40,8 +37,8 @@ pub(crate) enum Way {
 
 /// The routes of these grants; the same grants give the same routes.
 ///
-/// A grant of one host by name and one port is a route of its own; that of a port of `localhost` leads from there to the machine's.
-/// Patterns, ranges, blocks and addresses, which `/etc/hosts` cannot name, are for the proxy, and so is `localhost`
+/// A grant of one host by name and one port is a route of its own; that of a port of the loopback leads from there to the machine's.
+/// Patterns, ranges, blocks and other addresses, which `/etc/hosts` cannot name, are for the proxy, and so is the loopback
 /// at `own_port`, where the program itself listens.
 pub(crate) fn routes(grants: &[Outbound], own_port: u16) -> Routes {
     let mut hosts = BTreeSet::new();
@@ -51,11 +48,12 @@ pub(crate) fn routes(grants: &[Outbound], own_port: u16) -> Routes {
         needs_proxy |= to.is_empty();
         for to in to {
             let is_known = hosts.contains(to.host());
-            if to.host() == LOCALHOST {
+            if loopback(&to).is_some() {
                 needs_proxy |= to.port() == own_port;
                 continue;
             }
-            if !is_known && hosts.len() == HOSTS_MAX {
+            let is_address = to.host().parse::<IpAddr>().is_ok();
+            if is_address || !is_known && hosts.len() == HOSTS_MAX {
                 needs_proxy = true;
                 continue;
             }
@@ -73,12 +71,20 @@ pub(crate) fn routes(grants: &[Outbound], own_port: u16) -> Routes {
     Routes { hosts: addressed, listen, proxy }
 }
 
+/// The address of a destination on the loopback. Within a sandbox that is the sandbox's own, but for what was granted.
+fn loopback(to: &Destination) -> Option<Ipv4Addr> {
+    match to.host() {
+        "localhost" => Some(Ipv4Addr::LOCALHOST),
+        address => address.parse().ok().filter(Ipv4Addr::is_loopback),
+    }
+}
+
 /// One listener for each host and port, for the first grant that names them.
 fn direct(grants: &[Outbound], addressed: &[(Ipv4Addr, String)], own_port: u16) -> Vec<(SocketAddrV4, Way)> {
     let mut listen: Vec<(SocketAddrV4, Way)> = Vec::new();
     for to in grants.iter().flat_map(Outbound::exact) {
         let known = addressed.iter().find(|(_, host)| host == to.host()).map(|(address, _)| *address);
-        let here = (to.host() == LOCALHOST && to.port() != own_port).then_some(Ipv4Addr::LOCALHOST);
+        let here = loopback(&to).filter(|_| to.port() != own_port);
         let Some(address) = known.or(here) else { continue };
         let at = SocketAddrV4::new(address, to.port());
         if listen.iter().all(|(taken, _)| *taken != at) {
@@ -140,13 +146,19 @@ mod tests {
     #[test]
     fn a_port_of_the_machines_loopback_is_found_where_it_is_there() {
         assert_eq!(shown("postgres://localhost:5432"), ["127.0.0.1:5432 -> postgres://localhost:5432"]);
+        assert_eq!(shown("http://127.0.0.2:90"), ["127.0.0.2:90 -> http://127.0.0.2:90"]);
     }
 
     #[test]
     fn what_has_no_name_goes_through_the_proxy() {
-        for grant in
-            ["https://*.example.com", "http://x:1..9", "http://10.0.0.7", "http://localhost:8080", "*://*:*"]
-        {
+        for grant in [
+            "https://*.example.com",
+            "http://x:1..9",
+            "http://10.0.0.7",
+            "http://[::1]:90",
+            "http://localhost:8080",
+            "*://*:*",
+        ] {
             assert_eq!(shown(grant), ["127.127.0.1:3128 -> proxy"], "{grant}");
         }
         assert!(shown("").is_empty());

@@ -11,7 +11,7 @@ mod tools;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use coracle_api::{Client, ClientError, FunctionView, InstancesView};
+use coracle_api::{Client, ClientError, FunctionView, InstancesView, ProblemView};
 use coracle_model::{FunctionName, FunctionRef, Span};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ use crate::manifest;
 use crate::options::Common;
 use crate::signals::Signals;
 use crate::stop::{Done, Stop};
-use crate::talk::{BAD, BOLD, styled};
+use crate::talk::{BOLD, styled};
 use crate::{print, talk};
 
 const EXAMPLES: &str = "\
@@ -81,7 +81,31 @@ async fn deploy(args: Args, common: &Common) -> Done {
     plan.build(&builder).await?;
     let before = before(&client, &plan).await?;
     let functions = plan.apply(&client).await?;
-    render(&client, &functions, &before, common.json)
+    render(&client, &functions, &before, common.json)?;
+    functions.iter().try_for_each(starts)
+}
+
+/// That a program starts which was deployed or gone back to: else the reason is the error of the verb.
+pub(super) fn starts(function: &FunctionView) -> Done {
+    let Some(InstancesView { failure: Some(failure), serves_before, ready, busy, frozen, .. }) =
+        &function.instances
+    else {
+        return Ok(());
+    };
+    if serves_before.is_none() && ready + busy + frozen > 0 {
+        // What failed was another instance of it, or an earlier one.
+        return Ok(());
+    }
+    let FunctionView { name, revision, namespace, .. } = function;
+    let room_flag = talk::namespace_flag(namespace);
+    let hint = match serves_before {
+        Some(older) => format!(
+            "revision {older} goes on serving; to stay with it: coracle rollback {name}{room_flag} --to {older}"
+        ),
+        None => format!("coracle logs {name}{room_flag}"),
+    };
+    let message = format!("revision {revision} of `{name}` does not start: {}", failure.message);
+    Err(Stop::Problem(Box::new(ProblemView { message, hint: Some(hint), ..failure.clone() })))
 }
 
 /// What was typed: an image, a folder and the command that is run in it, or all that a path says itself.
@@ -140,23 +164,12 @@ fn render(
     for function in functions {
         let FunctionView { name, namespace, revision, .. } = function;
         let room = talk::in_namespace(namespace);
-        let room_flag = if room.is_empty() { String::new() } else { format!(" -n {namespace}") };
+        let room_flag = talk::namespace_flag(namespace);
         let is_same = before.get(name).is_some_and(|before| before.revision == *revision);
         let what = if is_same { "unchanged:" } else { "deployed" };
         talk::say(format_args!("{what} {}{room}, revision {revision}", styled(BOLD, name)));
         for change in changed(function) {
             talk::say(format_args!("  changed: {change}"));
-        }
-        if let Some(InstancesView { serves_before: Some(older), failure, .. }) = &function.instances {
-            match failure {
-                Some(failure) => {
-                    talk::say(format_args!("  {} it does not start: {}", styled(BAD, "but"), failure.message))
-                }
-                None => talk::say(format_args!("  {} it is not ready yet", styled(BAD, "but"))),
-            }
-            talk::say(format_args!(
-                "  revision {older} goes on serving until it does; to stay with it: coracle rollback {name}{room_flag}"
-            ));
         }
         print::line(url(function))?;
         for route in &function.settings.route {

@@ -1,6 +1,7 @@
 //! `coracle rollback`: an earlier revision answers again, from the next call on.
 //! Nothing is lost: the newer one stays, and can be rolled forward to.
 
+use super::deploy::starts;
 use crate::options::{Common, Named};
 use crate::stop::Done;
 use crate::{print, talk};
@@ -19,12 +20,13 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, common: &Common) -> Done {
     let function = common.client()?.rollback(&common.function(&args.name), args.to).await?;
     if common.json {
-        return print::json(&function);
+        print::json(&function)?;
+        return starts(&function);
     }
     let room = talk::in_namespace(&function.namespace);
     talk::say(format_args!(
         "{}{room} runs revision {}, of {}",
         function.name, function.revision, function.latest
     ));
-    Ok(())
+    starts(&function)
 }

@@ -200,6 +200,8 @@ fn silence() -> rustix::io::Result<()> {
 struct Program {
     /// The paths to try, in turn.
     paths: Vec<CString>,
+    /// What to say if none of them is there.
+    not_found: String,
     arguments: Strings,
     environment: Vec<CString>,
     workdir: CString,
@@ -211,7 +213,10 @@ impl Program {
         let first = spec.command.first().filter(|first| !first.is_empty()).ok_or("it has no command")?;
         let variable =
             |name: &str| spec.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        let paths = if first.contains('/') {
+        let is_path = first.contains('/');
+        let place = if is_path { "" } else { " in the folders of its PATH" };
+        let not_found = format!("`{first}`: there is no such program{place}");
+        let paths = if is_path {
             vec![text(first)?]
         } else {
             let folders = variable("PATH").unwrap_or(PATH).split(':').filter(|folder| !folder.is_empty());
@@ -230,7 +235,13 @@ impl Program {
         }
         let arguments = spec.command.iter().map(|argument| text(argument)).collect::<Result<_, _>>()?;
         let workdir = if spec.workdir.is_empty() { "/" } else { &spec.workdir };
-        Ok(Self { paths, arguments: Strings::new(arguments), environment, workdir: text(workdir)? })
+        Ok(Self {
+            paths,
+            not_found,
+            arguments: Strings::new(arguments),
+            environment,
+            workdir: text(workdir)?,
+        })
     }
 
     /// Starts it in a process of its own; the error is why it could not become one.
@@ -265,7 +276,7 @@ impl Program {
         let why = match self.ready(stdin, stdout, stderr) {
             Err(why) => why,
             Ok(()) => {
-                let mut why = format!("`{}`: there is no such program", self.paths[0].to_string_lossy());
+                let mut why = self.not_found.clone();
                 for path in &self.paths {
                     let error = exec(path, &self.arguments, environment);
                     if error.kind() != io::ErrorKind::NotFound || self.paths.len() == 1 {
