@@ -13,7 +13,7 @@ mod wire;
 use std::path::Path;
 
 use guests::until;
-use harness::{Server, wasm};
+use harness::{Ended, Server, wasm};
 
 /// A server with a web server of Python on it, deployed as `site` with these flags.
 fn site(flags: &[&str]) -> Server {
@@ -23,9 +23,14 @@ fn site(flags: &[&str]) -> Server {
 }
 
 fn deploy(server: &Server, flags: &[&str]) {
+    let deployed = try_deploy(server, flags);
+    assert_eq!(deployed.code, 0, "{}", deployed.stderr);
+}
+
+fn try_deploy(server: &Server, flags: &[&str]) -> Ended {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello-python-http/src");
     let command = ["--command", "python3 -u server.py", "--contract", "http", "--health", "/healthz"];
-    server.ok(&[&["deploy", folder.to_str().unwrap(), "--name", "site"], &command[..], flags].concat());
+    server.run(&[&["deploy", folder.to_str().unwrap(), "--name", "site"], &command[..], flags].concat())
 }
 
 /// How many instances are up, asleep or not.
@@ -38,7 +43,7 @@ fn up(server: &Server) -> u64 {
 #[test]
 fn as_many_instances_run_as_are_asked_for() {
     let server = site(&[]);
-    assert_eq!(up(&server), 0, "nobody called");
+    assert_eq!(up(&server), 1, "it was tried");
     let scaled = server.run(&["scale", "site", "3"]);
     assert_eq!((scaled.code, scaled.stderr.as_str()), (0, "site.default: 3 instances\n"));
     until("three are up", || (up(&server) == 3).then_some(()));
@@ -108,7 +113,12 @@ fn show_has_how_a_program_is_run_and_what_changed() {
 
 #[test]
 fn show_says_why_no_instance_starts_and_when_the_next_one_does() {
-    let server = site(&["--port", "3000", "--env", "PORT=4000", "--set", "start_timeout=500ms"]);
+    let server = Server::start();
+    let deployed =
+        try_deploy(&server, &["--port", "3000", "--env", "PORT=4000", "--set", "start_timeout=500ms"]);
+    assert_eq!(deployed.code, 1, "{}", deployed.stderr);
+    let said = "error[guest-not-ready]: revision 1 of `site` does not start: `site.default` was not ready within 500ms: ";
+    assert!(deployed.stderr.contains(said), "{}", deployed.stderr);
     let called = server.run(&["call", "site"]);
     assert!(called.stderr.starts_with("error[guest-not-ready]: "), "{}", called.stderr);
     let shown = server.ok(&["show", "site"]);

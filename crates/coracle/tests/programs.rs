@@ -14,7 +14,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use guests::until;
-use harness::{Data, Server};
+use harness::{Data, Ended, Server};
 use wire::{Reply, Wire, ask, get};
 
 /// A folder with a manifest of these lines, and `hostile.py` beside it.
@@ -35,10 +35,15 @@ fn hostile(lines: &str) -> Server {
 }
 
 fn deploy(server: &Server, lines: &str) {
+    let deployed = try_deploy(server, lines);
+    assert_eq!(deployed.code, 0, "{}", deployed.stderr);
+}
+
+fn try_deploy(server: &Server, lines: &str) -> Ended {
     let manifest = format!(
         "[function.hostile]\ncode = 'app'\ncommand = ['/usr/bin/python3', 'hostile.py']\ncontract = 'http'\n{lines}\n"
     );
-    server.ok(&["deploy", folder(&manifest).path().to_str().unwrap()]);
+    server.run(&["deploy", folder(&manifest).path().to_str().unwrap()])
 }
 
 /// A program that runs for each call, deployed as `run`.
@@ -177,7 +182,10 @@ fn a_program_that_ends_is_told_and_replaced() {
 
 #[test]
 fn a_program_that_never_becomes_ready_says_what_is_missing() {
-    let server = hostile("start_timeout = '700ms'\nenv = { LISTEN_ON = '9999' }");
+    let server = Server::start();
+    let deployed = try_deploy(&server, "start_timeout = '700ms'\nenv = { LISTEN_ON = '9999' }");
+    assert_eq!(deployed.code, 1);
+    assert!(deployed.stderr.contains("error[guest-not-ready]: "), "{}", deployed.stderr);
     let reply = get(&server, "/function/hostile/");
     assert_eq!(reply.problem(), problem(504, "guest-not-ready"));
     assert!(message(&reply).contains("8080"), "{}", reply.text());

@@ -47,6 +47,15 @@ fn prepare_http2(head: &mut Parts) {
     head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
 }
 
+/// Takes from a guest's response what is not true of it: a length, where the body came in chunks and says its end itself.
+///
+/// Who believed the length would take the rest of the body for the next response (RFC 9112, section 6.3).
+pub(super) fn correct(head: &mut http::response::Parts) {
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+}
+
 /// A copy of a request that may be sent twice: it changes nothing and has no body.
 pub(super) fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);

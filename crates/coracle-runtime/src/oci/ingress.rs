@@ -191,7 +191,8 @@ impl Inlet {
         seen: Arc<Seen>,
         method: &Method,
     ) -> Answer {
-        let (head, incoming) = response.into_parts();
+        let (mut head, incoming) = response.into_parts();
+        head::correct(&mut head);
         let bytes_max = self.revision.settings.limits.response_body_bytes;
         let promised = promised_by(&head.headers).filter(|_| *method != Method::HEAD);
         if promised.is_some_and(|promised| promised > bytes_max) {

@@ -163,13 +163,14 @@ impl fmt::Debug for Instance {
 /// Polls a future until the deadline; a timer is only made when it has to wait.
 pub(crate) async fn before<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
-    let mut timer = std::pin::pin!(None::<tokio::time::Sleep>);
+    // A future that always finds something to do takes all of the task's turns, and leaves none to an ordinary timer.
+    let mut timer = std::pin::pin!(None::<tokio::task::coop::Unconstrained<tokio::time::Sleep>>);
     std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(output) = future.as_mut().poll(cx) {
             return std::task::Poll::Ready(Some(output));
         }
         if timer.is_none() {
-            timer.set(Some(tokio::time::sleep_until(deadline)));
+            timer.set(Some(tokio::task::coop::unconstrained(tokio::time::sleep_until(deadline))));
         }
         match timer.as_mut().as_pin_mut() {
             Some(timer) => timer.poll(cx).map(|()| None),

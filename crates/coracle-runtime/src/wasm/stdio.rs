@@ -55,7 +55,9 @@ pub(super) async fn serve(
     let (body, seen) = RequestBody::new(body, limits.request_body_bytes, limits.stream_timeout);
     let (stdout, mut chunks) = mpsc::channel(CHUNKS_MAX);
     let mut context = plan.context(&output);
-    for (name, value) in cgi::variables(&head) {
+    // What the function was given is not the caller's to say.
+    let own = &plan.revision.settings.env;
+    for (name, value) in cgi::variables(&head).into_iter().filter(|(name, _)| !own.contains_key(name)) {
         context.env(name, value);
     }
     context

@@ -158,6 +158,11 @@ impl Images {
                 return Err(Problem::new(&code::BAD_REQUEST, "the archive has an image without a name")
                     .hint("name it: coracle image load FILE --tag NAME"));
             }
+            let digest = format!("sha256:{}", image.digest);
+            if let Some(other) = names.iter().find(|name| name.digest().is_some_and(|named| named != digest))
+            {
+                return Err(invalid(format!("the archive names an image `{other}`, and it is {digest}")));
+            }
             let (record, _pins) = Box::pin(self.unpack(image, &names[0])).await?;
             for name in names {
                 loaded.push(self.keep(&name, record.clone()).await?);

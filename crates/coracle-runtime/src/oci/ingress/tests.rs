@@ -552,3 +552,29 @@ async fn a_guest_that_is_not_ready_in_time_says_what_was_missing() {
     unwell.ingress.ended(Problem::new(&code::GUEST_EXITED, "it exited"));
     assert_eq!(unwell.ingress.ready(at_once(), None).await, Err(Unready::Ended));
 }
+
+#[tokio::test]
+async fn a_length_beside_chunks_is_not_passed_on() {
+    let guest = http1(Limits::default(), |mut stream, _| async move {
+        read_head(&mut stream).await.unwrap();
+        let both = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+        stream.write_all(both).await.unwrap();
+    })
+    .await;
+    let reply = guest.get("/").await.reply.unwrap();
+    assert_eq!(reply.headers().get(header::CONTENT_LENGTH), None);
+    assert_eq!(reply.into_body().collect().await.unwrap().to_bytes(), "hello");
+}
+
+#[tokio::test]
+async fn a_flood_of_early_hints_is_cut_off_in_time() {
+    let guest = http1(Limits::default(), |mut stream, _| async move {
+        read_head(&mut stream).await.unwrap();
+        let hints = b"HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n".repeat(1_000);
+        while stream.write_all(&hints).await.is_ok() {}
+    })
+    .await;
+    let request = Request::get(uri("/")).body(Body::empty()).unwrap();
+    let answer = guest.serve_within(request, Duration::from_millis(300)).await;
+    assert_eq!(told(answer).await, "guest-timeout");
+}

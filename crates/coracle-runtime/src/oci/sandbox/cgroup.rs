@@ -241,6 +241,8 @@ fn bound(control: Control, version: Version, folder: &Path, bounds: &Bounds) -> 
             put(folder, "memory.limit_in_bytes", &bounds.memory_bytes.to_string())?;
             // Where swap is not accounted, the file is not there; memory is bounded nevertheless.
             let _ = put(folder, "memory.memsw.limit_in_bytes", &bounds.memory_bytes.to_string());
+            // What waits in sockets is counted apart; v2 counts it with the rest.
+            let _ = put(folder, "memory.kmem.tcp.limit_in_bytes", &bounds.memory_bytes.to_string());
             Ok(())
         }
         (Control::Memory, Version::V2) => {

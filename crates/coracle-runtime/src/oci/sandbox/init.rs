@@ -252,7 +252,12 @@ impl Program {
     ) -> io::Result<Result<Pid, String>> {
         let mut environment = self.environment.clone();
         for (name, value) in beside {
-            environment.extend(CString::new(format!("{name}={value}")));
+            let variable = format!("{name}={value}");
+            // What the function was given is not the caller's to say.
+            let is_given = |own: &CString| own.as_bytes().starts_with(&variable.as_bytes()[..=name.len()]);
+            if !self.environment.iter().any(is_given) {
+                environment.extend(CString::new(variable));
+            }
         }
         let environment = Strings::new(environment);
         // Closed by becoming the program, or written to by failing to.
@@ -386,7 +391,11 @@ impl Init<'_> {
                 self.tell(&Tell::Sockets, &fds)?;
             }
             Ask::Run { call, env } => {
-                let [stdin, stdout, stderr] = fds else { return Ok(true) };
+                let [stdin, stdout, stderr] = fds else {
+                    // Its descriptors did not fit: a program has bounded this process, and no call would ever run again.
+                    let what = "a call came without its streams".to_owned();
+                    return Err(Failure { step: Step::Walls, what });
+                };
                 match self.program.start(&env, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
                     Ok(Ok(pid)) => self.running.push((call, pid)),
                     Ok(Err(what)) => return Err(Failure { step: Step::Program, what }),

@@ -105,8 +105,8 @@ fn tree(path: &Path, owners: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
 }
 
 fn host_trees(files: &Path, owners: Option<BorrowedFd<'_>>) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
-    // Files of the machine may lie where owners cannot be mapped; all that a program needs of them can be read by everybody.
-    let host = |path: &Path| tree(path, owners).or_else(|_| tree(path, None));
+    // Without the machine's owners: whoever a program runs as, it reads what everybody may.
+    let host = |path: &Path| tree(path, None);
     let mut trees = vec![("usr".into(), host(Path::new("/usr"))?)];
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
         let path = Path::new("/").join(name);
@@ -209,16 +209,16 @@ fn lay_out(trees: Vec<(PathBuf, OwnedFd)>) -> io::Result<()> {
 /// Mounts what every root has, from within.
 fn fill(spec: &Spec, devices: Vec<(&'static str, OwnedFd)>, base: u32) -> io::Result<()> {
     let bytes = spec.bounds.writable_bytes;
-    folder(Path::new("/proc"), 0o555)?;
+    place("/proc", 0o555)?;
     attach(filesystem("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)?, "/proc")?;
-    folder(Path::new("/sys"), 0o555)?;
+    place("/sys", 0o555)?;
     // Without a network of its own a sandbox sees the machine's, and need not see its devices.
     if let Ok(sys) =
         filesystem("sysfs", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC | MountAttrFlags::MOUNT_ATTR_RDONLY)
     {
         attach(sys, "/sys")?;
     }
-    folder(Path::new("/dev"), 0o755)?;
+    place("/dev", 0o755)?;
     attach(tmpfs("0755", 64 << 10)?, "/dev")?;
     for (name, device) in devices {
         let at = Path::new("/dev").join(name);
@@ -241,7 +241,7 @@ fn fill(spec: &Spec, devices: Vec<(&'static str, OwnedFd)>, base: u32) -> io::Re
     )?;
     fs::create_dir("/dev/shm")?;
     attach(tmpfs("1777", bytes)?, "/dev/shm")?;
-    folder(Path::new("/tmp"), 0o1777)?;
+    place("/tmp", 0o1777)?;
     attach(tmpfs("1777", bytes)?, "/tmp")?;
     for path in READ_ONLY {
         read_only(path)?;
@@ -360,6 +360,15 @@ fn attach(mount: OwnedFd, at: impl AsRef<Path>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
     move_mount(&mount, "", CWD, at, flags)
         .map_err(|error| io::Error::other(format!("mount at {}: {error}", at.display())))
+}
+
+/// A folder of the root itself to mount something on: what an image has there instead, such as a link to elsewhere, goes.
+fn place(path: &str, mode: u32) -> io::Result<()> {
+    let path = Path::new(path);
+    if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_dir()) {
+        fs::remove_file(path)?;
+    }
+    folder(path, mode)
 }
 
 fn folder(path: &Path, mode: u32) -> io::Result<()> {

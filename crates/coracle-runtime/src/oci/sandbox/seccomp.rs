@@ -49,7 +49,7 @@ const ALLOWED: &[libc::c_long] = calls! {
     SYS_clone3 SYS_execve SYS_execveat SYS_exit SYS_exit_group SYS_wait4 SYS_waitid SYS_set_tid_address SYS_futex
     SYS_futex_waitv SYS_set_robust_list SYS_get_robust_list SYS_rseq SYS_getpid SYS_getppid SYS_gettid SYS_getpgid
     SYS_setpgid SYS_getsid SYS_setsid SYS_kill SYS_tkill SYS_tgkill SYS_pidfd_open SYS_pidfd_send_signal
-    SYS_prctl SYS_prlimit64 SYS_getrlimit SYS_setrlimit SYS_getrusage SYS_getpriority SYS_setpriority
+    SYS_prctl SYS_getrlimit SYS_setrlimit SYS_getrusage SYS_getpriority SYS_setpriority
     SYS_sched_yield SYS_sched_getaffinity SYS_sched_setaffinity SYS_sched_getparam SYS_sched_setparam
     SYS_sched_getscheduler SYS_sched_setscheduler SYS_sched_getattr SYS_sched_setattr SYS_sched_get_priority_max
     SYS_sched_get_priority_min SYS_sched_rr_get_interval SYS_ioprio_get SYS_ioprio_set SYS_getcpu
@@ -100,6 +100,8 @@ impl Filters {
         rules.insert(libc::SYS_clone, vec![rule(0, SeccompCmpOp::MaskedEq(NEW_NAMESPACES), 0)?]);
         // A virtual machine's host is not for guests of guests; see AF_VSOCK.
         rules.insert(libc::SYS_socket, vec![rule(0, SeccompCmpOp::Ne, libc::AF_VSOCK as u64)?]);
+        // Of itself alone: the first process of a sandbox has the same user, and must not be bounded by programs.
+        rules.insert(libc::SYS_prlimit64, vec![rule(0, SeccompCmpOp::Eq, 0)?]);
         let personalities = PERSONALITIES.map(|which| rule(0, SeccompCmpOp::Eq, which));
         rules.insert(libc::SYS_personality, personalities.into_iter().collect::<Result<_, _>>()?);
         let only = |rules, mismatch, matched| -> Result<BpfProgram, seccompiler::Error> {
