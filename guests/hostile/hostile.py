@@ -143,10 +143,14 @@ def who():
     return "\n".join(line for line in status.splitlines() if line.startswith(wanted)) + f"\npid {os.getpid()}"
 
 
+def owner(path):
+    return os.stat(path).st_uid
+
+
 DEEDS = {
     "read": read, "write": write, "list": listing, "reach": reach, "resolve": resolve, "fetch": fetch, "mount": mount,
     "unshare": unshare, "ptrace": ptrace, "keyctl": keyctl, "device": device, "forks": fork_bomb, "fill": fill,
-    "memory": memory, "who": who,
+    "memory": memory, "who": who, "owner": owner,
     "env": lambda name: os.environ.get(name, "(not set)"),
     "sleep": lambda seconds: time.sleep(float(seconds)) or "slept",
     "print": lambda text: print(text, flush=True) or "printed",

@@ -122,6 +122,39 @@ fn a_program_sees_nothing_of_the_machine_and_has_no_rights() {
 }
 
 #[test]
+fn whoever_a_program_runs_as_owns_nothing_of_the_machine() {
+    let server = hostile("user = '0'");
+    assert!(text(&server, "who").contains("Uid:\t0"), "root of its sandbox");
+    for path in ["/usr", "/usr/bin/python3", "/etc/services"] {
+        assert_eq!(text(&server, &format!("owner?p={path}")), "65534", "{path}: nobody that it knows");
+    }
+    assert!(text(&server, "write?p=/usr/bin/new").starts_with("refused"));
+}
+
+#[test]
+fn a_program_cannot_bound_the_process_that_starts_it() {
+    let server = runs(
+        "['/usr/bin/python3', '-c', 'import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (3, 3))']",
+        "",
+    );
+    for _ in 0..2 {
+        let reply = ask(&server, "POST", "/function/run", &[], b"");
+        assert_eq!(reply.problem(), problem(502, "guest-exited"));
+        assert!(message(&reply).contains("PermissionError"), "{}", reply.text());
+    }
+}
+
+#[test]
+fn a_caller_does_not_say_what_was_called() {
+    let server = runs(
+        "['/usr/bin/python3', '-c', 'import os; print(os.environ[\"Http_Path\"], os.environ[\"Http_X_Role\"])']",
+        "env = { Http_X_Role = 'guest' }",
+    );
+    let reply = ask(&server, "POST", "/function/run/own", &[("Path", "/other"), ("X-Role", "admin")], b"");
+    assert_eq!(reply.text(), "/own guest\n");
+}
+
+#[test]
 fn a_program_reaches_nothing_that_it_was_not_granted() {
     let server = hostile("");
     let port = server.url.rsplit(':').next().unwrap();
