@@ -34,7 +34,7 @@ class Greeter(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    # So many calls may come at once; 5 is what Python takes for many.
+    # Connections that may wait to be accepted: the usual 5 is soon too few.
     request_queue_size = 128
 
 
