@@ -27,7 +27,7 @@ impl Catalog {
         let now = self.0.clock.now();
         let (number, seen) = {
             let state = self.0.state();
-            let held = state.held(function).ok_or_else(|| not_found(function))?;
+            let held = state.held(function).ok_or_else(|| Problem::no_function(function))?;
             let current = held.function.current.number;
             if to == Some(current) {
                 return Ok(Arc::clone(&held.function.current));
@@ -59,7 +59,7 @@ impl Catalog {
     pub async fn remove(&self, function: &FunctionRef) -> Result<(), Problem> {
         self.in_turn(|state| {
             let mut draft = Draft::default();
-            draft_removal(&mut draft, state.held(function).ok_or_else(|| not_found(function))?);
+            draft_removal(&mut draft, state.held(function).ok_or_else(|| Problem::no_function(function))?);
             Ok((draft, ()))
         })
         .await
@@ -98,7 +98,7 @@ impl Catalog {
     pub async fn revisions(&self, function: &FunctionRef) -> Result<Vec<Revision>, Problem> {
         let numbers: Vec<u32> = {
             let state = self.0.state();
-            let held = state.held(function).ok_or_else(|| not_found(function))?;
+            let held = state.held(function).ok_or_else(|| Problem::no_function(function))?;
             held.kept.keys().rev().copied().collect()
         };
         let mut revisions = Vec::with_capacity(numbers.len());
@@ -172,10 +172,6 @@ fn check_fits(state: &State, revision: &Revision) -> Result<(), Problem> {
     check_routes([(function, &settings.routes[..])], |route| {
         state.routes.holder(route).filter(|target| target.function != *function)
     })
-}
-
-fn not_found(function: &FunctionRef) -> Problem {
-    Problem::new(&code::FUNCTION_NOT_FOUND, format!("there is no function `{function}`")).hint("coracle list")
 }
 
 fn no_revision(function: &FunctionRef, number: u32) -> Problem {

@@ -153,12 +153,8 @@ impl Front {
         let refuse = |problem: &Problem| problem::render(problem, Some(&id), accept.as_ref());
 
         let Some(revision) = revision.or_else(|| inner.catalog.resolve(&function)) else {
-            let message =
-                format!("there is no function `{}` in the namespace `{}`", function.name, function.namespace);
-            let problem = Problem::new(&code::FUNCTION_NOT_FOUND, message)
-                .hint("`coracle list` shows those that are deployed");
             linger(&head.headers, body).await;
-            return refuse(&problem);
+            return refuse(&Problem::no_function(&function));
         };
         let principal = match admit(&inner.authenticator, &mut head.headers, &revision) {
             Ok(principal) => principal,

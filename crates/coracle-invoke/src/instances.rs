@@ -34,7 +34,7 @@ impl Invoke {
     /// When there is no such function, or it is no program.
     pub async fn scale(&self, function: &FunctionRef, instances: u32) -> Result<u32, Problem> {
         let inner = &self.0;
-        let revision = inner.catalog.resolve(function).ok_or_else(|| not_found(function))?;
+        let revision = inner.catalog.resolve(function).ok_or_else(|| Problem::no_function(function))?;
         let room = self.room_of(&revision);
         let Some(program) = room.program(&revision, &inner.rooms.starts(&inner.runtime)) else {
             return Err(Problem::new(
@@ -210,7 +210,8 @@ impl Invoke {
     ) -> Result<(crate::fleet::Lease<crate::program::Launcher>, Arc<Revision>), Box<Problem>> {
         let inner = &self.0;
         loop {
-            let current = inner.catalog.resolve(function).ok_or_else(|| Box::new(not_found(function)))?;
+            let current =
+                inner.catalog.resolve(function).ok_or_else(|| Box::new(Problem::no_function(function)))?;
             // Not the room that the call was admitted in: the function may have been removed and deployed anew since.
             let room = self.room_of(&current);
             let Some(program) = room.program(&current, &inner.rooms.starts(&inner.runtime)) else {
@@ -234,11 +235,6 @@ impl Invoke {
 
 fn is_program(revision: &Revision) -> bool {
     !matches!(revision.code, Code::Wasm(_))
-}
-
-fn not_found(function: &FunctionRef) -> Problem {
-    Problem::new(&code::FUNCTION_NOT_FOUND, format!("there is no function `{function}`"))
-        .hint("`coracle list` shows what there is")
 }
 
 fn became_other_code(function: &FunctionRef) -> Problem {

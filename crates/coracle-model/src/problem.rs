@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::FunctionRef;
+
 /// Whose fault a problem is. Retries read the owner, not the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
@@ -154,6 +156,13 @@ impl Problem {
     /// A problem of this kind.
     pub fn new(code: &'static Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None, retry_after_s: None }
+    }
+
+    /// That there is no such function.
+    pub fn no_function(function: &FunctionRef) -> Self {
+        let FunctionRef { name, namespace } = function;
+        let message = format!("there is no function `{name}` in the namespace `{namespace}`");
+        Self::new(&code::FUNCTION_NOT_FOUND, message).hint("`coracle list` shows those that are deployed")
     }
 
     /// The same, with what to do next.

@@ -16,7 +16,6 @@ mod talk;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use coracle_model::{Problem, code};
 use coracle_runtime::{COMPILE_WORKER, SANDBOX_SPAWNER};
 
@@ -34,7 +33,7 @@ fn main() -> ExitCode {
         Some(argument) if argument == SANDBOX_SPAWNER => return coracle_runtime::sandbox_spawner(),
         _ => {}
     }
-    let options = Options::parse();
+    let options = Options::of_process();
     let json = options.common.json;
     match run(options) {
         Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser};
+use clap::{Args, Command, CommandFactory as _, FromArgMatches as _, Parser};
 use coracle_api::Client;
 use coracle_model::{FunctionName, FunctionRef, InvalidName, NamespaceName, Problem, code};
 
@@ -49,6 +49,36 @@ pub(crate) struct Common {
     /// Print JSON, for programs
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+impl Options {
+    /// What was typed; wrong usage ends here.
+    pub(crate) fn of_process() -> Self {
+        let typed = command().get_matches();
+        // The command was made of this very struct.
+        Self::from_arg_matches(&typed).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The command line, whose errors show the usage of a verb as its help does.
+///
+/// Clap's own way is to repeat the flags that were typed, and so those of every verb (and of the environment) too.
+pub(crate) fn command() -> Command {
+    let mut command = Options::command();
+    command.build();
+    with_usage(command)
+}
+
+fn with_usage(mut command: Command) -> Command {
+    let names: Vec<_> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, with_usage);
+    }
+    let usage = command.render_usage().to_string();
+    match usage.strip_prefix("Usage: ") {
+        Some(usage) => command.override_usage(usage.to_owned()),
+        None => command,
+    }
 }
 
 impl Common {
@@ -157,7 +187,6 @@ impl FromStr for Pair {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_flags_of_all_verbs_go_together() {

@@ -16,7 +16,14 @@ const CUT_MIN: usize = 12;
 #[derive(Debug)]
 pub(crate) struct Table<const N: usize> {
     columns: [Column; N],
-    rows: Vec<[String; N]>,
+    rows: Vec<Row<N>>,
+}
+
+#[derive(Debug)]
+struct Row<const N: usize> {
+    cells: [String; N],
+    /// What stands below it, over all columns.
+    below: Option<String>,
 }
 
 /// The title of a column, and the side its cells lean to.
@@ -36,7 +43,14 @@ impl<const N: usize> Table<N> {
     }
 
     pub(crate) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells);
+        self.rows.push(Row { cells, below: None });
+    }
+
+    /// A line below the last row, over all columns.
+    pub(crate) fn below(&mut self, text: String) {
+        if let Some(row) = self.rows.last_mut() {
+            row.below = Some(text);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -55,12 +69,18 @@ impl<const N: usize> Table<N> {
     }
 
     fn render(&self, columns_max: Option<usize>) -> String {
-        let titles = self.columns.map(|column| column.title().to_owned());
+        let titles = Row { cells: self.columns.map(|column| column.title().to_owned()), below: None };
         let widths = self.widths(columns_max);
         let mut text = String::new();
-        for row in std::iter::once(&titles).chain(&self.rows) {
-            let cells: Vec<_> = row.iter().zip(widths).zip(self.columns).map(cell).collect();
-            let _ = writeln!(text, "{}", cells.join(GAP).trim_end()); // A String takes every write.
+        for Row { cells, below } in std::iter::once(&titles).chain(&self.rows) {
+            let cells: Vec<_> = cells.iter().zip(widths).zip(self.columns).map(cell).collect();
+            // A String takes every write.
+            let _ = writeln!(text, "{}", cells.join(GAP).trim_end());
+            if let Some(below) = below {
+                let width =
+                    columns_max.map_or(usize::MAX, |most| most.saturating_sub(GAP.len()).max(CUT_MIN));
+                let _ = writeln!(text, "{GAP}{}", fitting(below, width));
+            }
         }
         text
     }
@@ -69,7 +89,7 @@ impl<const N: usize> Table<N> {
     fn widths(&self, columns_max: Option<usize>) -> [usize; N] {
         let mut widths = self.columns.map(|column| letters(column.title()));
         for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
+            for (width, cell) in widths.iter_mut().zip(&row.cells) {
                 *width = (*width).max(letters(cell));
             }
         }
@@ -97,14 +117,18 @@ impl Column {
 }
 
 fn cell(((text, width), column): ((&String, usize), Column)) -> String {
-    let text = if letters(text) > width {
-        text.chars().take(width - 1).chain(['…']).collect()
-    } else {
-        text.clone()
-    };
+    let text = fitting(text, width);
     match column {
         Column::Left(_) | Column::Whole(_) => format!("{text:<width$}"),
         Column::Right(_) => format!("{text:>width$}"),
+    }
+}
+
+fn fitting(text: &str, width: usize) -> String {
+    if letters(text) > width {
+        text.chars().take(width - 1).chain(['…']).collect()
+    } else {
+        text.to_owned()
     }
 }
 
@@ -146,6 +170,21 @@ mod tests {
             größer   1234  -
         "#]],
         );
+    }
+
+    #[test]
+    fn what_stands_below_a_row_fits_as_well_and_moves_no_column() {
+        let mut table = Table::new([Column::Left("NAME"), Column::Right("CALLS")]);
+        table.row(["hello".into(), "7".into()]);
+        table.below("it crashed while it greeted somebody".into());
+        table.row(["again".into(), "1".into()]);
+        expect![[r#"
+            NAME   CALLS
+            hello      7
+              it crashed while …
+            again      1
+        "#]]
+        .assert_eq(&table.render(Some(20)));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod harness;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
@@ -176,6 +176,13 @@ fn what_is_not_there_is_said_to_be_not_there() {
         let ended = server.run(args);
         assert!(ended.code == 1 && ended.stderr.contains(code), "{args:?}: {ended:?}");
     }
+    // In the same words, whoever is asked.
+    let called = server.run(&["call", "nobody"]).stderr;
+    for verb in
+        [&["show", "nobody"][..], &["remove", "nobody"], &["rollback", "nobody"], &["scale", "nobody", "1"]]
+    {
+        assert_eq!(server.run(verb).stderr, called, "{verb:?}");
+    }
     let scripts = server.ok(&["completions", "bash"]);
     assert!(scripts.contains("rollback") && !scripts.contains("compile-worker"));
 }
@@ -192,6 +199,71 @@ fn a_call_is_found_by_the_beginning_of_its_identity() {
     let lines = server.ok(&["logs", "hello", "--call", newest]);
     assert!(lines.contains("greeting Grace") && !lines.contains("Ada"), "{lines}");
     assert!(server.run(&["logs", "hello", "--call", "ffffffffffff"]).stderr.contains("no lines"));
+}
+
+#[test]
+fn what_is_said_of_an_answer_begins_on_a_line_of_its_own() {
+    let server = with_acid(&["--response-body", "1MiB"]);
+    // Both into one file, as on a terminal.
+    let together = |args: &[&str]| {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut command = server.command(args);
+        command.stdout(file.try_clone().unwrap()).stderr(file.try_clone().unwrap()).status().unwrap();
+        file.rewind().unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let echo = ["call", "acid", "--path", "/echo", "-d", "half a line", "-i"];
+    let included = together(&echo);
+    assert!(included.contains("\nhalf a line\n11 bytes, connected in "), "{included}");
+    // Standard output has the answer, to the byte.
+    assert_eq!(server.run(&echo).stdout, "half a line");
+    let status = together(&["call", "acid", "--path", "/status?code=500"]);
+    assert!(status.contains("\nfailed: ") && !status.contains("\n\n"), "{status}");
+    let broken = together(&["call", "acid", "--path", "/source?bytes=4000000"]);
+    let (_, end) = broken.split_at(broken.floor_char_boundary(broken.len() - 300));
+    assert!(end.contains("\nerror[response-too-large]: the answer was cut off"), "{end}");
+}
+
+/// A server with the guest whose paths are its misdeeds.
+fn with_acid(settings: &[&str]) -> Server {
+    let server = Server::start();
+    let acid = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guests/built/acid.wasm");
+    server.ok(&[&["deploy", acid, "--name", "acid"], settings].concat());
+    server
+}
+
+#[test]
+fn failed_calls_say_why() {
+    let server = with_acid(&[]);
+    server.run(&["call", "acid", "--path", "/trap"]);
+    let calls = server.ok(&["calls", "--failed"]);
+    assert_eq!(calls.lines().count(), 3, "{calls}");
+    assert!(calls.lines().nth(2).unwrap().starts_with("  `acid.default` "), "{calls}");
+    assert_eq!(server.ok(&["calls"]).lines().count(), 2);
+}
+
+#[test]
+fn an_image_in_a_file_is_told_how_it_is_deployed() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.tar");
+    let mut tar = tar::Builder::new(fs::File::create(&file).unwrap());
+    for name in ["blobs/sha256/x", "index.json", "oci-layout"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        tar.append_data(&mut header, name, std::io::empty()).unwrap();
+    }
+    tar.into_inner().unwrap();
+    let file = file.to_str().unwrap();
+    for what in [&["deploy", file, "--name", "shop"][..], &["deploy", "--image", file, "--name", "shop"]] {
+        let refused = server.run(what);
+        let hint = format!(
+            "hint: coracle image load {file} --tag shop, then coracle deploy --image shop --name shop\n"
+        );
+        assert!(refused.code == 1 && refused.stderr.contains(&hint), "{refused:?}");
+    }
 }
 
 #[test]
@@ -235,7 +307,15 @@ fn an_older_revision_answers_again() {
     assert_eq!(shown["function"]["settings"]["memory"], "128MiB");
     assert_eq!(shown["revisions"].as_array().map(Vec::len), Some(2));
     assert_eq!(server.json(&["rollback", "hello", "--to", "2"])["revision"], 2);
-    let wrong = server.run(&["rollback", "hello", "--to", "9"]);
+    // The table has the one that answers, however old it is.
+    for size in 65..72 {
+        server.ok(&["deploy", hello.to_str().unwrap(), "--name", "hello", "--memory", &format!("{size}MiB")]);
+    }
+    server.ok(&["rollback", "hello", "--to", "1"]);
+    let shown = server.ok(&["show", "hello"]);
+    let rows: Vec<_> = shown.lines().skip_while(|line| !line.starts_with("REVISION")).collect();
+    assert!(rows.len() == 7 && rows[6].trim_start().starts_with("1  current "), "{shown}");
+    let wrong = server.run(&["rollback", "hello", "--to", "99"]);
     assert!(wrong.stderr.starts_with("error[revision-not-found]:"), "{}", wrong.stderr);
 }
 

@@ -117,15 +117,15 @@ fn wrong_usage_ends_with_exit_code_2() {
     check(
         &["call"],
         expect![[r#"
-        exit code 2
-        --- stderr
-        error: the following required arguments were not provided:
-          <NAME>
+            exit code 2
+            --- stderr
+            error: the following required arguments were not provided:
+              <NAME>
 
-        Usage: coracle call <NAME>
+            Usage: coracle call [OPTIONS] <NAME>
 
-        For more information, try '--help'.
-    "#]],
+            For more information, try '--help'.
+        "#]],
     );
     check(
         &["call", "a/b"],
@@ -147,18 +147,32 @@ fn wrong_usage_ends_with_exit_code_2() {
         For more information, try '--help'.
     "#]],
     );
+    // Its usage is that of its help, whatever else was typed.
     check(
-        &["remove"],
+        &["scale", "--data", "/tmp", "site"],
         expect![[r#"
         exit code 2
         --- stderr
         error: the following required arguments were not provided:
-          <NAME|--app <APP>>
+          <N>
 
-        Usage: coracle remove <NAME|--app <APP>>
+        Usage: coracle scale [OPTIONS] <NAME> <N>
 
         For more information, try '--help'.
     "#]],
+    );
+    check(
+        &["remove"],
+        expect![[r#"
+            exit code 2
+            --- stderr
+            error: the following required arguments were not provided:
+              <NAME|--app <APP>>
+
+            Usage: coracle remove [OPTIONS] <NAME|--app <APP>>
+
+            For more information, try '--help'.
+        "#]],
     );
     check(
         &["up", "--listen", "8080"],

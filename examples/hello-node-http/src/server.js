@@ -2,7 +2,7 @@
 
 const http = require("node:http");
 
-const server = http.createServer(async (request, response) => {
+async function answer(request, response) {
   response.setHeader("Content-Type", "text/plain; charset=utf-8");
   if (request.url === "/healthz") return response.end("ok\n");
 
@@ -14,6 +14,11 @@ const server = http.createServer(async (request, response) => {
   console.log(`greeting ${name}`);
 
   response.end(`Hello, ${name}!\n`);
+}
+
+// What goes wrong with one call, as a caller who leaves in the middle, must not end the others.
+const server = http.createServer((request, response) => {
+  answer(request, response).catch((error) => response.destroy(error));
 });
 
 server.listen(process.env.PORT || 8080);

@@ -5,8 +5,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Greeter(BaseHTTPRequestHandler):
-    # Connections are kept for the next call.
+    # Connections are kept for the next call, and an answer is sent in one piece.
     protocol_version = "HTTP/1.1"
+    wbufsize = -1
 
     def do_GET(self):
         if self.path == "/healthz":
@@ -32,4 +33,9 @@ class Greeter(BaseHTTPRequestHandler):
         """Calls are counted and timed by Coracle: `coracle calls`."""
 
 
-ThreadingHTTPServer(("", int(os.environ.get("PORT", 8080))), Greeter).serve_forever()
+class Server(ThreadingHTTPServer):
+    # Connections that may wait to be accepted: the usual 5 is soon too few.
+    request_queue_size = 128
+
+
+Server(("", int(os.environ.get("PORT", 8080))), Greeter).serve_forever()

@@ -252,15 +252,12 @@ fn instances(admin: &Admin, function: &FunctionRef) -> InstancesView {
 async fn view_of(admin: &Admin, function: &FunctionRef) -> Result<FunctionView, Problem> {
     let found = admin.catalog.function(function).ok_or_else(|| {
         let FunctionRef { name, namespace } = function;
-        let problem = Problem::new(
-            &code::FUNCTION_NOT_FOUND,
-            format!("there is no function `{name}` in the namespace `{namespace}`"),
-        );
+        let problem = Problem::no_function(function);
         let filter = Filter { namespace: Some(namespace.clone()), ..Filter::default() };
         let beside = admin.catalog.list(&filter, None, PAGE_ITEMS_MAX);
         match coracle_api::nearest(name.as_str(), beside.iter().map(|beside| beside.function.name.as_str())) {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
-            None => problem.hint("`coracle list` shows those that are deployed"),
+            None => problem,
         }
     })?;
     // Its file may be damaged; the function is shown nevertheless.

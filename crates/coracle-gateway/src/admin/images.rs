@@ -49,7 +49,7 @@ pub(super) async fn pull(
 ) -> Answer<Response> {
     let PullRequest { reference, namespace, if_missing } = request;
     admin.authenticator.require_in(who, Scope::Deploy, &namespace)?;
-    let registry = Images::registry_of(&reference)?;
+    let registry = registry_of(&reference)?;
     let credentials = credentials(&admin, &namespace, &registry);
     let (told, progress) = watch::channel(Progress::default());
     let puller = admin.clone();
@@ -131,7 +131,7 @@ pub(super) async fn deployed(
     if let Some(image) = admin.images.find(reference).filter(|image| image.loaded) {
         return Ok((image.reference, image.digest));
     }
-    let registry = Images::registry_of(reference)?;
+    let registry = registry_of(reference)?;
     let pulled =
         admin.images.pull(reference, credentials(admin, &function.namespace, &registry), |_| ()).await;
     match pulled {
@@ -150,6 +150,14 @@ pub(super) async fn deployed(
         }
         Err(problem) => Err(problem),
     }
+}
+
+/// The registry of an image; whoever names a file is told how the image in it gets here.
+fn registry_of(reference: &str) -> Result<String, Problem> {
+    Images::registry_of(reference).map_err(|problem| match reference.starts_with(['.', '/']) {
+        true => problem.hint("an image in a file is loaded first, and then goes by its name: coracle image load FILE --tag NAME"),
+        false => problem,
+    })
 }
 
 fn credentials(admin: &Admin, namespace: &NamespaceName, registry: &str) -> Option<Credentials> {
@@ -245,4 +253,18 @@ fn pruned_view(Pruned { images, layers }: Pruned) -> PrunedView {
 fn too_large() -> Problem {
     Problem::new(&code::REQUEST_TOO_LARGE, format!("the archive has more than {}", ByteSize(IMAGE_BYTES_MAX)))
         .hint("push it to a registry, and pull it from there")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_names_a_file_is_told_to_load_it() {
+        let hint = |reference: &str| registry_of(reference).unwrap_err().hint.unwrap_or_default();
+        assert!(hint("./shop.tar").contains("coracle image load"));
+        assert!(hint("/tmp/shop.tar").contains("coracle image load"));
+        assert!(!hint("Shop").contains("load"));
+        assert_eq!(registry_of("ghcr.io/team/shop").unwrap(), "ghcr.io");
+    }
 }

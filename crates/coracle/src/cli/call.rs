@@ -125,9 +125,10 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     let id = reply.head.headers.get("x-call-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let mut to = match args.output {
         Some(file) => To::create(file)?,
-        None => To::Stdout { is_seen: print::columns().is_some() },
+        None => To::Stdout { is_seen: print::columns().is_some(), is_amid_line: false },
     };
     if let Err(stop) = render_body(reply, &mut to, args.include).await {
+        to.end_line_before_talk()?;
         return Err(match (stop, id) {
             (Stop::Problem(problem), Some(id)) if problem.code == code::SERVER_UNREACHABLE.name => {
                 cut_off(&client, &function, &id).await.unwrap_or(Stop::Problem(problem))
@@ -143,6 +144,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     if status.as_u16() < 400 {
         return Ok(());
     }
+    to.end_line_before_talk()?;
     talk::say(format_args!("{} {function} answered {status}", styled(BAD, "failed:")));
     if let Some(id) = id.filter(|_| status.is_server_error()) {
         talk::hint(format_args!("coracle logs {} --call {id}", shown(&function)));
@@ -177,6 +179,8 @@ enum To {
     /// Standard output, which somebody may be looking at.
     Stdout {
         is_seen: bool,
+        /// What was written last is not the end of a line.
+        is_amid_line: bool,
     },
     File(PathBuf, File),
 }
@@ -189,17 +193,41 @@ impl To {
 
     fn write(&mut self, chunk: &[u8]) -> Done {
         match self {
-            Self::Stdout { is_seen: true } if chunk.contains(&0) => {
+            Self::Stdout { is_seen: true, .. } if chunk.contains(&0) => {
                 // As curl does: such bytes can leave a terminal in a sorry state.
                 let problem =
                     Problem::new(&code::BAD_REQUEST, "the answer is not text, and this is a terminal");
                 Err(problem.hint("write it to a file with `-o FILE`").into())
             }
-            Self::Stdout { .. } => print::bytes(chunk),
+            Self::Stdout { is_amid_line, .. } => {
+                *is_amid_line = chunk.last().map_or(*is_amid_line, |last| *last != b'\n');
+                print::bytes(chunk)
+            }
             Self::File(path, file) => {
                 Ok(file.write_all(chunk).map_err(|error| cannot_write(path, &error))?)
             }
         }
+    }
+
+    /// Ends the line, so that the prompt stands on one of its own; only a person gets a byte that is not the answer's.
+    fn end_line(&mut self) -> Done {
+        match self {
+            Self::Stdout { is_seen: true, is_amid_line: is_amid_line @ true } => {
+                *is_amid_line = false;
+                print::line("")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the line, also where standard output is for a program: what is said next may land in the same place.
+    fn end_line_before_talk(&mut self) -> Done {
+        self.end_line()?;
+        if let Self::Stdout { is_amid_line: is_amid_line @ true, .. } = self {
+            *is_amid_line = false;
+            talk::say("");
+        }
+        Ok(())
     }
 }
 
@@ -208,17 +236,14 @@ fn cannot_write(file: &Path, error: &std::io::Error) -> Problem {
 }
 
 async fn render_body(mut reply: FunctionReply, to: &mut To, timed: bool) -> Done {
-    let (mut last, mut length) = (None, 0);
+    let mut length = 0;
     while let Some(chunk) = reply.body.next().await? {
         to.write(&chunk)?;
-        last = chunk.last().copied().or(last);
         length += chunk.len();
     }
-    if matches!(to, To::Stdout { is_seen: true }) && last.is_some_and(|last| last != b'\n') {
-        // So that the prompt stands on a line of its own.
-        print::line("")?;
-    }
+    to.end_line()?;
     if timed {
+        to.end_line_before_talk()?;
         let us = |span: Duration| micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
         let timings = reply.timings;
         let (connect, head, total) = (us(timings.connect), us(timings.first_byte), us(reply.total()));

@@ -70,7 +70,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
             talk::say("no calls since the server started");
         }
     }
-    render(&calls).print()
+    render(&calls, args.failed).print()
 }
 
 async fn follow(client: &Client, query: &CallQuery, json: bool) -> Done {
@@ -113,7 +113,8 @@ pub(super) fn line(call: &CallView, names: &mut Names) -> String {
     text
 }
 
-pub(super) fn render(calls: &[CallView]) -> Table<7> {
+/// A row for each call, and below it, if that is wanted, why it failed.
+fn render(calls: &[CallView], why: bool) -> Table<7> {
     let mut table = Table::new([
         Column::Whole("CALL"),
         Column::Left("FUNCTION"),
@@ -135,6 +136,9 @@ pub(super) fn render(calls: &[CallView]) -> Table<7> {
             if call.cold { format!("cold {took}") } else { took },
             ago(call.started),
         ]);
+        if let Some(message) = call.message.as_deref().filter(|_| why) {
+            table.below(visible(message));
+        }
     }
     table
 }

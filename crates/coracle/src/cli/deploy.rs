@@ -6,6 +6,7 @@ mod code;
 mod flags;
 mod pack;
 mod plan;
+mod saved;
 mod tools;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@
 mod follow;
 mod server;
 mod stirs;
+mod troubles;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::follow::Following;
 use self::server::Server;
+use self::troubles::Troubles;
 use self::watch::{Project, Watch};
 use super::deploy::{BUILD_TIMEOUT, Builder, Plan, Voice};
 use super::up;
@@ -95,8 +97,7 @@ struct Dev {
     watch: Watch,
     /// The revision of each function that was deployed last, here or, as we noticed, elsewhere; 0 when it is gone.
     revisions: BTreeMap<FunctionName, u32>,
-    /// What was said of why no instance of a program starts.
-    troubles: BTreeMap<FunctionName, String>,
+    troubles: Troubles,
     is_gone: bool,
     following: tokio::sync::watch::Sender<Following>,
 }
@@ -123,7 +124,7 @@ impl Dev {
             common,
             server,
             revisions: BTreeMap::new(),
-            troubles: BTreeMap::new(),
+            troubles: Troubles::default(),
             is_gone: false,
             following,
         })
@@ -220,10 +221,13 @@ impl Dev {
                 Err(ClientError::Problem(problem)) if problem.status == 404 => None,
                 Err(error) => return Err(error.into()),
             };
+            let now = view.as_ref().map_or(0, |view| view.revision);
+            if now != *known {
+                self.troubles.forget(name);
+            }
             if let Some(view) = &view {
                 show_trouble(view, &mut self.troubles, self.common.json)?;
             }
-            let now = view.map_or(0, |view| view.revision);
             match now {
                 0 if *known != 0 => {
                     talk::say(format_args!("`{name}` was removed: save a file to deploy it again"))
@@ -264,6 +268,8 @@ impl Dev {
                     let before = self.revisions.insert(function.name.clone(), function.revision);
                     let is_same = before == Some(function.revision);
                     show_deployed(function, is_same, &deployed, self.common.json)?;
+                    // Whoever saves wants to hear of what is still wrong.
+                    self.troubles.forget(&function.name);
                     show_trouble(function, &mut self.troubles, self.common.json)?;
                 }
                 Ok(())
@@ -330,19 +336,14 @@ fn show_deployed(
     event(json, text, &value)
 }
 
-/// Why no instance of a program starts, or why they end; once for each reason.
-fn show_trouble(view: &FunctionView, told: &mut BTreeMap<FunctionName, String>, json: bool) -> Done {
+/// Why no instance of a program starts, or why they end.
+fn show_trouble(view: &FunctionView, troubles: &mut Troubles, json: bool) -> Done {
     let FunctionView { name, revision, .. } = view;
-    let Some((instances, failure)) =
-        view.instances.as_ref().and_then(|all| Some((all, all.failure.as_ref()?)))
+    let Some(instances) = &view.instances else { return Ok(()) };
+    let Some(failure) = instances.failure.as_ref().filter(|failure| troubles.is_new(name, &failure.message))
     else {
-        told.remove(name);
         return Ok(());
     };
-    if told.get(name) == Some(&failure.message) {
-        return Ok(());
-    }
-    told.insert(name.clone(), failure.message.clone());
     let before =
         instances.serves_before.map(|before| format!("; revision {before} goes on")).unwrap_or_default();
     let text = styled(BAD, format_args!("{name} revision {revision}: {}", failure.message));

@@ -1,12 +1,12 @@
 //! `coracle show NAME`: all about a function on one screen, its last failures and what to do about them included.
-//! Programs read `--json`: one object with `function`, `activity`, `revisions` and `failures`.
+//! Programs read `--json`: one object with `function`, `image`, `activity`, `revisions` and `failures`.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use coracle_api::{
-    CallQuery, CallView, Client, FunctionActivity, FunctionView, InstancesView, ProgramView, RevisionView,
-    ScaleView, StatsQuery,
+    CallQuery, CallView, Client, FunctionActivity, FunctionView, ImageView, InstancesView, ProgramView,
+    RevisionView, ScaleView, StatsQuery,
 };
 use coracle_model::{Limits, Settings};
 use serde_json::json;
@@ -23,7 +23,7 @@ use crate::talk::{BAD, BOLD, DIM, NEXT, styled};
 
 /// How many of the last failures are shown.
 const FAILURES_MAX: usize = 5;
-/// How many of the last revisions are shown.
+/// How many of the last revisions are shown, beside the current one.
 const REVISIONS_MAX: usize = 5;
 
 /// Show all about a function.
@@ -53,18 +53,31 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         ..CallQuery::default()
     };
     let failures = client.calls(&failures).await?;
+    let image = image(&client, &function).await;
     if common.json {
-        return print::json(
-            &json!({ "function": function, "activity": activity, "revisions": revisions, "failures": failures }),
-        );
+        return print::json(&json!({
+            "function": function,
+            "image": image,
+            "activity": activity,
+            "revisions": revisions,
+            "failures": failures,
+        }));
     }
     render_head(&client, &function)?;
     let is_program = function.instances.is_some();
     activity.as_ref().map_or(Ok(()), |activity| render_activity(activity, is_program))?;
     function.instances.as_ref().map_or(Ok(()), render_instances)?;
     render_settings(&function)?;
+    image.as_ref().map_or(Ok(()), render_image)?;
     render_revisions(&revisions)?;
     render_failures(&failures)
+}
+
+/// What its image brings along; whoever may see the function may not always see the images.
+async fn image(client: &Client, function: &FunctionView) -> Option<ImageView> {
+    function.image.as_ref()?;
+    let images = client.images().await.ok()?;
+    images.into_iter().find(|image| image.digest == function.digest)
 }
 
 fn render_head(client: &Client, function: &FunctionView) -> Done {
@@ -192,6 +205,23 @@ fn render_program(program: &ProgramView) -> Done {
     texts.into_iter().try_for_each(|(name, text)| text.map_or(Ok(()), |text| field(name, text)))
 }
 
+/// What holds as far as its settings say nothing else.
+fn render_image(image: &ImageView) -> Done {
+    let ImageView { entrypoint, command, user, workdir, port, .. } = image;
+    let words = |words: &[String]| typed(words.iter().map(String::as_str));
+    let parts = [
+        (!entrypoint.is_empty()).then(|| format!("entrypoint {}", words(entrypoint))),
+        (!command.is_empty()).then(|| format!("command {}", words(command))),
+        user.as_ref().map(|user| format!("user {user}")),
+        workdir.as_ref().map(|workdir| format!("workdir {workdir}")),
+        port.map(|port| format!("port {port}")),
+    ];
+    let mut parts = parts.into_iter().flatten();
+    // A part on each line: commands are long.
+    parts.next().map_or(Ok(()), |part| field("brings", part))?;
+    parts.try_for_each(|part| field("", part))
+}
+
 fn render_revisions(revisions: &[RevisionView]) -> Done {
     let mut table = Table::new([
         Column::Right("REVISION"),
@@ -200,7 +230,9 @@ fn render_revisions(revisions: &[RevisionView]) -> Done {
         Column::Left("DEPLOYED"),
         Column::Left("CHANGED"),
     ]);
-    for (place, revision) in revisions.iter().enumerate().take(REVISIONS_MAX) {
+    // The one that answers is among them, however far back it was rolled.
+    let shown = |(place, revision): &(usize, &RevisionView)| *place < REVISIONS_MAX || revision.current;
+    for (place, revision) in revisions.iter().enumerate().filter(shown) {
         let changed = revisions.get(place + 1).map_or_else(Vec::new, |before| {
             let code = (before.digest != revision.digest).then(|| "code".to_owned());
             let contract = (before.contract != revision.contract)
@@ -233,7 +265,7 @@ fn render_failures(failures: &[CallView]) -> Done {
         if let Some(hint) = &call.hint {
             print::line(format_args!("  {NEXT}hint:{NEXT:#} {hint}"))?;
         }
-        print::line(styled(DIM, format_args!("  coracle logs {} --call {id}", call.function)))?;
+        print::line(styled(DIM, format_args!("  its logs: coracle logs {} --call {id}", call.function)))?;
     }
     Ok(())
 }

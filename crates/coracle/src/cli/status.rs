@@ -55,7 +55,18 @@ fn render_sandboxes(sandboxes: &SandboxesView) -> Done {
         let mark = if *active { styled(GOOD, "on ") } else { styled(BAD, "off") };
         field(if number == 0 { "sandboxes" } else { "" }, format_args!("{mark} {name:<16} {how}"))?;
     }
-    Ok(())
+    field("", in_all(&sandboxes.protections))
+}
+
+/// Whether all is well, or where to read on.
+fn in_all(protections: &[ProtectionView]) -> String {
+    match protections.iter().filter(|one| !one.active).count() {
+        0 => styled(GOOD, "all on"),
+        off => format!(
+            "{off} of {} off: programs run without; docs/operating.md says what that means, and what turns each on",
+            protections.len()
+        ),
+    }
 }
 
 fn field(name: &str, value: impl std::fmt::Display) -> Done {
@@ -72,4 +83,21 @@ fn who(identity: &IdentityView) -> String {
         (None, None) => String::new(),
     };
     format!("token {token}: {scope}{reach}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_off_is_counted_and_where_to_read_on_is_said() {
+        let protections = |active: &[bool]| -> Vec<ProtectionView> {
+            let one = |active: &bool| ProtectionView { name: "x".into(), active: *active, how: "y".into() };
+            active.iter().map(one).collect()
+        };
+        let shown = |active: &[bool]| anstream::adapter::strip_str(&in_all(&protections(active))).to_string();
+        assert_eq!(shown(&[true, true]), "all on");
+        let some_off = shown(&[true, false, false]);
+        assert!(some_off.starts_with("2 of 3 off: ") && some_off.contains("docs/operating.md"), "{some_off}");
+    }
 }

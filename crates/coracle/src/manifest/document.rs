@@ -156,16 +156,18 @@ impl<'a> Entry<'a> {
             .ok_or_else(|| self.problem(&format!("`{}` must be {wanted}", self.key)))
     }
 
-    /// A quantity within bounds, both of which are shown as they would be written.
-    pub(super) fn quantity<T>(&self, range: RangeInclusive<T>) -> Result<T, Problem>
+    /// A quantity within bounds, both of which are shown as they would be written, as the example is.
+    pub(super) fn quantity<T>(&self, range: RangeInclusive<T>, example: &str) -> Result<T, Problem>
     where
         T: FromStr<Err: Display> + PartialOrd + Display,
     {
-        let quantity: T = self.parsed()?;
+        let text = self.text_of(self.value, &format!("a text, as \"{example}\""))?;
+        let quantity: T = self.parse(self.value, text)?;
         if range.contains(&quantity) {
             return Ok(quantity);
         }
-        Err(self.problem(&format!("`{}` must be from {} to {}", self.key, range.start(), range.end())))
+        let (least, most) = (range.start(), range.end());
+        Err(self.problem(&format!("`{}` must be from {least} to {most}, as \"{example}\"", self.key)))
     }
 
     /// A table of names of the writer's own, with texts.

@@ -150,14 +150,14 @@ pub(super) fn set(settings: &mut Settings, source: &Source, entry: &Entry<'_>) -
         "env" => settings.env = entry.texts()?,
         "secrets" => settings.secrets = entry.one_or_several()?,
         "outbound" => settings.outbound = entry.one_or_several()?,
-        "memory" => limits.memory_bytes = entry.quantity(memory)?.0,
-        "timeout" => limits.timeout = entry.quantity(timeouts)?.0,
-        "stream_timeout" => limits.stream_timeout = entry.quantity(timeouts)?.0,
+        "memory" => limits.memory_bytes = entry.quantity(memory, "256MiB")?.0,
+        "timeout" => limits.timeout = entry.quantity(timeouts, "30s")?.0,
+        "stream_timeout" => limits.stream_timeout = entry.quantity(timeouts, "30s")?.0,
         "concurrency" => limits.concurrency = entry.number(1..=Limits::CALLS_MAX)?,
         "waiting" => limits.waiting = entry.number(0..=Limits::CALLS_MAX)?,
-        "request_body" => limits.request_body_bytes = entry.quantity(bytes)?.0,
-        "response_body" => limits.response_body_bytes = entry.quantity(bytes)?.0,
-        "log_rate" => limits.log_bytes_per_second = entry.quantity(bytes)?.0,
+        "request_body" => limits.request_body_bytes = entry.quantity(bytes, "16MiB")?.0,
+        "response_body" => limits.response_body_bytes = entry.quantity(bytes, "16MiB")?.0,
+        "log_rate" => limits.log_bytes_per_second = entry.quantity(bytes, "16MiB")?.0,
         "reuse" => settings.reuse = entry.number(0..=u32::MAX)?,
         "content_type" => settings.content_type = Some(entry.text()?.to_owned()),
         "labels" => settings.labels = entry.texts()?,
@@ -170,14 +170,14 @@ pub(super) fn set(settings: &mut Settings, source: &Source, entry: &Entry<'_>) -
         "health" => program.health = Some(entry.text()?.to_owned()),
         "http2" => program.http2 = entry.flag()?,
         "start_timeout" => {
-            program.start_timeout = entry.quantity(SPAN_MIN..=Span(Program::START_TIMEOUT_MAX))?.0;
+            program.start_timeout = entry.quantity(SPAN_MIN..=Span(Program::START_TIMEOUT_MAX), "30s")?.0;
         }
         "read_only" => program.read_only = entry.flag()?,
         "network" => program.network = entry.parsed()?,
         "secrets_in_env" => program.secrets_in_env = entry.flag()?,
         "cpu" => {
             let cores = Cores(Program::CPU_MILLIS_MIN)..=Cores(Program::CPU_MILLIS_MAX);
-            program.cpu_millis = Some(entry.quantity(cores)?.0);
+            program.cpu_millis = Some(entry.quantity(cores, "500m")?.0);
         }
         "processes" => program.processes = entry.number(1..=Program::PROCESSES_MAX)?,
         "scale" => {
@@ -195,7 +195,7 @@ fn set_scale(scale: &mut Scale, entry: &Entry<'_>) -> Result<(), Problem> {
         "min" => scale.min = entry.number(0..=Scale::INSTANCES_MAX)?,
         "max" => scale.max = entry.number(1..=Scale::INSTANCES_MAX)?,
         "target" => scale.target = entry.number(1..=Limits::CALLS_MAX)?,
-        "idle" => scale.idle = entry.quantity(SPAN_MIN..=Span(Scale::IDLE_MAX))?.0,
+        "idle" => scale.idle = entry.quantity(SPAN_MIN..=Span(Scale::IDLE_MAX), "5m")?.0,
         _ => return Err(entry.unknown_key(SCALE_KEYS)),
     }
     Ok(())

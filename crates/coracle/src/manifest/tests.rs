@@ -311,11 +311,11 @@ fn the_keys_of_a_program_say_what_they_want() {
     check(
         "[function.f]\nimage = 'f'\nscale = { idle = '2d' }",
         expect![[r#"
-        coracle.toml:3:18: `idle` must be from 1ms to 1d
-          |
-        3 | scale = { idle = '2d' }
-          |                  ^^^^
-    "#]],
+            coracle.toml:3:18: `idle` must be from 1ms to 1d, as "5m"
+              |
+            3 | scale = { idle = '2d' }
+              |                  ^^^^
+        "#]],
     );
 }
 
@@ -400,11 +400,11 @@ fn a_wrong_type_says_what_was_wanted_and_what_is_there() {
     check(
         "[function.hello]\ncode = 'a.wasm'\nmemory = 128",
         expect![[r#"
-        coracle.toml:3:10: `memory` must be a text, in quotes, and is a number
-          |
-        3 | memory = 128
-          |          ^^^
-    "#]],
+            coracle.toml:3:10: `memory` must be a text, as "256MiB", and is a number
+              |
+            3 | memory = 128
+              |          ^^^
+        "#]],
     );
     check(
         "function = 'hello'",
@@ -422,20 +422,20 @@ fn a_value_out_of_range_says_the_range() {
     check(
         "[function.hello]\ncode = 'a.wasm'\nmemory = '8GiB'",
         expect![[r#"
-        coracle.toml:3:10: `memory` must be from 64KiB to 4GiB
-          |
-        3 | memory = '8GiB'
-          |          ^^^^^^
-    "#]],
+            coracle.toml:3:10: `memory` must be from 64KiB to 4GiB, as "256MiB"
+              |
+            3 | memory = '8GiB'
+              |          ^^^^^^
+        "#]],
     );
     check(
         "[function.hello]\ncode = 'a.wasm'\ntimeout = '0s'",
         expect![[r#"
-        coracle.toml:3:11: `timeout` must be from 1ms to 1d
-          |
-        3 | timeout = '0s'
-          |           ^^^^
-    "#]],
+            coracle.toml:3:11: `timeout` must be from 1ms to 1d, as "30s"
+              |
+            3 | timeout = '0s'
+              |           ^^^^
+        "#]],
     );
     check(
         "[function.hello]\ncode = 'a.wasm'\nconcurrency = 0",

@@ -92,8 +92,8 @@ impl Cgroups {
             name: control.protects().into(),
             active: place.is_ok(),
             how: match place {
-                Ok(Place { version: Version::V1, .. }) => "cgroup v1".into(),
-                Ok(Place { version: Version::V2, .. }) => "cgroup v2".into(),
+                Ok(Place { version: Version::V1, .. }) => "by cgroup v1".into(),
+                Ok(Place { version: Version::V2, .. }) => "by cgroup v2".into(),
                 Err(why) => why.clone(),
             },
         };

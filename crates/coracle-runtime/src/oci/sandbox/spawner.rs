@@ -271,19 +271,19 @@ fn protections(cgroups: &Cgroups, no_users: Option<&io::Error>) -> Vec<Protectio
     // Asking for it loads it, where it is a module.
     let overlay = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC).is_ok();
     let mut all = vec![
-        one("namespaces", "mounts, processes, network, IPC, host name, groups", true),
+        one("namespaces", "of mounts, processes, network, IPC, host name and groups", true),
         match no_users {
-            None => one("user namespace", "users of their own, files with mapped owners", true),
+            None => one("user namespace", "each has users of its own, and its files owners of them", true),
             Some(error) => one(
                 "user namespace",
                 &format!("{error}; each sandbox has a user that is not root instead"),
                 false,
             ),
         },
-        one("system calls", "a filter of those of ordinary programs", true),
-        one("capabilities", "none, and no new privileges", true),
+        one("syscall filter", "those of ordinary programs pass, no others", true),
+        one("no capabilities", "nor any to be gained by executing something", true),
         match overlay {
-            true => one("image layers", "overlayfs", true),
+            true => one("image layers", "by overlayfs", true),
             false => one(
                 "image layers",
                 "this kernel has no overlayfs: images cannot be run; `modprobe overlay`",

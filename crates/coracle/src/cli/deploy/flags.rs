@@ -69,7 +69,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Pair>,
     /// What a program is started with, as in './server --verbose'
-    #[arg(long, value_name = "WORDS", help_heading = "Programs")]
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true, help_heading = "Programs")]
     command: Option<Words>,
     /// `http` or `stdio` [default: http for images, else stdio]
     #[arg(long, help_heading = "Programs")]
@@ -201,6 +201,14 @@ mod tests {
         ] {
             assert!(Typed::try_parse_from(["x"].into_iter().chain(typed)).is_err(), "{typed:?}");
         }
+    }
+
+    #[test]
+    fn a_command_may_be_nothing_but_flags() {
+        // The program is the entrypoint of an image.
+        let typed = Typed::parse_from(["x", "--command", "--level debug", "--port", "80"]);
+        assert_eq!(typed.flags.command.unwrap().0, ["--level", "debug"]);
+        assert_eq!(typed.flags.port, Some(80));
     }
 
     #[test]

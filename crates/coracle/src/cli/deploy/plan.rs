@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 use coracle_api::{AppSpec, Client, CodeSpec, FunctionSpec, FunctionView, PullRequest};
 use coracle_model::{
@@ -14,9 +13,10 @@ use coracle_model::{
 use super::Builder;
 use super::code;
 use super::pack::Packed;
+use super::saved;
 use crate::cli::image;
 use crate::manifest::{self, Function, Manifest, Source};
-use crate::options::{Common, Options};
+use crate::options::{self, Common};
 use crate::stop::{Done, Stop};
 
 /// Functions that are deployed together.
@@ -132,13 +132,17 @@ impl Plan {
         let mut settings = function.settings.clone();
         let code = match &function.source {
             Source::Image(image) => {
+                let file = self.folder.as_deref().unwrap_or(Path::new("")).join(image);
+                if saved::is_named(image, &file) {
+                    return Err(saved::problem(&file, &function.name).into());
+                }
                 self.fetch(client, image).await?;
                 CodeSpec::Image(image.clone())
             }
             Source::Path(path) => {
                 let folder = self.folder.as_deref().unwrap_or(Path::new(""));
                 let path = function.path(folder)?.unwrap_or_else(|| folder.join(path));
-                let packed = pack(path).await?;
+                let packed = pack(path, function.name.clone()).await?;
                 let program = &mut settings.program;
                 if let Packed::Executable(_, command) = &packed
                     && program.command.is_empty()
@@ -154,8 +158,12 @@ impl Plan {
 }
 
 /// Packs on a thread that may wait: a folder may be large, and a file system slow.
-async fn pack(path: PathBuf) -> Result<Packed, Problem> {
-    let packed = tokio::task::spawn_blocking(move || Packed::of(&path)).await;
+async fn pack(path: PathBuf, name: FunctionName) -> Result<Packed, Problem> {
+    let packed = tokio::task::spawn_blocking(move || match saved::is_image(&path) {
+        true => Err(saved::problem(&path, &name)),
+        false => Packed::of(&path),
+    });
+    let packed = packed.await;
     packed.map_err(|error| Problem::new(&codes::INTERNAL, format!("pack the code: {error}")))?
 }
 
@@ -174,9 +182,8 @@ fn name_is_missing(stem: &str) -> Stop {
     let name = name.trim_matches('-').chars().take(64).collect::<String>();
     let name = if name.is_empty() { "NAME" } else { &name };
     let message = format!("a function needs a name to be deployed under\n\nhint: add `--name {name}`");
-    let mut options = Options::command();
     // Its own usage, and not that of all verbs.
-    options.build();
+    let mut options = options::command();
     let deploy = options.find_subcommand_mut("deploy").map(std::mem::take).unwrap_or_default();
     Stop::Usage(Box::new({ deploy }.error(ErrorKind::MissingRequiredArgument, message)))
 }
