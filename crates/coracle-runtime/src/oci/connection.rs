@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use crate::bodies::request::RequestBody;
+use crate::oci::shared_stream::SharedStream;
 
 /// The head of a guest's response, in bytes and in headers.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -49,6 +50,13 @@ impl Line {
             plain.drive(cx);
         }
     }
+
+    /// Tells the guest that what it has sent so far came, for a task that waits for more of it.
+    pub(super) fn acknowledge(&self) {
+        if let Self::Plain(plain) = self {
+            plain.stream.acknowledge();
+        }
+    }
 }
 
 /// Why a request has no response; the request is still there if nothing of it was sent.
@@ -62,16 +70,18 @@ pub(super) struct Plain {
     sender: http1::SendRequest<RequestBody>,
     /// `None` when it is over, or gave its socket away.
     driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    stream: SharedStream,
 }
 
 impl Plain {
     pub(super) async fn open(stream: TcpStream) -> hyper::Result<Self> {
+        let stream = SharedStream::new(stream);
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEADERS_MAX)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(stream.clone()))
             .await?;
-        Ok(Self { sender, driver: Some(Box::pin(driver.with_upgrades())) })
+        Ok(Self { sender, driver: Some(Box::pin(driver.with_upgrades())), stream })
     }
 
     async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unsent> {

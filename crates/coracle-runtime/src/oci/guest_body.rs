@@ -85,6 +85,9 @@ impl Reading {
         if let (Poll::Pending, Some(line)) = (&frame, &mut self.line) {
             line.drive(cx);
             frame = Pin::new(&mut self.incoming).poll_frame(cx);
+            if frame.is_pending() {
+                line.acknowledge();
+            }
         }
         let frame = ready!(frame);
         if frame.is_none() {

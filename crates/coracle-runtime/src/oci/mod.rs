@@ -19,6 +19,7 @@ mod readiness;
 mod relay;
 mod routes;
 mod sandbox;
+mod shared_stream;
 mod stdio;
 mod tunnel;
 mod upgrade;
