@@ -10,7 +10,17 @@ use crate::tally::{self, Tally};
 const USAGE: &str = "usage: cargo xtask test [--only STEP]";
 
 /// Programs that tests run, and Debian's packages that have them.
-const PROGRAMS: [(&str, &str); 2] = [("strace", "strace"), ("wrk", "wrk")];
+///
+/// Those with a path are run in sandboxes, which have the `/usr` of the machine and not what else is in PATH.
+/// `cc -static` links with the library that comes with the headers.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("strace", "strace"),
+    ("wrk", "wrk"),
+    ("/usr/bin/python3", "python3"),
+    ("/usr/bin/node", "nodejs"),
+    ("cc", "gcc"),
+    ("/usr/include/stdio.h", "libc6-dev"),
+];
 
 /// Workspaces of their own, beside ours.
 const GUEST_WORKSPACES: [&str; 3] = ["examples", "examples/hello-rust", "guests"];

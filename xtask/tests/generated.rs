@@ -106,6 +106,7 @@ fn default_of(key: &str) -> String {
         "private" => format!("`{private}`"),
         "content_type" => "`\"application/octet-stream\"`".to_owned(),
         "start_timeout" => quoted(&Span(program.start_timeout)),
+        "http2" => format!("`{}`", program.http2),
         "read_only" => format!("`{}`", program.read_only),
         "network" => quoted(&program.network),
         "secrets_in_env" => format!("`{}`", program.secrets_in_env),

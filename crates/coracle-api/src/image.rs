@@ -19,6 +19,8 @@ pub struct ImageView {
     /// Its whole name.
     #[schema(example = "docker.io/library/nginx:latest")]
     pub reference: String,
+    /// Whether that name still stands for it; one that was removed, or is another's now, is kept while a function runs it.
+    pub named: bool,
     /// The SHA-256 of its manifest, in hexadecimal digits.
     #[schema(value_type = String)]
     pub digest: Digest,

@@ -139,6 +139,11 @@ impl<S: Start> Fleet<S> {
         Ok(lease)
     }
 
+    /// What starts its instances.
+    pub(crate) fn start(&self) -> &S {
+        &self.0.start
+    }
+
     /// Starts as many instances as always run.
     pub(crate) fn warm(&self) {
         self.0.act(|_, _| ());
@@ -163,6 +168,11 @@ impl<S: Start> Fleet<S> {
     /// Until an instance takes calls, or the fleet is retired.
     pub(crate) async fn until_ready(&self) {
         self.until(|state| state.retired || state.ready().next().is_some()).await;
+    }
+
+    /// Until something went wrong with an instance, or the fleet is retired.
+    pub(crate) async fn until_failed(&self) {
+        self.until(|state| state.retired || state.trouble.last().is_some()).await;
     }
 
     /// Until no instance runs or starts, nor is about to.
@@ -305,6 +315,12 @@ impl<S: Start> Lease<S> {
         fleet.house.one_more_lease();
         let Seat { berth, is_asleep, is_cold } = seat;
         Self { fleet: Arc::clone(fleet), berth, is_asleep, is_cold }
+    }
+
+    /// Until the fleet knows of an instance that it has ended, and gives it to no call any more.
+    pub(crate) async fn until_gone(&self) {
+        let fleet = Fleet(Arc::clone(&self.fleet));
+        fleet.until(|state| state.ready_one(self.berth.number).is_none()).await;
     }
 
     /// The instance.

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_model::Revision;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::fleet::member::Start;
@@ -18,6 +19,8 @@ pub(crate) struct Program<S: Start> {
     served: Served<S>,
     // Std mutex: held to look or to take, never over an await.
     before: Mutex<Option<Served<S>>>,
+    /// Whether calls get this revision.
+    is_serving: watch::Sender<bool>,
 }
 
 /// A revision and its instances.
@@ -31,7 +34,11 @@ impl<S: Start> Program<S> {
     /// The program of a function that has no older one; its minimum is started.
     pub(crate) fn first(revision: Arc<Revision>, fleet: Fleet<S>) -> Arc<Self> {
         fleet.warm();
-        Arc::new(Self { served: Served { revision, fleet }, before: Mutex::default() })
+        Arc::new(Self {
+            served: Served { revision, fleet },
+            before: Mutex::default(),
+            is_serving: watch::Sender::new(true),
+        })
     }
 
     /// The program that takes the place of this one as soon as it is ready; at once, if this one does not run.
@@ -41,6 +48,7 @@ impl<S: Start> Program<S> {
         if let Some(served) = &running {
             // Nobody calls it before it is ready, so that somebody else has to want it.
             next.served.fleet.hold(1);
+            next.is_serving.send_replace(false);
             *next.lock() = Some(served.clone());
             tokio::spawn(Arc::clone(&next).take_over(served.clone()));
         }
@@ -61,6 +69,16 @@ impl<S: Start> Program<S> {
             }
         }
         self.served.fleet.lease(deadline).await.map(|lease| (lease, Arc::clone(&self.served.revision)))
+    }
+
+    /// Until calls get this revision, or it could not start; at once where there was no older one that ran.
+    pub(crate) async fn settled(&self) {
+        let mut is_serving = self.is_serving.subscribe();
+        tokio::select! {
+            // Whoever tells is `self`.
+            _ = is_serving.wait_for(|is_serving| *is_serving) => {}
+            () = self.served.fleet.until_failed() => {}
+        }
     }
 
     /// Takes no more calls, and stops every instance when its calls are over.
@@ -114,6 +132,7 @@ impl<S: Start> Program<S> {
         if let Some(before) = ours {
             before.fleet.retire();
         }
+        self.is_serving.send_replace(true);
         self.served.fleet.hold(0);
     }
 

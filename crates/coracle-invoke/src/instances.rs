@@ -39,11 +39,25 @@ impl Invoke {
         let Some(program) = room.program(&revision, &inner.rooms.starts(&inner.runtime)) else {
             return Err(Problem::new(
                 &code::INVALID_SETTINGS,
-                format!("`{function}` is Wasm, which has an instance for each call and is not scaled"),
+                format!("`{function}` is WebAssembly, which has an instance for each call and is not scaled"),
             )
             .hint("`concurrency` of the function bounds its calls at once"));
         };
         Ok(program.fleet().scale(instances))
+    }
+
+    /// Until the calls of a function get its current revision, or that could not start.
+    ///
+    /// That is at once, but for a program whose older revision runs: it serves until the new one is ready.
+    pub async fn settled(&self, function: &FunctionRef) {
+        let inner = &self.0;
+        let Some(revision) = inner.catalog.resolve(function).filter(|revision| is_program(revision)) else {
+            return;
+        };
+        let Some(room) = inner.rooms.get(function) else { return };
+        if let Some(program) = room.program(&revision, &inner.rooms.starts(&inner.runtime)) {
+            program.settled().await;
+        }
     }
 
     /// The instances of a function's program; none for Wasm, and for a program that was never called.
@@ -113,7 +127,9 @@ impl Invoke {
                         room.instances(&revision, &inner.runtime);
                     }
                 }
-                Pool::Program(_) if !revision.settings.secrets.is_empty() => room.renew(&revision, &starts),
+                Pool::Program(program) if program.fleet().start().secrets_changed() => {
+                    room.renew(&revision, &starts);
+                }
                 Pool::Program(_) => {}
             }
         } else {
@@ -129,16 +145,24 @@ impl Invoke {
         mut recorder: Recorder,
         held: Held,
     ) -> Outcome {
-        let (lease, revision) = match self.lease(function, work.deadline).await {
-            Ok(leased) => leased,
-            Err(problem) => {
-                recorder.end(Some(&problem), Usage::default());
-                return Err(problem);
+        let mut work = work;
+        let (lease, Answer { reply, running }) = loop {
+            let (lease, revision) = match self.lease(function, work.deadline).await {
+                Ok(leased) => leased,
+                Err(problem) => {
+                    recorder.end(Some(&problem), Usage::default());
+                    return Err(problem);
+                }
+            };
+            recorder.serves(revision.number);
+            recorder.started(lease.is_cold);
+            match lease.member().serve(work).await {
+                Ok(answer) => break (lease, answer),
+                // It ended before it heard of the call: the fleet is about to know, and has another, or says why not.
+                Err(untouched) => work = untouched,
             }
+            lease.until_gone().await;
         };
-        recorder.serves(revision.number);
-        recorder.started(lease.is_cold);
-        let Answer { reply, running } = lease.member().serve(work).await;
         if let Ok(reply) = &reply {
             recorder.answered(reply.status().as_u16());
         }
@@ -219,7 +243,10 @@ fn not_found(function: &FunctionRef) -> Problem {
 }
 
 fn became_other_code(function: &FunctionRef) -> Problem {
-    Problem::new(&code::SERVER_BUSY, format!("`{function}` was deployed anew as Wasm while the call waited"))
-        .hint("try again")
-        .retry_after(1)
+    Problem::new(
+        &code::SERVER_BUSY,
+        format!("`{function}` was deployed anew as WebAssembly while the call waited"),
+    )
+    .hint("try again")
+    .retry_after(1)
 }

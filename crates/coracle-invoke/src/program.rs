@@ -20,6 +20,13 @@ pub(crate) struct Launcher {
     metrics: Arc<FunctionMetrics>,
 }
 
+impl Launcher {
+    /// Whether what it starts now has other secrets than what it started first.
+    pub(crate) fn secrets_changed(&self) -> bool {
+        self.blueprint.secrets_changed()
+    }
+}
+
 /// The instances of a revision, none of which runs yet.
 pub(crate) fn fleet(
     runtime: &Runtime,

@@ -25,6 +25,7 @@ mod status;
 mod token;
 mod top;
 mod up;
+mod words;
 
 use clap::Subcommand;
 

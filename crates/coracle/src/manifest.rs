@@ -146,7 +146,12 @@ fn set_line(function: &mut Function, text: &str) -> Result<(), Problem> {
     for entry in document.entries(&root) {
         match entry.key {
             "build" | "code" | "image" => {
-                return Err(entry.key_problem(&format!("`{}` is no setting", entry.key)));
+                let hint = match entry.key {
+                    "build" => "write it in coracle.toml",
+                    "code" => "name it as in `coracle deploy FILE`",
+                    _ => "name it as in `coracle deploy --image NAME:TAG`",
+                };
+                return Err(entry.key_problem(&format!("`{}` is no setting", entry.key)).hint(hint));
             }
             "contract" => function.contract = Some(entry.parsed()?),
             _ => function::set(&mut function.settings, &function.source, &entry)?,

@@ -17,8 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   coracle up --demo                    a server with three functions to play with
   coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it
-  coracle call hello -d Ada
-  coracle logs hello -f";
+  coracle call hello -d Ada";
 
 /// Serverless functions made simple, in one binary.
 #[derive(Debug, Parser)]
@@ -38,7 +37,7 @@ pub(crate) struct Common {
     /// The server [default: the one of the data directory]
     #[arg(long, global = true, env = "CORACLE_URL", hide_env_values = true, value_name = "URL")]
     url: Option<String>,
-    /// The token to show it [default: the one in the data directory]
+    /// The token to show it [default: in the data directory]
     #[arg(long, global = true, env = "CORACLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<Token>,
     /// The data directory [default: ~/.local/share/coracle]

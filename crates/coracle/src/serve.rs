@@ -11,7 +11,7 @@ use std::time::Duration;
 use coracle_catalog::{Catalog, SecretKey};
 use coracle_gateway::{Admin, Authenticator, CONNECTIONS_MAX, Front};
 use coracle_invoke::Invoke;
-use coracle_model::{FunctionRef, NamespaceName, Problem, SecretName, code};
+use coracle_model::{Code, FunctionRef, NamespaceName, Problem, SecretName, code};
 use coracle_observe::Observe;
 use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret};
@@ -148,6 +148,9 @@ pub(crate) async fn serve(
     let runtime = Runtime::open(bounds, artifacts.clone(), programs, &cache, program, host, clock.clone())?;
     let invoke = Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), options.instances, IDLE_MAX);
     invoke.warm(catalog.current());
+    if catalog.current().iter().any(|revision| !matches!(revision.code, Code::Wasm(_))) {
+        tokio::spawn(ready_sandboxes(runtime.programs().clone()));
+    }
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
     let clearing = tokio::spawn(clear_up(catalog.clone(), artifacts.clone(), runtime.clone(), clock));
@@ -332,6 +335,13 @@ fn connections_possible() -> u32 {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
     let connections = descriptors.saturating_sub(DESCRIPTORS_BESIDE).max(descriptors / 2);
     u32::try_from(connections).unwrap_or(u32::MAX).min(CONNECTIONS_MAX)
+}
+
+/// Has the process that makes sandboxes started before the first call needs it; what an earlier one left is swept then.
+async fn ready_sandboxes(programs: Programs) {
+    if let Err(problem) = programs.protections().await {
+        tracing::warn!(%problem, "programs cannot run");
+    }
 }
 
 /// Lets go of what belongs to revisions and functions that are not there any more.

@@ -132,7 +132,7 @@ fn in_folder(folder: &Path, args: &[&str]) -> Ended {
 #[test]
 fn a_new_project_has_a_function_and_says_what_comes_next() {
     let folder = tempfile::tempdir().unwrap();
-    for lang in ["rust", "js", "python", "c"] {
+    for lang in ["rust", "js", "python", "c", "python-http", "node-http", "binary"] {
         let name = format!("my-{lang}");
         let ended = in_folder(folder.path(), &["new", &name, "--lang", lang]);
         assert_eq!(ended.code, 0, "{}", ended.stderr);
@@ -175,7 +175,7 @@ fn a_new_project_never_writes_over_anything_and_its_name_is_checked() {
         exit code 2
         --- stderr
         error: invalid value 'cobol' for '--lang <LANG>'
-          [possible values: rust, js, python, c]
+          [possible values: rust, js, python, c, python-http, node-http, binary]
 
           tip: a similar value exists: 'c'
 
@@ -195,6 +195,47 @@ fn a_new_project_in_c_is_built_deployed_and_called() {
     assert_eq!(in_folder(folder.path(), &["new", "greet", "--lang", "c"]).code, 0);
     server.ok(&["deploy", folder.path().join("greet").to_str().unwrap()]);
     assert_eq!(server.ok(&["call", "greet", "-d", "Ada"]), "Hello, Ada!\n");
+}
+
+#[test]
+fn a_new_web_server_is_deployed_as_it_is_and_called() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    for lang in ["python-http", "node-http"] {
+        assert_eq!(in_folder(folder.path(), &["new", lang, "--lang", lang]).code, 0);
+        server.ok(&["deploy", folder.path().join(lang).to_str().unwrap()]);
+        assert_eq!(server.ok(&["call", lang, "-d", "Ada"]), "Hello, Ada!\n");
+    }
+}
+
+#[test]
+fn a_program_that_is_saved_answers_as_it_is_now_and_one_that_does_not_start_is_told() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(in_folder(folder.path(), &["new", "greet", "--lang", "python-http"]).code, 0);
+    let project = folder.path().join("greet");
+    let mut dev = coracle();
+    dev.args(["dev", project.to_str().unwrap(), "--json", "--data"]).arg(server.data());
+    let dev = Dev::spawn(dev);
+    assert_eq!(dev.revision(), 1);
+    assert_eq!(server.ok(&["call", "greet", "-d", "Ada"]), "Hello, Ada!\n");
+    assert_eq!(dev.next("log")["line"]["text"], "greeting Ada");
+
+    let source = project.join("src/server.py");
+    let text = fs::read_to_string(&source).unwrap();
+    fs::write(&source, text.replace("Hello, ", "Ahoy, ")).unwrap();
+    assert_eq!(dev.revision(), 2);
+    assert_eq!(server.ok(&["call", "greet", "-d", "Ada"]), "Ahoy, Ada!\n");
+
+    // One that does not start is shown, and the last one that did goes on.
+    fs::write(&source, "import nonsense\n").unwrap();
+    assert_eq!(dev.revision(), 3);
+    let trouble = dev.next("trouble");
+    assert_eq!((&trouble["revision"], &trouble["problem"]["code"]), (&3.into(), &"guest-exited".into()));
+    assert!(trouble["problem"]["message"].as_str().unwrap().contains("nonsense"), "{trouble}");
+    assert_eq!(server.ok(&["call", "greet", "-d", "Ada"]), "Ahoy, Ada!\n");
+    let (code, said) = dev.interrupt();
+    assert_eq!(code, 0, "{said}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The examples: each deployed as its own `coracle.toml` says, and called as its README says.
 //! The real binary, with the guests that `cargo xtask guests` built: a test needs no toolchain of theirs.
+//! Those that run in sandboxes need root, and Debian's python3 and nodejs.
 
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
 
@@ -12,9 +13,10 @@ mod wire;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use guests::until;
-use harness::Server;
+use harness::{Ended, Server};
 use serde_json::{Value, json};
 use wire::{Reply, ask, get, neighbour_on_the_network};
 
@@ -38,16 +40,49 @@ fn hello_in_c_greets() {
     greets("hello-c");
 }
 
-/// All of them say the same, so that their READMEs and `coracle new` may say the same of all.
+#[test]
+fn hello_in_a_web_server_of_python_greets() {
+    let server = Server::start();
+    server.ok(&["deploy", examples().join("hello-python-http").to_str().unwrap()]);
+    greets_on(&server, "hello-python-http");
+}
+
+#[test]
+fn hello_in_a_web_server_of_node_greets() {
+    let server = Server::start();
+    server.ok(&["deploy", examples().join("hello-node-http").to_str().unwrap()]);
+    greets_on(&server, "hello-node-http");
+}
+
+#[test]
+fn hello_in_a_binary_of_this_machine_greets() {
+    let (server, folder) = (Server::start(), tempfile::tempdir().unwrap());
+    // Built beside a copy: the tests leave nothing among the sources.
+    for file in ["Cargo.toml", "coracle.toml", "src/main.rs"] {
+        let copy = folder.path().join(file);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(examples().join("hello-binary").join(file), copy).unwrap();
+    }
+    let mut deploy = server.command(&["deploy", folder.path().to_str().unwrap()]);
+    // The manifest says where cargo puts what it builds.
+    let ended = Ended::of(deploy.env_remove("CARGO_TARGET_DIR").stdin(Stdio::null()).output().unwrap());
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    greets_on(&server, "hello-binary");
+}
+
 fn greets(example: &str) {
-    let server = deployed(example, &[]);
+    greets_on(&deployed(example, &[]), example);
+}
+
+/// All of them say the same, so that their READMEs and `coracle new` may say the same of all.
+fn greets_on(server: &Server, example: &str) {
     assert_eq!(server.ok(&["call", example, "-d", "Ada"]), "Hello, Ada!\n");
     assert_eq!(server.ok(&["call", example]), "Hello, world!\n");
-    let reply = get(&server, &format!("/function/{example}"));
+    let reply = get(server, &format!("/function/{example}"));
     let kind = reply.header("content-type").unwrap().to_ascii_lowercase().replace(' ', "");
     assert_eq!((reply.status, kind.as_str()), (200, "text/plain;charset=utf-8"));
-    logged(&server, example, "greeting Ada\n");
-    logged(&server, example, "greeting world\n");
+    logged(server, example, "greeting Ada\n");
+    logged(server, example, "greeting world\n");
 }
 
 #[test]

@@ -8,6 +8,9 @@ use std::process::Stdio;
 use expect_test::{Expect, expect};
 use harness::{Ended, coracle};
 
+/// What a screen shows of a help page without scrolling.
+const SCREEN_LINES: usize = 42;
+
 #[expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
 fn run(args: &[&str]) -> Ended {
     let home = tempfile::tempdir().unwrap();
@@ -28,7 +31,7 @@ fn check(args: &[&str], expected: Expect) {
 #[test]
 fn help_fits_a_screen() {
     let help = run(&["--help"]);
-    assert!(help.stdout.lines().count() <= 42, "{}", help.stdout);
+    assert!(help.stdout.lines().count() <= SCREEN_LINES, "{}", help.stdout);
     check(
         &["--help"],
         expect![[r#"
@@ -51,7 +54,9 @@ fn help_fits_a_screen() {
               top          Watch functions live: calls, latencies, errors, instances
               remove       Remove a function, or a whole app [alias: rm]
               rollback     Go back to an earlier revision
+              scale        Start or stop instances of a program
               secret       Set, list and remove secrets
+              image        Pull, load, list and remove images
               token        Create, list and revoke tokens
               namespace    Create, list and remove namespaces
               status       Show how the server does
@@ -65,8 +70,7 @@ fn help_fits_a_screen() {
 
             Options of every verb:
                   --url <URL>       The server [default: the one of the data directory] [env: CORACLE_URL]
-                  --token <TOKEN>   The token to show it [default: the one in the data directory] [env:
-                                    CORACLE_TOKEN]
+                  --token <TOKEN>   The token to show it [default: in the data directory] [env: CORACLE_TOKEN]
                   --data <DIR>      The data directory [default: ~/.local/share/coracle] [env: CORACLE_DATA]
               -n, --namespace <NS>  The namespace [default: default]
                   --json            Print JSON, for programs
@@ -75,13 +79,12 @@ fn help_fits_a_screen() {
               coracle up --demo                    a server with three functions to play with
               coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it
               coracle call hello -d Ada
-              coracle logs hello -f
         "#]],
     );
 }
 
 #[test]
-fn every_verb_has_an_example_that_it_understands() {
+fn every_verb_fits_a_screen_and_has_an_example_that_it_understands() {
     let help = run(&["--help"]).stdout;
     let verbs =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
@@ -89,6 +92,7 @@ fn every_verb_has_an_example_that_it_understands() {
     assert!(verbs.len() > 10, "{verbs:?}");
     for verb in verbs {
         let help = run(&[verb, "--help"]).stdout;
+        assert!(help.lines().count() <= SCREEN_LINES, "{verb} has more than a screen\n{help}");
         let (_, examples) = help.split_once("Example").unwrap_or_else(|| panic!("{verb} shows no example"));
         assert!(examples.contains(&format!("coracle {verb}")), "{verb}: {examples}");
     }
@@ -170,12 +174,110 @@ fn wrong_usage_ends_with_exit_code_2() {
 }
 
 #[test]
+fn wrong_flags_of_a_program_say_what_is_right() {
+    let deploy = |flags: &[&str]| {
+        run(&[&["deploy", "/bin/true", "--name", "x", "--url", "http://127.0.0.1:1"], flags].concat())
+            .to_text()
+    };
+    let table: [(&[&str], &str); 9] = [
+        (&["--command", ""], "'--command <WORDS>': name a program"),
+        (&["--command", "say 'hi"], "'--command <WORDS>': a quote is not closed"),
+        (&["--contract", "ftp"], "`ftp` is not a contract: write `http` for a program that listens"),
+        (&["--port", "0"], "'--port <PORT>': 0 is not in 1..=65535"),
+        (&["--port", "http"], "invalid value 'http' for '--port <PORT>'"),
+        (&["--health"], "a value is required for '--health <PATH>'"),
+        (&["--image", "nginx:1"], "'[FOLDER|FILE]' cannot be used with '--image <REFERENCE>'"),
+        (&["--set", "cpu"], "'--set <KEY=VALUE>': write it as KEY=VALUE"),
+        (&["--set", "=1"], "'--set <KEY=VALUE>': write it as KEY=VALUE"),
+    ];
+    for (flags, said) in table {
+        let text = deploy(flags);
+        assert!(text.starts_with("exit code 2\n") && text.contains(said), "{flags:?}\n{text}");
+    }
+    // What is set is read as a manifest is, and so are its mistakes.
+    expect![[r#"
+        exit code 1
+        --- stderr
+        error[invalid-manifest]: --set:1:7: unknown key `maxx`
+          |
+        1 | scale.maxx = 3
+          |       ^^^^
+        hint: did you mean `max`?
+        see: coracle explain invalid-manifest
+    "#]]
+    .assert_eq(&deploy(&["--set", "scale.maxx=3"]));
+    expect![[r#"
+        exit code 1
+        --- stderr
+        error[invalid-manifest]: --set:1:11: `command` must be an array of words, as ["./server", "--verbose"], and is a text
+          |
+        1 | command = "./server -v"
+          |           ^^^^^^^^^^^^^
+        hint: for what a shell would do, write ["sh", "-c", "…"]
+        see: coracle explain invalid-manifest
+    "#]].assert_eq(&deploy(&["--set", "command=./server -v"]));
+    expect![[r#"
+        exit code 1
+        --- stderr
+        error[invalid-manifest]: --set:1:1: `image` is no setting
+          |
+        1 | image = "nginx:1"
+          | ^^^^^
+        hint: name it as in `coracle deploy --image NAME:TAG`
+        see: coracle explain invalid-manifest
+    "#]]
+    .assert_eq(&deploy(&["--set", "image=nginx:1"]));
+    expect![[r#"
+        exit code 1
+        --- stderr
+        error[invalid-manifest]: --set:1:11: `bridge` is not a network: write `own` for one of its own, `host` for that of the machine
+          |
+        1 | network = "bridge"
+          |           ^^^^^^^^
+        see: coracle explain invalid-manifest
+    "#]].assert_eq(&deploy(&["--set", "network=bridge"]));
+}
+
+#[test]
+fn an_image_or_a_folder_without_a_name_is_told_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let deploy =
+        |flags: &[&str]| run(&[&["deploy", "--url", "http://127.0.0.1:1"], flags].concat()).to_text();
+    let dist = folder.path().join("dist");
+    std::fs::create_dir(&dist).unwrap();
+    expect![[r#"
+        exit code 2
+        --- stderr
+        error: a function needs a name to be deployed under
+
+        hint: add `--name nginx`
+
+        Usage: coracle deploy [OPTIONS] [FOLDER|FILE]
+
+        For more information, try '--help'.
+    "#]]
+    .assert_eq(&deploy(&["--image", "docker.io/library/nginx:1"]));
+    expect![[r#"
+        exit code 2
+        --- stderr
+        error: a function needs a name to be deployed under
+
+        hint: add `--name dist`
+
+        Usage: coracle deploy [OPTIONS] [FOLDER|FILE]
+
+        For more information, try '--help'.
+    "#]]
+    .assert_eq(&deploy(&[dist.to_str().unwrap(), "--command", "./server"]));
+}
+
+#[test]
 fn a_file_without_a_name_is_told_one() {
     let file =
         tempfile::Builder::new().prefix("re size.v2").suffix(".wasm").rand_bytes(0).tempfile().unwrap();
     let ended = run(&["deploy", file.path().to_str().unwrap(), "--url", "http://127.0.0.1:1"]);
     assert_eq!(ended.code, 2, "{}", ended.stderr);
-    assert!(ended.stderr.contains("--name re-size-v2\n"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: add `--name re-size-v2`\n"), "{}", ended.stderr);
 }
 
 #[test]

@@ -88,7 +88,6 @@ fn a_program_sees_nothing_of_the_machine_and_has_no_rights() {
     let table = [
         ("read?p=/proc/1/root/etc/passwd".to_owned(), "refused"),
         ("read?p=/proc/1/environ".to_owned(), "refused"),
-        ("read?p=/proc/kcore".to_owned(), "(empty)"),
         ("read?p=/etc/shadow".to_owned(), "refused"),
         (format!("list?p={data}"), "refused"),
         ("list?p=/root".to_owned(), "refused"),
@@ -104,6 +103,9 @@ fn a_program_sees_nothing_of_the_machine_and_has_no_rights() {
         ("keyctl".to_owned(), "Operation not permitted"),
         ("device".to_owned(), "refused"),
     ];
+    let kcore = text(&server, "read?p=/proc/kcore");
+    // Not every kernel has one.
+    assert!(kcore == "(empty)" || kcore.contains("No such file"), "{kcore}");
     for (path, expected) in table {
         let said = text(&server, &path);
         let fits = if expected.is_empty() { said.is_empty() } else { said.starts_with(expected) };
@@ -352,6 +354,7 @@ fn image(folder: &Path) -> std::path::PathBuf {
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);
             header.set_mode(0o755);
+            header.set_mtime(0);
             builder.append_data(&mut header, name, *content).unwrap();
         }
         builder.into_inner().unwrap()

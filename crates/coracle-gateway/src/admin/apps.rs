@@ -48,6 +48,10 @@ pub(super) async fn deploy(
     }
     let deploy = Deploy { namespace, app: Some(name), functions: deployments };
     let deployed = admin.catalog.deploy(deploy).await?;
+    futures_util::future::join_all(
+        deployed.iter().map(|revision| functions::settled(&admin, &revision.function)),
+    )
+    .await;
     // One that was removed again in the meantime is left out.
     let found = deployed.iter().filter_map(|revision| admin.catalog.function(&revision.function));
     Ok(Json(found.map(|function| functions::view(&admin, &function, None)).collect()))

@@ -80,6 +80,7 @@ pub(super) async fn deploy(
     let is_new = admin.catalog.function(&function).is_none();
     let functions = vec![deployment(&admin, &function, spec).await?];
     admin.catalog.deploy(Deploy { namespace: function.namespace.clone(), app: None, functions }).await?;
+    settled(&admin, &function).await;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view_of(&admin, &function).await?)))
 }
@@ -150,6 +151,18 @@ pub(super) async fn deployment(
     Ok(Deployment { code, contract, settings: spec.into(), name })
 }
 
+/// Better heard at the deploy than at the first call.
+async fn can_run_programs(admin: &Admin) -> Result<(), Problem> {
+    admin.runtime.programs().protections().await.map(drop)
+}
+
+/// Until calls get what was deployed; that it does not start is in the view of the function, and no error of the deploy.
+pub(super) async fn settled(admin: &Admin, function: &FunctionRef) {
+    let Some(current) = admin.catalog.resolve(function) else { return };
+    let within = current.settings.program.start_timeout;
+    let _ = tokio::time::timeout(within, admin.invoke.settled(function)).await;
+}
+
 /// The code that a spec names, and how it is spoken to.
 async fn code_of(
     admin: &Admin,
@@ -159,12 +172,14 @@ async fn code_of(
     let artifact = match spec.code()? {
         CodeSpec::Artifact(artifact) => artifact,
         CodeSpec::Image(reference) => {
+            can_run_programs(admin).await?;
             let (reference, digest) = images::deployed(admin, function, &reference).await?;
             let contract = spec.contract.unwrap_or(Contract::Http);
             return Ok((Code::Image { reference, digest }, contract));
         }
     };
     if artifacts::format(admin, artifact).await? == Format::Archive {
+        can_run_programs(admin).await?;
         // An archive that cannot be unpacked is no function; and the first call finds it unpacked.
         admin.runtime.programs().prepare(artifact).await?;
         return Ok((Code::Bundle(artifact), spec.contract.unwrap_or(Contract::Stdio)));

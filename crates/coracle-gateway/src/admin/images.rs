@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::artifacts::{PIECES_MAX, linger, pass};
 use super::logs::NDJSON;
-use super::rim::{Answer, Asked, Sent, Who};
+use super::rim::{Answer, Asked, Failure, Sent, Who};
 use super::{Admin, Shared};
 
 /// How often a client is told how far a pull is.
@@ -35,7 +35,11 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 pub(super) async fn list(State(admin): State<Shared>, Who(who): Who) -> Answer<Json<Page<ImageView>>> {
     admin.authenticator.require_somewhere(who, Scope::Deploy)?;
     let needed = admin.catalog.artifacts();
-    Ok(Json(admin.images.list().into_iter().map(|image| view(&needed, image)).collect()))
+    let views = admin.images.list().into_iter().map(|image| {
+        let named = admin.images.find(&image.reference).is_some_and(|named| named.digest == image.digest);
+        ImageView { named, ..view(&needed, image) }
+    });
+    Ok(Json(views.collect()))
 }
 
 pub(super) async fn pull(
@@ -100,9 +104,11 @@ pub(super) async fn load(
 pub(super) async fn remove(
     State(admin): State<Shared>,
     Who(who): Who,
-    Asked(ImageQuery { reference }): Asked<ImageQuery>,
+    asked: Result<Asked<ImageQuery>, Failure>,
 ) -> Answer<Json<PrunedView>> {
     admin.authenticator.require(who, Scope::Deploy)?;
+    // Who may not ask is told that, and not how to ask better.
+    let Asked(ImageQuery { reference }) = asked?;
     let pruned = admin.images.remove(&reference, admin.catalog.artifacts()).await?;
     Ok(Json(pruned_view(pruned)))
 }
@@ -218,6 +224,7 @@ fn view(needed: &HashSet<Digest>, image: Image) -> ImageView {
     let Image { reference, digest, config, layers, size, created, loaded: _ } = image;
     ImageView {
         reference,
+        named: true,
         digest,
         size,
         layers: layers.len(),

@@ -67,6 +67,12 @@ impl<M, T> State<M, T> {
             steps.push(self.begin_start());
         }
         let mut excess = running.saturating_sub(instances) as usize;
+        // Those that never served first, then the idle ones, and the busy ones as soon as they are idle.
+        let starting = self.slots.iter().rev().filter(|slot| matches!(slot.stage, Stage::Starting));
+        for number in starting.map(|slot| slot.number).take(excess).collect::<Vec<_>>() {
+            steps.extend(self.dismiss(number).map(Step::Dismiss));
+            excess -= 1;
+        }
         let mut idle = Vec::new();
         for ready in self.ready() {
             ready.is_last = false;
@@ -126,9 +132,12 @@ impl<M, T> State<M, T> {
             for _ in 0..scale::to_start(&load, &self.scale) {
                 steps.push(self.begin_start());
             }
-        } else if load.ready == 0 && load.starting == 0 {
-            let refusal = self.trouble.refusal(now);
-            steps.extend(self.waiting.drain(..).map(|waiting| Step::Refuse(waiting.call, refusal.clone())));
+        } else if load.ready == 0
+            && load.starting == 0
+            && let Some(refusal) = self.trouble.refusal(now)
+        {
+            let refused = self.waiting.drain(..);
+            steps.extend(refused.map(|waiting| Step::Refuse(waiting.call, Some(refusal.clone()))));
         }
     }
 

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// The longest pause after a crash that calls wait out: the next instance may well serve them.
+pub(crate) const WAITED_OUT_MAX: Duration = Duration::from_millis(500);
 /// An instance that lived for so long shows that the trouble is over.
 pub(crate) const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
@@ -19,6 +21,8 @@ pub(crate) struct Trouble {
     failures: u32,
     until: Option<Instant>,
     last: Option<(Problem, Instant)>,
+    /// Whether the last one had been ready.
+    was_ready: bool,
 }
 
 impl Trouble {
@@ -27,6 +31,7 @@ impl Trouble {
         self.failures = self.failures.saturating_add(1);
         self.until = Some(now + pause(self.failures));
         self.last = Some((problem, now));
+        self.was_ready = false;
     }
 
     /// An instance that was ready ended by itself, or was not well.
@@ -36,6 +41,7 @@ impl Trouble {
         self.failures = self.failures.saturating_add(1);
         self.until = (self.failures > 1).then(|| now + pause(self.failures - 1));
         self.last = Some((problem, now));
+        self.was_ready = true;
     }
 
     /// An instance proved that it can live.
@@ -63,9 +69,12 @@ impl Trouble {
         self.last.as_ref().map(|(_, at)| *at)
     }
 
-    /// What a call is told that comes during a pause.
+    /// What a call is told that comes during a pause; nothing, if it waits for the end of it.
     pub(crate) fn refusal(&self, now: Instant) -> Option<Problem> {
         let until = self.until(now)?;
+        if self.was_ready && until - now <= WAITED_OUT_MAX {
+            return None;
+        }
         let seconds = (until - now).as_millis().div_ceil(1_000);
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
         self.last().map(|problem| problem.clone().retry_after(seconds))
@@ -105,6 +114,16 @@ mod tests {
         assert_eq!((refusal.message.as_str(), refusal.retry_after_s), ("exited with code 1", Some(7)));
         assert!(trouble.refusal(now + Duration::from_millis(6_400)).is_none());
         assert!(trouble.last().is_some(), "it is still shown");
+    }
+
+    #[test]
+    fn a_short_pause_after_a_crash_is_waited_out() {
+        let now = Instant::now();
+        let mut trouble = Trouble::default();
+        for crashes in 1..=6 {
+            trouble.crashed(problem(), now);
+            assert_eq!(trouble.refusal(now).is_some(), crashes > 4, "{crashes}");
+        }
     }
 
     #[test]

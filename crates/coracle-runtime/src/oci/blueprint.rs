@@ -1,6 +1,7 @@
 //! What the instances of one revision of a program are made by: from its settings, its image and its secrets to a sandbox.
 //! Invoke keeps one for each revision that is current; `programs` launches by it.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ pub struct Blueprint {
     pub(super) host: Arc<dyn Host>,
     bucket: Arc<LogBucket>,
     pub(super) routes: Routes,
+    /// What the secrets were when this was made, as a number that tells nothing of them.
+    secrets_then: u64,
+    hashing: RandomState,
 }
 
 /// The files of a program, and what they say of how it is run.
@@ -45,11 +49,18 @@ impl Blueprint {
         let settings = &revision.settings;
         let bucket = Arc::new(LogBucket::new(settings.limits.log_bytes_per_second, clock));
         let routes = match settings.program.network {
-            Network::Own => routes(&settings.outbound),
+            Network::Own => routes(&settings.outbound, settings.program.port.unwrap_or(Program::PORT)),
             // What reaches everything needs no way out.
             Network::Host => Routes::default(),
         };
-        Self { revision, host, bucket, routes }
+        let hashing = RandomState::new();
+        let secrets_then = hashing.hash_one(granted(&revision, &*host, |_| ()));
+        Self { revision, host, bucket, routes, secrets_then, hashing }
+    }
+
+    /// Whether the secrets that it grants are others than when this was made.
+    pub fn secrets_changed(&self) -> bool {
+        self.hashing.hash_one(granted(&self.revision, &*self.host, |_| ())) != self.secrets_then
     }
 
     pub(super) fn output(&self, instance: u64) -> Output {
@@ -59,16 +70,7 @@ impl Blueprint {
 
     /// The secrets that were granted, as far as they exist; `missing` hears of the others.
     pub(super) fn secrets(&self, missing: impl Fn(&str)) -> Vec<SecretFile> {
-        let mut files = Vec::new();
-        for name in &self.revision.settings.secrets {
-            match self.host.secret(&self.revision.function.namespace, name) {
-                Some(value) => {
-                    files.push(SecretFile { name: name.to_string(), value: value.reveal().to_owned() })
-                }
-                None => missing(name.as_str()),
-            }
-        }
-        files
+        granted(&self.revision, &*self.host, missing)
     }
 
     /// The sandbox of an instance. `port` is where its program is to listen.
@@ -147,6 +149,19 @@ impl Blueprint {
         }
         only
     }
+}
+
+fn granted(revision: &Revision, host: &dyn Host, missing: impl Fn(&str)) -> Vec<SecretFile> {
+    let mut files = Vec::new();
+    for name in &revision.settings.secrets {
+        match host.secret(&revision.function.namespace, name) {
+            Some(value) => {
+                files.push(SecretFile { name: name.to_string(), value: value.reveal().to_owned() })
+            }
+            None => missing(name.as_str()),
+        }
+    }
+    files
 }
 
 /// What is run: as container engines put it together, an entrypoint that was set drops the image's command.

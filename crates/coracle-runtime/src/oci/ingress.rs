@@ -64,7 +64,25 @@ impl Ingress {
     /// Dropping the future, or the body of the reply, closes the call's connection.
     /// A request that asks for another protocol carries the client's `hyper::upgrade::OnUpgrade` in its extensions;
     /// once the guest has agreed with a 101 and the reply was written, both ends are joined for as long as the call runs.
-    pub(crate) async fn serve(&self, work: Work) -> Answer {
+    ///
+    /// # Errors
+    /// The call itself, untouched, if the instance has ended: another may serve it.
+    pub(crate) async fn serve(&self, work: Work) -> Result<Answer, Work> {
+        let inlet = &self.0;
+        let line = before(work.deadline, inlet.pool.line());
+        let line = tokio::select! {
+            biased;
+            () = inlet.ended.cancelled() => return Err(work),
+            line = line => line,
+        };
+        // Who has ended does not accept any more, and the news of it may be on its way.
+        if matches!(line, Some(Err(_))) && inlet.end().await.is_some() {
+            return Err(work);
+        }
+        Ok(self.serve_on(line, work).await)
+    }
+
+    async fn serve_on(&self, line: Option<Result<(Line, Carried), Unconnected>>, work: Work) -> Answer {
         let Work { id, request, deadline } = work;
         let inlet = &self.0;
         let (mut head, body) = request.into_parts();
@@ -72,11 +90,17 @@ impl Ingress {
         let limits = &inlet.revision.settings.limits;
         let (body, seen) = RequestBody::new(body, limits.request_body_bytes, limits.stream_timeout);
         let method = head.method.clone();
-        let exchange = before(deadline, inlet.exchange(Request::from_parts(head, body)));
-        let exchanged = tokio::select! {
-            biased;
-            exchanged = exchange => exchanged,
-            () = inlet.ended.cancelled() => Some(Err(Trouble::Ended)),
+        let exchanged = match line {
+            None => None,
+            Some(Err(unconnected)) => Some(Err(Trouble::Unconnected(unconnected))),
+            Some(Ok(line)) => {
+                let exchange = before(deadline, inlet.exchange(line, Request::from_parts(head, body)));
+                tokio::select! {
+                    biased;
+                    exchanged = exchange => exchanged,
+                    () = inlet.ended.cancelled() => Some(Err(Trouble::Ended)),
+                }
+            }
         };
         if let Some(problem) = fault::cut_off(&inlet.revision, Some(&seen)) {
             return inlet.refuse(&id, problem, &seen);
@@ -129,13 +153,13 @@ pub(super) enum Trouble {
 }
 
 impl Inlet {
-    /// Sends a request on a connection that is free, or on a new one.
+    /// Sends a request on this connection, and on others if the guest has closed it.
     async fn exchange(
         &self,
+        (mut line, mut carried): (Line, Carried),
         mut request: Request<RequestBody>,
     ) -> Result<(Line, Response<Incoming>), Trouble> {
         loop {
-            let (mut line, carried) = self.pool.line().await.map_err(Trouble::Unconnected)?;
             if carried == Carried::Nothing {
                 return match line.send(request).await {
                     Ok(response) => Ok((line, response)),
@@ -155,6 +179,7 @@ impl Inlet {
                     }
                 }
             }
+            (line, carried) = self.pool.line().await.map_err(Trouble::Unconnected)?;
         }
     }
 

@@ -97,10 +97,14 @@ impl Process {
     }
 
     /// Serves a call, as far as the head of its response.
-    pub async fn serve(&self, work: Work) -> Answer {
+    ///
+    /// # Errors
+    /// The call itself, untouched, if this instance has ended: another may serve it.
+    pub async fn serve(&self, work: Work) -> Result<Answer, Work> {
         match &self.ingress {
             Some(ingress) => ingress.serve(work).await,
-            None => Box::pin(stdio::serve(&self.blueprint, &self.sandbox, work)).await,
+            None if self.ended.borrow().is_some() => Err(work),
+            None => Ok(Box::pin(stdio::serve(&self.blueprint, &self.sandbox, work)).await),
         }
     }
 
@@ -218,7 +222,7 @@ async fn watch_over(
         // A panic has printed itself.
         let _ = stream.await;
     }
-    let ended = story(&blueprint, end, sandbox.last_words());
+    let ended = story(&blueprint, end, sandbox.last_words().await);
     output.note(format!("the instance {}", ended.words));
     if let Some(ingress) = ingress {
         ingress.ended(ended.problem.clone());

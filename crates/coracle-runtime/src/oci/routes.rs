@@ -12,6 +12,9 @@ const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 1);
 /// Where the forward proxy listens.
 const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 127, 0, 1), 3128);
 
+/// Within the sandbox it is the sandbox, but for the ports of the machine's that were granted.
+const LOCALHOST: &str = "localhost";
+
 /// Hosts that have an address of their own; those beyond it are reached through the proxy.
 const HOSTS_MAX: usize = 1024;
 
@@ -37,10 +40,10 @@ pub(crate) enum Way {
 
 /// The routes of these grants; the same grants give the same routes.
 ///
-/// A grant of one host by name and one port is a route of its own.
-/// Patterns, ranges and blocks are for the proxy, and so are two that `/etc/hosts` cannot name:
-/// addresses, and `localhost`, which within the sandbox is the sandbox.
-pub(crate) fn routes(grants: &[Outbound]) -> Routes {
+/// A grant of one host by name and one port is a route of its own; that of a port of `localhost` leads from there to the machine's.
+/// Patterns, ranges, blocks and addresses, which `/etc/hosts` cannot name, are for the proxy, and so is `localhost`
+/// at `own_port`, where the program itself listens.
+pub(crate) fn routes(grants: &[Outbound], own_port: u16) -> Routes {
     let mut hosts = BTreeSet::new();
     let mut needs_proxy = false;
     for grant in grants {
@@ -48,7 +51,11 @@ pub(crate) fn routes(grants: &[Outbound]) -> Routes {
         needs_proxy |= to.is_empty();
         for to in to {
             let is_known = hosts.contains(to.host());
-            if to.host() == "localhost" || (!is_known && hosts.len() == HOSTS_MAX) {
+            if to.host() == LOCALHOST {
+                needs_proxy |= to.port() == own_port;
+                continue;
+            }
+            if !is_known && hosts.len() == HOSTS_MAX {
                 needs_proxy = true;
                 continue;
             }
@@ -60,18 +67,20 @@ pub(crate) fn routes(grants: &[Outbound]) -> Routes {
         .zip(FIRST_ADDRESS.to_bits()..)
         .map(|(host, bits)| (Ipv4Addr::from_bits(bits), host))
         .collect();
-    let mut listen = direct(grants, &addressed);
+    let mut listen = direct(grants, &addressed, own_port);
     let proxy = needs_proxy.then_some(PROXY);
     listen.extend(proxy.map(|proxy| (proxy, Way::Proxy)));
     Routes { hosts: addressed, listen, proxy }
 }
 
 /// One listener for each host and port, for the first grant that names them.
-fn direct(grants: &[Outbound], addressed: &[(Ipv4Addr, String)]) -> Vec<(SocketAddrV4, Way)> {
+fn direct(grants: &[Outbound], addressed: &[(Ipv4Addr, String)], own_port: u16) -> Vec<(SocketAddrV4, Way)> {
     let mut listen: Vec<(SocketAddrV4, Way)> = Vec::new();
     for to in grants.iter().flat_map(Outbound::exact) {
-        let Some((address, _)) = addressed.iter().find(|(_, host)| host == to.host()) else { continue };
-        let at = SocketAddrV4::new(*address, to.port());
+        let known = addressed.iter().find(|(_, host)| host == to.host()).map(|(address, _)| *address);
+        let here = (to.host() == LOCALHOST && to.port() != own_port).then_some(Ipv4Addr::LOCALHOST);
+        let Some(address) = known.or(here) else { continue };
+        let at = SocketAddrV4::new(address, to.port());
         if listen.iter().all(|(taken, _)| *taken != at) {
             listen.push((at, Way::Direct(to)));
         }
@@ -105,7 +114,7 @@ mod tests {
 
     fn shown(grants: &str) -> Vec<String> {
         let grants: Vec<Outbound> = grants.split_whitespace().map(|grant| grant.parse().unwrap()).collect();
-        let routes = routes(&grants);
+        let routes = routes(&grants, 8080);
         let hosts = routes.hosts.iter().map(|(address, host)| format!("{address} {host}"));
         let listen = routes.listen.iter().map(|(at, way)| match way {
             Way::Direct(to) => format!("{at} -> {to}"),
@@ -129,9 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn a_port_of_the_machines_loopback_is_found_where_it_is_there() {
+        assert_eq!(shown("postgres://localhost:5432"), ["127.0.0.1:5432 -> postgres://localhost:5432"]);
+    }
+
+    #[test]
     fn what_has_no_name_goes_through_the_proxy() {
         for grant in
-            ["https://*.example.com", "http://x:1..9", "http://10.0.0.7", "http://localhost:80", "*://*:*"]
+            ["https://*.example.com", "http://x:1..9", "http://10.0.0.7", "http://localhost:8080", "*://*:*"]
         {
             assert_eq!(shown(grant), ["127.127.0.1:3128 -> proxy"], "{grant}");
         }
@@ -142,7 +156,7 @@ mod tests {
     fn the_proxy_is_named_to_the_program_only_if_it_is_there() {
         let of = |grants: &[&str]| {
             let grants: Vec<Outbound> = grants.iter().map(|grant| grant.parse().unwrap()).collect();
-            routes(&grants).environment()
+            routes(&grants, 8080).environment()
         };
         assert!(of(&["https://api.example"]).is_empty());
         let environment = of(&["https://api.example", "https://*.example.com"]);
@@ -154,7 +168,7 @@ mod tests {
     fn hosts_beyond_the_bound_go_through_the_proxy() {
         let grants: Vec<Outbound> =
             (0..HOSTS_MAX + 1).map(|n| format!("https://h{n}.example").parse().unwrap()).collect();
-        let routes = routes(&grants);
+        let routes = routes(&grants, 8080);
         assert_eq!(routes.hosts.len(), HOSTS_MAX);
         assert!(routes.proxy.is_some());
     }

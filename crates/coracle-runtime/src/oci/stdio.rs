@@ -252,11 +252,14 @@ async fn rest(
     let end = drive(revision, &mut running, &progress, Some(&seen)).await;
     drop(running);
     let is_unread = matches!(end, End::Unread);
-    if let End::Itself(Exit { problem: Some(problem), _stdout }) = end
+    if let End::Itself(exit) = end {
         // A program that stumbled over a reader who left is not to blame.
-        && progress.done() != Some(Done::Gone)
-    {
-        progress.fail(fault::blame(problem, revision, Some(&seen)));
+        if let Some(problem) = exit.problem
+            && progress.done() != Some(Done::Gone)
+        {
+            progress.fail(fault::blame(problem, revision, Some(&seen)));
+        }
+        // Here its end of the body closes.
     }
     let problem = match is_unread {
         true => Some(fault::gone("the client stopped reading")),

@@ -4,21 +4,46 @@
 use coracle_api::SettingsView;
 use serde_json::{Map, Value};
 
+use super::words::typed;
+
 /// One line for each setting that is not what it was.
 pub(super) fn changes(before: &SettingsView, after: &SettingsView) -> Vec<String> {
-    let (before, after) = (fields(before), fields(after));
+    changes_of("", &fields(before), &fields(after))
+}
+
+fn changes_of(prefix: &str, before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<String> {
     let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
-    names.filter_map(|name| change(name, before.get(name), after.get(name))).collect()
+    let change = |name: &String| {
+        change(name, before.get(name), after.get(name)).map(|change| format!("{prefix}{change}"))
+    };
+    names.filter_map(change).collect()
 }
 
 fn fields(settings: &SettingsView) -> Map<String, Value> {
-    // Settings are an object, always.
-    serde_json::to_value(settings).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default()
+    object(serde_json::to_value(settings).ok().as_ref())
+}
+
+/// What is an object always.
+fn object(value: Option<&Value>) -> Map<String, Value> {
+    value.and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+/// The words of a command, whose order is a part of it.
+fn command(value: Option<&Value>) -> String {
+    let words = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if words.is_empty() { "unset".to_owned() } else { typed(words.iter().filter_map(Value::as_str)) }
 }
 
 fn change(name: &str, before: Option<&Value>, after: Option<&Value>) -> Option<String> {
     if before == after {
         return None;
+    }
+    if matches!(name, "command" | "entrypoint") {
+        return Some(format!("{name} {} → {}", command(before), command(after)));
+    }
+    if name == "scale" {
+        // Numbers, and none of them private.
+        return Some(changes_of("scale.", &object(before), &object(after)).join(", "));
     }
     let (Some(was), Some(is)) = (before.and_then(entries), after.and_then(entries)) else {
         return Some(format!("{name} {} → {}", shown(before), shown(after)));
@@ -82,5 +107,19 @@ mod tests {
             ]
         );
         assert_eq!(changes(&before, &before), [""; 0]);
+    }
+    #[test]
+    fn a_command_is_one_thing_and_a_scale_is_four() {
+        let with = |command: &[&str], max| {
+            let mut settings = Settings::default();
+            settings.program.command = command.iter().map(|word| (*word).to_owned()).collect();
+            settings.scale.max = max;
+            SettingsView::new(CodeKind::Bundle, &settings)
+        };
+        assert_eq!(
+            changes(&with(&["./server", "-v", "a b"], 20), &with(&["-v", "./server"], 3)),
+            ["command ./server -v 'a b' → -v ./server", "scale.max 20 → 3"]
+        );
+        assert_eq!(changes(&with(&[], 20), &with(&["./server"], 20)), ["command unset → ./server"]);
     }
 }

@@ -11,7 +11,7 @@ mod tools;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use coracle_api::{Client, ClientError, FunctionView};
+use coracle_api::{Client, ClientError, FunctionView, InstancesView};
 use coracle_model::{FunctionName, FunctionRef, Span};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ use crate::manifest;
 use crate::options::Common;
 use crate::signals::Signals;
 use crate::stop::{Done, Stop};
-use crate::talk::{BOLD, styled};
+use crate::talk::{BAD, BOLD, styled};
 use crate::{print, talk};
 
 const EXAMPLES: &str = "\
@@ -44,7 +44,7 @@ pub(super) const BUILD_TIMEOUT: &str = "30m";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A folder with a coracle.toml or a program, a .wasm file, an archive or an executable
+    /// A folder, a .wasm file, an archive or an executable
     #[arg(default_value = ".", value_name = "FOLDER|FILE")]
     path: PathBuf,
     /// An OCI image in place of a file
@@ -54,7 +54,8 @@ pub(crate) struct Args {
     #[arg(long)]
     name: Option<FunctionName>,
     /// How long a build command may take
-    #[arg(long, value_name = "SPAN", default_value = BUILD_TIMEOUT)]
+    // Hidden: one that takes longer is told of it.
+    #[arg(long, hide = true, value_name = "SPAN", default_value = BUILD_TIMEOUT)]
     build_timeout: Span,
     #[command(flatten)]
     flags: Flags,
@@ -145,6 +146,17 @@ fn render(
         talk::say(format_args!("{what} {}{room}, revision {revision}", styled(BOLD, name)));
         for change in changed(function) {
             talk::say(format_args!("  changed: {change}"));
+        }
+        if let Some(InstancesView { serves_before: Some(older), failure, .. }) = &function.instances {
+            match failure {
+                Some(failure) => {
+                    talk::say(format_args!("  {} it does not start: {}", styled(BAD, "but"), failure.message))
+                }
+                None => talk::say(format_args!("  {} it is not ready yet", styled(BAD, "but"))),
+            }
+            talk::say(format_args!(
+                "  revision {older} goes on serving until it does; to stay with it: coracle rollback {name}{room_flag}"
+            ));
         }
         print::line(url(function))?;
         for route in &function.settings.route {

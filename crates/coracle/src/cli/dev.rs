@@ -28,7 +28,7 @@ use crate::options::Common;
 use crate::print;
 use crate::signals::Signals;
 use crate::stop::{Done, Stop};
-use crate::talk::{self, BOLD, DIM, GOOD, styled};
+use crate::talk::{self, BAD, BOLD, DIM, GOOD, styled};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -95,6 +95,8 @@ struct Dev {
     watch: Watch,
     /// The revision of each function that was deployed last, here or, as we noticed, elsewhere; 0 when it is gone.
     revisions: BTreeMap<FunctionName, u32>,
+    /// What was said of why no instance of a program starts.
+    troubles: BTreeMap<FunctionName, String>,
     is_gone: bool,
     following: tokio::sync::watch::Sender<Following>,
 }
@@ -121,6 +123,7 @@ impl Dev {
             common,
             server,
             revisions: BTreeMap::new(),
+            troubles: BTreeMap::new(),
             is_gone: false,
             following,
         })
@@ -212,11 +215,15 @@ impl Dev {
         let namespace = self.following.borrow().namespace.clone();
         for (name, known) in &mut self.revisions {
             let function = FunctionRef { namespace: namespace.clone(), name: name.clone() };
-            let now = match client.function(&function).await {
-                Ok(now) => now.revision,
-                Err(ClientError::Problem(problem)) if problem.status == 404 => 0,
+            let view = match client.function(&function).await {
+                Ok(view) => Some(view),
+                Err(ClientError::Problem(problem)) if problem.status == 404 => None,
                 Err(error) => return Err(error.into()),
             };
+            if let Some(view) = &view {
+                show_trouble(view, &mut self.troubles, self.common.json)?;
+            }
+            let now = view.map_or(0, |view| view.revision);
             match now {
                 0 if *known != 0 => {
                     talk::say(format_args!("`{name}` was removed: save a file to deploy it again"))
@@ -253,9 +260,11 @@ impl Dev {
     fn show(&mut self, deployed: Done<Deployed>) -> Done {
         match deployed {
             Ok(deployed) => {
-                for FunctionView { name, revision, .. } in &deployed.functions {
-                    let before = self.revisions.insert(name.clone(), *revision);
-                    show_deployed(name, *revision, before == Some(*revision), &deployed, self.common.json)?;
+                for function in &deployed.functions {
+                    let before = self.revisions.insert(function.name.clone(), function.revision);
+                    let is_same = before == Some(function.revision);
+                    show_deployed(function, is_same, &deployed, self.common.json)?;
+                    show_trouble(function, &mut self.troubles, self.common.json)?;
                 }
                 Ok(())
             }
@@ -293,8 +302,7 @@ fn event(json: bool, text: impl std::fmt::Display, event: &serde_json::Value) ->
 }
 
 fn show_deployed(
-    name: &FunctionName,
-    revision: u32,
+    FunctionView { name, revision, instances, .. }: &FunctionView,
     is_same: bool,
     Deployed { build, deploy, .. }: &Deployed,
     json: bool,
@@ -308,7 +316,9 @@ fn show_deployed(
         text.push_str(&format!(", built in {:.1} s", build.as_secs_f64()));
     }
     if !is_same {
-        text.push_str(&format!(", answers after {:.0} ms", ms(deploy)));
+        let is_before = instances.as_ref().is_some_and(|instances| instances.serves_before.is_some());
+        let done = if is_before { "deployed" } else { "answers" };
+        text.push_str(&format!(", {done} after {:.0} ms", ms(deploy)));
     }
     let value = json!({
         "event": if is_same { "unchanged" } else { "deployed" },
@@ -318,6 +328,26 @@ fn show_deployed(
         "deploy_ms": ms(deploy),
     });
     event(json, text, &value)
+}
+
+/// Why no instance of a program starts, or why they end; once for each reason.
+fn show_trouble(view: &FunctionView, told: &mut BTreeMap<FunctionName, String>, json: bool) -> Done {
+    let FunctionView { name, revision, .. } = view;
+    let Some((instances, failure)) =
+        view.instances.as_ref().and_then(|all| Some((all, all.failure.as_ref()?)))
+    else {
+        told.remove(name);
+        return Ok(());
+    };
+    if told.get(name) == Some(&failure.message) {
+        return Ok(());
+    }
+    told.insert(name.clone(), failure.message.clone());
+    let before =
+        instances.serves_before.map(|before| format!("; revision {before} goes on")).unwrap_or_default();
+    let text = styled(BAD, format_args!("{name} revision {revision}: {}", failure.message));
+    let value = json!({ "event": "trouble", "name": name, "revision": revision, "problem": failure });
+    event(json, text + &before, &value)
 }
 
 fn says_that_builds_write(changed: &BTreeSet<PathBuf>) {

@@ -117,7 +117,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
             }
             match pruned.images {
                 0 => talk::say(format_args!(
-                    "removed the name {reference}: the image has another one, or is in use"
+                    "removed the name {reference}; the image stays: it has another one, or a function runs it"
                 )),
                 _ => talk::say(format_args!("removed {reference}")),
             }
@@ -128,7 +128,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
                 return print::json(&pruned);
             }
             let PrunedView { images, layers } = pruned;
-            talk::say(format_args!("removed {images} images and {layers} layers"));
+            talk::say(format_args!("removed images: {images}, layers: {layers}"));
         }
         Verb::Login { registry, username } => {
             let password = password(&registry, &username)?;
@@ -201,7 +201,8 @@ fn render(images: &[ImageView]) -> Table<6> {
     ]);
     for image in images {
         table.row([
-            image.reference.clone(),
+            // What is left of an image without a name is known by its digest, and by what runs it.
+            if image.named { image.reference.clone() } else { "-".to_owned() },
             image.digest.short(),
             bytes(image.size),
             image.layers.to_string(),

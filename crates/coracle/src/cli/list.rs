@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
             exists(&client, namespace).await?;
         }
         talk::say("no functions yet");
-        talk::hint("deploy one: coracle deploy FILE.wasm --name NAME");
+        talk::hint("deploy one: coracle deploy FILE --name NAME");
     }
     render(&functions).print()
 }

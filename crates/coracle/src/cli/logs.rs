@@ -17,15 +17,15 @@ const EXAMPLES: &str = "\
 Examples:
   coracle logs -f                      of all functions, as they come
   coracle logs hello --since 5m
-  coracle logs hello --call 0f3a…      what one call printed";
+  coracle logs hello --call 0f3a…      what one call printed
+
+Of a namespace with more than 1000 functions, older lines come from the 1000 that wrote last.";
 
 /// Read what functions printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The function, as NAME or NAME.NS [default: all of the namespace]
-    ///
-    /// Of a namespace with more than 1000 functions, older lines come from the 1000 that wrote last.
     name: Option<Named>,
     /// Go on as lines are written
     #[arg(short, long)]

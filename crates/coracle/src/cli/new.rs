@@ -17,6 +17,15 @@ use crate::talk::{BOLD, styled};
 use crate::{print, talk};
 
 const EXAMPLES: &str = "\
+Languages:
+  rust         a component of WebAssembly, with the crate wstd
+  js           a component with componentize-js; JavaScript, or what compiles to it
+  python       a WSGI application, as a component with componentize-py
+  c            a program that reads standard input and prints, as WebAssembly
+  python-http  a web server with Python's own library, in a sandbox
+  node-http    a web server with Node's own library, in a sandbox
+  binary       a program in Rust that reads standard input and prints, in a sandbox
+
 Examples:
   coracle new hello --lang rust
   coracle new hello --lang python && cd hello && coracle dev
@@ -33,23 +42,17 @@ pub(crate) struct Args {
     lang: Language,
 }
 
+// What each is for stands in the examples: beside the flag it would take a line for each, and then some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Language {
-    /// A component with the crate wstd
     Rust,
-    /// A component with componentize-js, JavaScript or what compiles to it
     #[value(alias = "javascript", alias = "node")]
     Js,
-    /// A WSGI application with componentize-py
     #[value(alias = "py")]
     Python,
-    /// A program that reads standard input and prints, as WebAssembly
     C,
-    /// A web server with Python's own library, in a sandbox
     PythonHttp,
-    /// A web server with Node's own library, in a sandbox
     NodeHttp,
-    /// A program for this machine that reads standard input and prints, in Rust
     Binary,
 }
 

@@ -33,6 +33,18 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     if common.json {
         return print::json(&json!({ "function": function.to_string(), "instances": scaled.instances }));
     }
-    talk::say(format_args!("{function} runs on {} instances", scaled.instances));
+    let wanted = match scaled.instances {
+        0 => "nothing of it runs until it is called".to_owned(),
+        1 => "1 instance".to_owned(),
+        many => format!("{many} instances"),
+    };
+    talk::say(format_args!("{function}: {wanted}"));
+    let (asked, bound) = (args.instances, scaled.instances);
+    if bound != asked {
+        let (most, key) = if bound < asked { ("most", "scale.max") } else { ("least", "scale.min") };
+        talk::hint(format_args!(
+            "{bound} is the {most} that `{key}` allows: deploy with `--set {key}={asked}`"
+        ));
+    }
     Ok(())
 }

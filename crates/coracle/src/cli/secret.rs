@@ -62,7 +62,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
             let value = value(&name, from_file.as_deref())?;
             client.set_secret(&namespace, &name, &value).await?;
             talk::say(format_args!(
-                "set {name}{room}: functions that name it read {}",
+                "set {name}{room}: functions that name it read {}, programs /run/secrets/{name}",
                 Settings::variable_of(&name)
             ));
         }

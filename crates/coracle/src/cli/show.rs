@@ -14,6 +14,7 @@ use serde_json::json;
 use super::ago::{ago, bytes, millis};
 use super::changes::changes;
 use super::top::rate;
+use super::words::typed;
 use crate::options::{Common, Named};
 use crate::print;
 use crate::stop::Done;
@@ -58,7 +59,8 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         );
     }
     render_head(&client, &function)?;
-    activity.as_ref().map_or(Ok(()), render_activity)?;
+    let is_program = function.instances.is_some();
+    activity.as_ref().map_or(Ok(()), |activity| render_activity(activity, is_program))?;
     function.instances.as_ref().map_or(Ok(()), render_instances)?;
     render_settings(&function)?;
     render_revisions(&revisions)?;
@@ -91,7 +93,7 @@ fn render_head(client: &Client, function: &FunctionView) -> Done {
 }
 
 /// How it did in the last seconds, and how it does now.
-fn render_activity(activity: &FunctionActivity) -> Done {
+fn render_activity(activity: &FunctionActivity, is_program: bool) -> Done {
     let FunctionActivity { in_flight, waiting, instances_idle, memory_bytes, .. } = activity;
     let half = activity.p50_ms.map(|ms| format!(", half within {}", millis(ms))).unwrap_or_default();
     let most = activity.p99_ms.map(|ms| format!(", 99 of 100 within {}", millis(ms))).unwrap_or_default();
@@ -104,10 +106,9 @@ fn render_activity(activity: &FunctionActivity) -> Done {
     field("of late", format_args!("{calls} calls/s{errors}{half}{most}"))?;
     let memory =
         if *memory_bytes > 0 { format!(", {} of memory", bytes(*memory_bytes)) } else { String::new() };
-    field(
-        "now",
-        format_args!("{in_flight} running, {waiting} waiting, {instances_idle} instances idle{memory}"),
-    )
+    // What instances of a program do stands in a line of its own.
+    let idle = if is_program { String::new() } else { format!(", {instances_idle} instances idle") };
+    field("now", format_args!("{in_flight} running, {waiting} waiting{idle}{memory}"))
 }
 
 /// The instances of its program, and what holds them up.
@@ -169,8 +170,7 @@ fn render_program(program: &ProgramView) -> Done {
     field("scale", format_args!("{min} to {max}, {target} calls each, {idle} idle"))?;
     for (name, words) in [("entry", &program.entrypoint), ("command", &program.command)] {
         if !words.is_empty() {
-            let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-            field(name, quoted.join(" "))?;
+            field(name, typed(words.iter().map(String::as_str)))?;
         }
     }
     let texts = [
@@ -187,6 +187,7 @@ fn render_program(program: &ProgramView) -> Done {
         ),
         ("network", (program.network != default.network).then(|| "that of the machine".to_owned())),
         ("root", program.read_only.then(|| "read only".to_owned())),
+        ("secrets", program.secrets_in_env.then(|| "in the environment too".to_owned())),
     ];
     texts.into_iter().try_for_each(|(name, text)| text.map_or(Ok(()), |text| field(name, text)))
 }

@@ -134,7 +134,7 @@ async fn announce(ready: &Ready, data: &Path, demo: bool, json: bool) -> Done {
     if demo {
         demo::deploy(&url, &ready.admin_token).await?;
     }
-    talk::say("deploy your own: coracle deploy FILE.wasm --name NAME");
+    talk::say("deploy your own: coracle deploy FILE --name NAME");
     talk::say(styled(DIM, "stop with Ctrl-C"));
     Ok(())
 }

@@ -93,6 +93,7 @@ fn every_key_is_understood() {
               command = ["./server","--verbose"]
               cpu_millis = 500
               health = "/healthz"
+              http2 = true
               port = 3000
               processes = 64
               secrets_in_env = true
@@ -164,7 +165,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
               |
             3 | replicas = 3
               | ^^^^^^^^
-            hint: known here: build, code, image, contract, command, entrypoint, workdir, user, port, health, start_timeout, read_only, network, secrets_in_env, cpu, processes, scale, route, private, env, secrets, outbound, memory, timeout, stream_timeout, concurrency, waiting, request_body, response_body, log_rate, reuse, content_type, labels, annotations
+            hint: known here: build, code, image, contract, command, entrypoint, workdir, user, port, health, http2, start_timeout, read_only, network, secrets_in_env, cpu, processes, scale, route, private, env, secrets, outbound, memory, timeout, stream_timeout, concurrency, waiting, request_body, response_body, log_rate, reuse, content_type, labels, annotations
         "#]],
     );
 }

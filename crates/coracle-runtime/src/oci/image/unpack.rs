@@ -12,7 +12,7 @@ use tar::{Archive, Entry, EntryType};
 
 use super::budget::Budget;
 use super::decode::{Decoded, Measured};
-use super::fault::{failed, invalid, shown, unreadable};
+use super::fault::{invalid, shown, unreadable};
 use super::path::EntryPath;
 use super::tree::{Meta, Owners, Tree};
 
@@ -127,14 +127,20 @@ fn target<R: Read>(entry: &Entry<'_, R>, path: &EntryPath) -> Result<Vec<u8>, Pr
 fn meta<R: Read>(entry: &Entry<'_, R>, path: &EntryPath) -> Result<Meta, Problem> {
     let what = || format!("the head of `{}` cannot be read", shown(path.as_bytes()));
     let header = entry.header();
-    let number = |read: std::io::Result<u64>| read.map_err(|error| failed(&what(), error));
-    // The last number stands for "as it is" where owners are set.
-    let id =
-        |read| u32::try_from(number(read)?).ok().filter(|id| *id != u32::MAX).ok_or_else(|| invalid(what()));
+    let wrong = |error| unreadable(&what(), &error);
+    let id = |field: &[u8; 8], read: std::io::Result<u64>| {
+        // An owner that is left out is root, as tar itself reads it.
+        if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+            return Ok(0);
+        }
+        // The last number stands for "as it is" where owners are set.
+        let id = u32::try_from(read.map_err(wrong)?).ok().filter(|id| *id != u32::MAX);
+        id.ok_or_else(|| invalid(what()))
+    };
     Ok(Meta {
-        mode: header.mode().map_err(|error| failed(&what(), error))?,
-        uid: id(header.uid())?,
-        gid: id(header.gid())?,
+        mode: header.mode().map_err(wrong)?,
+        uid: id(&header.as_old().uid, header.uid())?,
+        gid: id(&header.as_old().gid, header.gid())?,
         // A time that is no time is none that matters.
         changed: header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0),
     })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_model::{Body, BodyError, Limits, Problem, code};
+use coracle_model::{Body, BodyError, CallId, Limits, Problem, code};
 use futures_util::future::join_all;
 use http::{Request, StatusCode, header};
 use http_body::Frame;
@@ -12,11 +12,12 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::oci::pool::Protocol;
 use crate::oci::readiness::Unready;
 use crate::oci::testing::{Guest, answer_all, guest, read_head, uri};
-use crate::wasm::{Answer, Ended, Running};
+use crate::wasm::{Answer, Ended, Running, Work};
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
@@ -360,7 +361,13 @@ async fn the_end_of_the_instance_ends_its_calls() {
     guest.ingress.ended(Problem::new(&code::GUEST_EXITED, "it exited with code 3"));
     assert_eq!(waiting.await.unwrap(), "guest-exited");
     assert_eq!(told(streaming).await, "200 then guest-exited");
-    assert_eq!(told(guest.get("/").await).await, "guest-exited");
+    let work = Work {
+        id: CallId::from_bits(8),
+        request: Request::get(uri("/late")).body(Body::empty()).unwrap(),
+        deadline: Instant::now() + Duration::from_secs(30),
+    };
+    let untouched = guest.ingress.serve(work).await.unwrap_err();
+    assert_eq!(untouched.request.uri().path(), "/late", "for another instance to serve");
 }
 
 #[tokio::test]

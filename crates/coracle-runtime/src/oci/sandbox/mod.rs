@@ -1,8 +1,8 @@
 //! Sandboxes of programs: namespaces, users, groups, a root of their own, and a first process that runs what the server asks for.
 //!
 //! ```text
-//! server ── sandbox.rs ─ order ─► spawner.rs ─ fork ─► worker.rs ─ clone ─► init.rs ─ fork ─► the program
-//!    ▲ └──────────────────── control: asks and tells, with descriptors (wire.rs) ──────┘
+//! server ── sandboxes.rs ─ order ─► spawner.rs ─ fork ─► worker.rs ─ clone ─► init.rs ─ fork ─► the program
+//!    ▲ └────────────────────── control: asks and tells, with descriptors (wire.rs) ──────┘
 //!    └───────────────────────── news of deaths ───┘
 //! ```
 //! `worker` makes the groups (`cgroup`), the users and the mounts (`root`) of one sandbox; `init` raises the walls (`seccomp`, `user`).
@@ -12,7 +12,7 @@ mod cgroup;
 mod init;
 mod namespaces;
 mod root;
-mod sandbox;
+mod sandboxes;
 mod seccomp;
 mod spawner;
 mod spec;
@@ -20,7 +20,7 @@ mod user;
 mod wire;
 mod worker;
 
-pub(crate) use sandbox::{Failed, LastWords, Ran, Sandbox, Sandboxes};
+pub(crate) use sandboxes::{Failed, LastWords, Ran, Sandbox, Sandboxes};
 pub use spawner::{SANDBOX_SPAWNER, sandbox_spawner};
 pub(crate) use spec::{Bounds, Network, Root, Runs, SecretFile, Spec};
 pub use wire::Protection;

@@ -142,6 +142,15 @@ pub(super) fn signals_as_file(signals: &[i32]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Closes every file of this process but its standard streams.
+#[expect(unsafe_code, reason = "rustix closes what it owns, and these are nobody's")]
+pub(super) fn close_all_but_standard() {
+    // SAFETY: called at the start of a program, before anything of it has opened a file that it counts on.
+    unsafe {
+        libc::close_range(3, libc::c_uint::MAX, 0);
+    }
+}
+
 /// Gives a process that is about to become another program the signals as that expects them: none blocked, none ignored.
 #[expect(unsafe_code, reason = "rustix leaves signal handling to the C library")]
 pub(super) fn signals_as_usual() {

@@ -1,5 +1,5 @@
 //! The spawner: a small process with one thread that makes sandboxes, and outlives the server just long enough to end them all.
-//! The server starts it from its own program ([`SANDBOX_SPAWNER`]) and speaks with it through `sandbox.rs`.
+//! The server starts it from its own program ([`SANDBOX_SPAWNER`]) and speaks with it through `sandboxes.rs`.
 //!
 //! It has mounts of its own, so that none outlives it, and all first processes of sandboxes are its children,
 //! so that none outlives it either: the kernel ends them with it.
@@ -16,7 +16,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::cgroup::{Cgroups, Group};
-use super::namespaces::{Attributes, fork, see_own_mounts_alone, set_attributes, signals_as_file};
+use super::namespaces::{
+    Attributes, close_all_but_standard, fork, see_own_mounts_alone, set_attributes, signals_as_file,
+};
 use super::seccomp::Filters;
 use super::wire::{self, End, News, Order, Protection, Status};
 use super::worker::{self, BIRTH_BYTES, Job, Machine, birth_of, user_namespace};
@@ -24,25 +26,31 @@ use super::worker::{self, BIRTH_BYTES, Job, Machine, birth_of, user_namespace};
 /// The argument that makes this program a spawner of sandboxes: the binary calls [`sandbox_spawner`] for it.
 pub const SANDBOX_SPAWNER: &str = "sandbox-spawner";
 
+/// Sandboxes that are to be killed as soon as they are born. Most of them are dead already, and never will be.
+const UNWANTED_MAX: usize = 1_024;
+
 /// How soon to try again to remove a group whose processes the kernel has not let go of yet.
 const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// How often that is tried when the server is gone; what is left then is swept by the next one.
-const TRIES_AT_END: usize = 50;
+/// How often that is tried at the end: ten seconds' worth. What is left then is the next server's to sweep.
+const ENDS_MAX: usize = 500;
 
 /// The whole of the process, and of those that it forks.
 ///
 /// Called by the binary for its hidden argument `sandbox-spawner`, before anything else is set up: it must have one thread.
-/// What follows the argument are the name of this server's groups, and a folder like those that layers lie in.
+/// What follows the argument is the name of this server's groups; the folder it is started in is like those that layers lie in.
 pub fn sandbox_spawner() -> ExitCode {
-    let mut arguments = std::env::args().skip(2);
-    let (Some(name), Some(folder)) = (arguments.next(), arguments.next()) else { return ExitCode::from(2) };
+    // Whoever started the server may have left files open in it, which no sandbox is to have.
+    close_all_but_standard();
+    let (Some(name), Ok(folder)) = (std::env::args().nth(2), std::env::current_dir()) else {
+        return ExitCode::from(2);
+    };
     let Ok(server) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::from(2) };
     let null = std::fs::File::open("/dev/null");
     if null.and_then(|null| Ok(rustix::stdio::dup2_stdin(&null)?)).is_err() {
         return ExitCode::from(2);
     }
-    match Spawner::open(server, &name, Path::new(&folder)) {
+    match Spawner::open(server, &name, &folder) {
         Ok(spawner) => match spawner.serve() {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some((machine, job))) => ExitCode::from(worker::make(machine, job)),
@@ -198,7 +206,12 @@ impl Spawner {
                 self.machine.cgroups.group(id).thaw();
             }
             // Dead already, or not born yet: the server asks for no death twice.
-            None => self.unwanted.push(id),
+            None => {
+                if self.unwanted.len() == UNWANTED_MAX {
+                    self.unwanted.remove(0);
+                }
+                self.unwanted.push(id);
+            }
         }
     }
 
@@ -218,12 +231,13 @@ impl Spawner {
             let late: Vec<u64> = self.living.values().copied().collect();
             late.into_iter().for_each(|id| self.kill(id));
         }
-        for _ in 0..TRIES_AT_END {
+        for _ in 0..ENDS_MAX {
             self.left.retain(|group| !group.remove());
             if self.left.is_empty() {
                 break;
             }
-            let _ = poll(&mut [], Some(&AGAIN)); // A pause, and nothing to hear of.
+            // The kernel lets go of processes a little after it has told of their end.
+            let _ = poll(&mut [], Some(&AGAIN));
         }
         self.machine.cgroups.remove();
     }

@@ -1,5 +1,5 @@
 //! What a sandbox is made of, as the server says it to the process that makes it.
-//! `sandbox.rs` sends it, `worker.rs` and `init.rs` obey; it holds secrets, so it travels in memory alone.
+//! `sandboxes.rs` sends it, `worker.rs` and `init.rs` obey; it holds secrets, so it travels in memory alone.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -75,7 +75,7 @@ pub(crate) enum Network {
 }
 
 /// A secret, as a file.
-#[derive(Serialize, Deserialize)]
+#[derive(Hash, Serialize, Deserialize)]
 pub(crate) struct SecretFile {
     pub(crate) name: String,
     pub(crate) value: String,

@@ -96,8 +96,11 @@ mod tests {
         ];
         for (wanted, expected) in table {
             let found = identity(wanted, PASSWD, GROUP);
-            let found = found.as_ref().map(|who| (who.uid, who.gid, who.groups.clone(), who.home.as_deref()));
-            assert_eq!(found, expected.map_err(str::to_owned).as_ref().map(Clone::clone), "{wanted:?}");
+            let found = found
+                .as_ref()
+                .map(|who| (who.uid, who.gid, who.groups.clone(), who.home.as_deref()))
+                .map_err(String::as_str);
+            assert_eq!(found, expected, "{wanted:?}");
         }
     }
 }

@@ -1,16 +1,16 @@
 //! The settings of a function as flags: each outranks what the manifest says.
 //! `coracle deploy` reads them.
 
-use std::str::FromStr;
-
 use coracle_model::{
     ByteSize, Contract, Limits, Outbound, Problem, Program, Route, SecretName, Settings, Span,
 };
 
+use crate::cli::words::Words;
 use crate::manifest::{self, Function};
 use crate::options::Pair;
 
 /// The settings of a function.
+// What is set rarely is hidden, so that the help fits a screen: `--set` says that there is more.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub(super) struct Flags {
@@ -36,42 +36,42 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SPAN", value_parser = timeout)]
     timeout: Option<Span>,
     /// Between two chunks of a body [default: 30s]
-    #[arg(long, value_name = "SPAN", value_parser = timeout)]
+    #[arg(long, hide = true, value_name = "SPAN", value_parser = timeout)]
     stream_timeout: Option<Span>,
     /// Calls in flight at once [default: 100]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(Limits::CALLS_MAX)))]
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(Limits::CALLS_MAX)))]
     concurrency: Option<u32>,
     /// Calls that may wait for that [default: 1000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(Limits::CALLS_MAX)))]
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(Limits::CALLS_MAX)))]
     waiting: Option<u32>,
     /// The largest body of a call [default: 1GiB]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, hide = true, value_name = "SIZE")]
     request_body: Option<ByteSize>,
     /// The largest body of a response [default: 1GiB]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, hide = true, value_name = "SIZE")]
     response_body: Option<ByteSize>,
     /// What it may print in a second [default: 1MiB]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, hide = true, value_name = "SIZE")]
     log_rate: Option<ByteSize>,
     /// Calls an instance serves after its first [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide = true, value_name = "N")]
     reuse: Option<u32>,
     /// The content type of what a command prints
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, hide = true, value_name = "TYPE")]
     content_type: Option<String>,
     /// A label to select it by; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, hide = true, value_name = "KEY=VALUE")]
     label: Vec<Pair>,
     /// A note to read; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, hide = true, value_name = "KEY=VALUE")]
     annotation: Vec<Pair>,
-    /// Any other key of a manifest, as in `scale.max=3`; may be repeated
+    /// Any key of a manifest, as in `scale.max=3`; docs/reference.md has all
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Pair>,
     /// What a program is started with, as in './server --verbose'
     #[arg(long, value_name = "WORDS", help_heading = "Programs")]
     command: Option<Words>,
-    /// How it is spoken to, `http` or `stdio` [default: http for images, else stdio]
+    /// `http` or `stdio` [default: http for images, else stdio]
     #[arg(long, help_heading = "Programs")]
     contract: Option<Contract>,
     /// Where it listens [default: 8080, or as its image says]
@@ -80,41 +80,6 @@ pub(super) struct Flags {
     /// The path that answers when it is ready
     #[arg(long, value_name = "PATH", help_heading = "Programs")]
     health: Option<String>,
-}
-
-/// A command, taken apart as a shell does it: quotes and backslashes keep words together, and nothing is replaced.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Words(Vec<String>);
-
-impl FromStr for Words {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut words = Vec::new();
-        let mut word: Option<String> = None;
-        let mut quote = None;
-        let mut letters = text.chars();
-        while let Some(letter) = letters.next() {
-            match (quote, letter) {
-                (Some(open), letter) if open == letter => quote = None,
-                (None, '\'' | '"') => {
-                    quote = Some(letter);
-                    word.get_or_insert_default();
-                }
-                (None | Some('"'), '\\') => {
-                    word.get_or_insert_default().push(letters.next().ok_or("it ends with a backslash")?);
-                }
-                (None, ' ' | '\t' | '\n') => words.extend(word.take()),
-                _ => word.get_or_insert_default().push(letter),
-            }
-        }
-        words.extend(word);
-        match (quote, words.is_empty()) {
-            (Some(_), _) => Err("a quote is not closed"),
-            (None, true) => Err("name a program"),
-            (None, false) => Ok(Self(words)),
-        }
-    }
 }
 
 impl Flags {
@@ -235,19 +200,6 @@ mod tests {
             ["--port", "0"],
         ] {
             assert!(Typed::try_parse_from(["x"].into_iter().chain(typed)).is_err(), "{typed:?}");
-        }
-    }
-
-    #[test]
-    fn a_command_is_taken_apart_as_a_shell_does_it() {
-        let words = |text: &str| text.parse::<Words>().map(|words| words.0);
-        assert_eq!(words("./server  -v").unwrap(), ["./server", "-v"]);
-        assert_eq!(
-            words(r#"nginx -g 'daemon off;' "a\"b" c\ d ''"#).unwrap(),
-            ["nginx", "-g", "daemon off;", "a\"b", "c d", ""]
-        );
-        for wrong in ["", " ", "'a", "a\\"] {
-            assert!(words(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -50,7 +50,7 @@ impl Plan {
     /// An image, which is built by nobody here.
     pub(super) fn of_image(image: &str, name: Option<&FunctionName>, common: &Common) -> Done<Self> {
         let Some(name) = name.cloned() else {
-            return Err(name_is_missing(&format!("--image {image}"), image));
+            return Err(name_is_missing(image));
         };
         Ok(Self::of_one(Function::new(name, Source::Image(image.to_owned())), common))
     }
@@ -162,21 +162,23 @@ async fn pack(path: PathBuf) -> Result<Packed, Problem> {
 fn no_name(path: &Path) -> Stop {
     // `.` has no name but the one that it is known by elsewhere.
     let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    name_is_missing(&path.display().to_string(), &full.file_stem().unwrap_or_default().to_string_lossy())
+    name_is_missing(&full.file_stem().unwrap_or_default().to_string_lossy())
 }
 
-/// What is deployed as it was typed, and what its name may be made of.
-fn name_is_missing(typed: &str, stem: &str) -> Stop {
+/// Wrong usage, with a name that is made of what is deployed.
+fn name_is_missing(stem: &str) -> Stop {
     let stem = stem.rsplit('/').next().unwrap_or(stem);
     let stem = stem.split([':', '@']).next().unwrap_or(stem);
     let name: String =
         stem.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     let name = name.trim_matches('-').chars().take(64).collect::<String>();
     let name = if name.is_empty() { "NAME" } else { &name };
-    let message = format!(
-        "a function needs a name to be deployed under\n\nhint: coracle deploy {typed} --name {name}\n"
-    );
-    Stop::Usage(Box::new(Options::command().error(ErrorKind::MissingRequiredArgument, message)))
+    let message = format!("a function needs a name to be deployed under\n\nhint: add `--name {name}`");
+    let mut options = Options::command();
+    // Its own usage, and not that of all verbs.
+    options.build();
+    let deploy = options.find_subcommand_mut("deploy").map(std::mem::take).unwrap_or_default();
+    Stop::Usage(Box::new({ deploy }.error(ErrorKind::MissingRequiredArgument, message)))
 }
 
 fn only(mut manifest: Manifest, name: &FunctionName) -> Result<Manifest, Problem> {

@@ -222,7 +222,7 @@ fn draw_table(model: &Model, page: &mut Page<'_>) {
     let items = &model.stats.items;
     if items.is_empty() {
         let lines = match model.filter.as_str() {
-            "" => ["no functions yet", "deploy one: coracle deploy FILE.wasm --name NAME"],
+            "" => ["no functions yet", "deploy one: coracle deploy FILE --name NAME"],
             _ => ["no function has that in its name", "esc clears the filter"],
         };
         page.top(&Line::styled(lines[0], theme.strong()));

@@ -253,7 +253,7 @@ fn no_functions_at_all_say_what_to_do() {
         functions 0  running 0  waiting 0
 
         no functions yet
-        deploy one: coracle deploy FILE.wasm --name NAME
+        deploy one: coracle deploy FILE --name NAME
 
 
 

@@ -147,9 +147,11 @@ impl Sandboxes {
         let inner = &self.0;
         let (ours, its) = wire::pair().map_err(unusable)?;
         let mut child = Command::new(&inner.program)
+            // What it is called can be read in every sandbox, so that it names nothing of this machine.
+            .arg0("coracle")
             .arg(SANDBOX_SPAWNER)
             .arg(&inner.name)
-            .arg(&inner.scratch)
+            .current_dir(&inner.scratch)
             .env_clear()
             .stdin(Stdio::from(its))
             .stdout(Stdio::null())
@@ -344,7 +346,8 @@ pub(crate) struct Streams {
 struct Shared {
     // Std mutex: held to move a few values, never over an await.
     state: Mutex<State>,
-    more_sockets: Notify,
+    /// There are more sockets, or it is over.
+    news: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -473,9 +476,20 @@ impl Sandbox {
         ended.wait_for(Option::is_some).await.ok().and_then(|end| *end)
     }
 
-    /// What its first process said of the program's end.
-    pub(crate) fn last_words(&self) -> Option<LastWords> {
-        self.shared.state().last_words.clone()
+    /// What its first process said of the program's end, once it has ended itself.
+    pub(crate) async fn last_words(&self) -> Option<LastWords> {
+        loop {
+            let news = self.shared.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            {
+                let state = self.shared.state();
+                if state.over {
+                    return state.last_words.clone();
+                }
+            }
+            news.await;
+        }
     }
 }
 
@@ -510,7 +524,7 @@ pub(crate) struct Asking {
 impl Asking {
     pub(crate) async fn socket(&self) -> io::Result<OwnedFd> {
         loop {
-            let more = self.shared.more_sockets.notified();
+            let more = self.shared.news.notified();
             tokio::pin!(more);
             more.as_mut().enable();
             let (socket, ask) = {
@@ -548,7 +562,7 @@ async fn hear(control: Wire, shared: Arc<Shared>) {
             Tell::Sockets => {
                 state.asked_for_sockets = false;
                 state.sockets.extend(fds);
-                shared.more_sockets.notify_waiters();
+                shared.news.notify_waiters();
             }
             Tell::Ended { call, status } => {
                 if let Some(done) = state.calls.remove(&call) {
@@ -569,7 +583,7 @@ async fn hear(control: Wire, shared: Arc<Shared>) {
     let mut state = shared.state();
     state.over = true;
     state.calls.clear();
-    shared.more_sockets.notify_waiters();
+    shared.news.notify_waiters();
 }
 
 /// The files of a sandbox's group that the server uses itself.
