@@ -65,10 +65,12 @@ fn within(calls: u32, scale: &Scale) -> u32 {
 /// The most calls at once within the last while, in slices: no timer, and no list of calls.
 #[derive(Debug)]
 pub(crate) struct Recent {
-    slice: Duration,
+    slice_ms: u64,
     begun: Instant,
     /// The slice that was noted in last, counted from the beginning.
     last: u64,
+    /// When that slice ends.
+    ends: Instant,
     highest: [u32; SLICES],
     level: u32,
 }
@@ -79,8 +81,9 @@ const SLICES: usize = 6;
 impl Recent {
     /// Remembers the maximum for about so long.
     pub(crate) fn new(window: Duration, now: Instant) -> Self {
-        let slice = (window / SLICES as u32).max(Duration::from_millis(1));
-        Self { slice, begun: now, last: 0, highest: [0; SLICES], level: 0 }
+        let slice_ms = ((window / SLICES as u32).as_millis() as u64).max(1);
+        let ends = now + Duration::from_millis(slice_ms);
+        Self { slice_ms, begun: now, last: 0, ends, highest: [0; SLICES], level: 0 }
     }
 
     /// Notes that there are so many calls from now on.
@@ -98,8 +101,12 @@ impl Recent {
     }
 
     fn turn(&mut self, now: Instant) {
-        let slice = self.slice.as_millis().max(1);
-        let current = (now.saturating_duration_since(self.begun).as_millis() / slice) as u64;
+        // Asked several times for each call, and nearly always within the same slice.
+        if now < self.ends {
+            return;
+        }
+        let elapsed_ms = now.saturating_duration_since(self.begun).as_millis();
+        let current = (elapsed_ms / u128::from(self.slice_ms)) as u64;
         // The level held on through every slice in which nothing was noted.
         for passed in (self.last + 1..=current).take(SLICES) {
             self.highest[passed as usize % SLICES] = self.level;
@@ -107,6 +114,7 @@ impl Recent {
         if current > self.last {
             // After a long silence the loop stopped early, but has written all slices there are.
             self.last = current;
+            self.ends = self.begun + Duration::from_millis((current + 1) * self.slice_ms);
             self.highest[current as usize % SLICES] = self.level;
         }
     }

@@ -1,6 +1,7 @@
 //! One instance of a program: a sandbox, the way to it, and what it prints.
 //! `programs` launches it, invoke's fleets keep it, freeze it and run calls in it.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,6 @@ use std::time::Duration;
 
 use coracle_model::{Contract, Network, Problem, code};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -204,10 +204,15 @@ fn socket() -> rustix::io::Result<OwnedFd> {
 }
 
 /// Passes on what a program prints, until nobody is left to print.
-async fn print(mut stream: pipe::Receiver, output: Output, which: Stream) {
-    let mut buffer = vec![0; READ_BYTES];
-    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
-        output.write(which, &buffer[..length]);
+async fn print(stream: pipe::Receiver, output: Output, which: Stream) {
+    // Most instances are silent for most of their time: none holds a buffer that it has nothing for.
+    while stream.readable().await.is_ok() {
+        let mut buffer = vec![0; READ_BYTES];
+        match stream.try_read(&mut buffer) {
+            Ok(length @ 1..) => output.write(which, &buffer[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => break,
+        }
     }
     output.flush();
 }

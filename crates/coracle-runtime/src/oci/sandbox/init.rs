@@ -9,14 +9,10 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit, wait, waitpid,
-};
+use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit, wait};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid};
 
-use super::namespaces::{
-    Strings, exec, fork, loopback_up, see_own_groups_alone, signal_all, signals_as_file, signals_as_usual,
-};
+use super::namespaces::{Strings, loopback_up, see_own_groups_alone, signal_all, signals_as_file, spawn};
 use super::root::{self, Sources};
 use super::seccomp::Filters;
 use super::spec::{Network, Runs, Spec};
@@ -71,6 +67,7 @@ pub(super) fn live(birth: Birth) -> u8 {
     let ran = walls.and_then(|signals| {
         wire::send(&control, &Tell::Built, &[]).at(Step::Walls, "tell that it is built")?;
         let program = Program::of(&spec).at(Step::Program, "prepare the program")?;
+        program.enter_workdir().map_err(|what| Failure { step: Step::Program, what })?;
         Init { control: &control, signals, program, main: None, running: Vec::new() }
             .run(spec.runs, stdout, stderr)
     });
@@ -244,9 +241,9 @@ impl Program {
         })
     }
 
-    /// Starts it in a process of its own; the error is why it could not become one.
+    /// Starts it in a process of its own; the inner error is why it cannot be run.
     fn start(
-        &self,
+        &mut self,
         beside: &[(String, String)],
         streams: [BorrowedFd<'_>; 3],
     ) -> io::Result<Result<Pid, String>> {
@@ -260,54 +257,28 @@ impl Program {
             }
         }
         let environment = Strings::new(environment);
-        // Closed by becoming the program, or written to by failing to.
-        let (failed, fails) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let Some(pid) = fork()? else { self.become_it(&environment, streams, &fails) };
-        drop(fails);
-        let mut why = [0; 256];
-        let length = rustix::io::retry_on_intr(|| rustix::io::read(&failed, &mut why))?;
-        match length {
-            0 => Ok(Ok(pid)),
-            length => {
-                let _ = waitpid(Some(pid), WaitOptions::empty());
-                Ok(Err(String::from_utf8_lossy(&why[..length]).into_owned()))
+        for (at, path) in self.paths.iter().enumerate() {
+            match spawn(path, &self.arguments, &environment, streams) {
+                Ok(pid) => {
+                    // Where it was found it is looked for from now on.
+                    self.paths = vec![self.paths[at].clone()];
+                    return Ok(Ok(pid));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.paths.len() > 1 => {}
+                // Too many processes, or no memory for one.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    return Ok(Err(format!("`{}`: {}", path.to_string_lossy(), in_words(&error, path))));
+                }
             }
         }
+        Ok(Err(self.not_found.clone()))
     }
 
-    /// Becomes the program, in the process that was forked for it.
-    fn become_it(&self, environment: &Strings, streams: [BorrowedFd<'_>; 3], fails: &OwnedFd) -> ! {
-        let [stdin, stdout, stderr] = streams;
-        let why = match self.ready(stdin, stdout, stderr) {
-            Err(why) => why,
-            Ok(()) => {
-                let mut why = self.not_found.clone();
-                for path in &self.paths {
-                    let error = exec(path, &self.arguments, environment);
-                    if error.kind() != io::ErrorKind::NotFound || self.paths.len() == 1 {
-                        why = format!("`{}`: {}", path.to_string_lossy(), in_words(&error, path));
-                        break;
-                    }
-                }
-                why
-            }
-        };
-        let _ = rustix::io::write(fails, why.as_bytes());
-        std::process::exit(NOT_FOUND)
-    }
-
-    fn ready(
-        &self,
-        stdin: BorrowedFd<'_>,
-        stdout: BorrowedFd<'_>,
-        stderr: BorrowedFd<'_>,
-    ) -> Result<(), String> {
-        signals_as_usual();
-        let streams = rustix::stdio::dup2_stdin(stdin)
-            .and_then(|()| rustix::stdio::dup2_stdout(stdout))
-            .and_then(|()| rustix::stdio::dup2_stderr(stderr));
-        // A session of its own, so that the end of one program's group is not another's.
-        streams.and_then(|()| rustix::process::setsid().map(drop)).map_err(|error| error.to_string())?;
+    /// Enters its folder: all that is started begins there.
+    fn enter_workdir(&self) -> Result<(), String> {
         rustix::process::chdir(&self.workdir)
             .map_err(|error| format!("enter the folder `{}`: {error}", self.workdir.to_string_lossy()))
     }

@@ -151,20 +151,6 @@ pub(super) fn close_all_but_standard() {
     }
 }
 
-/// Gives a process that is about to become another program the signals as that expects them: none blocked, none ignored.
-#[expect(unsafe_code, reason = "rustix leaves signal handling to the C library")]
-pub(super) fn signals_as_usual() {
-    // SAFETY: the set is plain data; the calls touch the signal state of this process alone, which is a fork about to exec.
-    unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        for signal in 1..libc::SIGRTMIN() {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-    }
-}
-
 /// Sets up the loopback of the network that this process is in.
 #[expect(unsafe_code, reason = "rustix has no way to set the flags of a network device")]
 pub(super) fn loopback_up() -> io::Result<()> {
@@ -203,12 +189,56 @@ pub(super) fn see_own_mounts_alone() -> rustix::io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
 }
 
-/// Becomes a program. Comes back only with the reason why not.
-#[expect(unsafe_code, reason = "rustix's execve is for programs without a C library")]
-pub(super) fn exec(path: &CStr, arguments: &Strings, environment: &Strings) -> io::Error {
-    // SAFETY: both are arrays of pointers to C strings that live on, and end with a null pointer.
-    unsafe { libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
-    io::Error::last_os_error()
+/// Starts a program in a process and a session of its own, with these standard streams, and the signals as programs expect them.
+///
+/// Not a fork: what this process has in memory is neither copied nor marked to be.
+#[expect(
+    unsafe_code,
+    reason = "no library starts a program without asking for `clone3` or a table of its own"
+)]
+pub(super) fn spawn(
+    path: &CStr,
+    arguments: &Strings,
+    environment: &Strings,
+    streams: [BorrowedFd<'_>; 3],
+) -> io::Result<Pid> {
+    let signals = libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
+    let flags = signals as libc::c_short | libc::POSIX_SPAWN_SETSID;
+    let mut pid = 0;
+    // SAFETY: attributes, actions and sets are plain data, made before they are used and let go of at the end; the strings are
+    // arrays of pointers to C strings that live on, and end with a null pointer; the descriptors are open.
+    let failed = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        let mut attributes: libc::posix_spawnattr_t = std::mem::zeroed();
+        let mut actions: libc::posix_spawn_file_actions_t = std::mem::zeroed();
+        libc::posix_spawnattr_init(&raw mut attributes);
+        libc::posix_spawn_file_actions_init(&raw mut actions);
+        libc::sigemptyset(&raw mut set);
+        let mut failed = libc::posix_spawnattr_setsigmask(&raw mut attributes, &raw const set);
+        libc::sigfillset(&raw mut set);
+        failed |= libc::posix_spawnattr_setsigdefault(&raw mut attributes, &raw const set);
+        failed |= libc::posix_spawnattr_setflags(&raw mut attributes, flags);
+        for (number, stream) in (0..).zip(streams) {
+            failed |= libc::posix_spawn_file_actions_adddup2(&raw mut actions, stream.as_raw_fd(), number);
+        }
+        if failed == 0 {
+            failed = libc::posix_spawn(
+                &raw mut pid,
+                path.as_ptr(),
+                &raw const actions,
+                &raw const attributes,
+                arguments.pointers.as_ptr().cast(),
+                environment.pointers.as_ptr().cast(),
+            );
+        }
+        libc::posix_spawn_file_actions_destroy(&raw mut actions);
+        libc::posix_spawnattr_destroy(&raw mut attributes);
+        failed
+    };
+    match Pid::from_raw(pid) {
+        Some(pid) if failed == 0 => Ok(pid),
+        _ => Err(io::Error::from_raw_os_error(failed)),
+    }
 }
 
 /// C strings as a program takes them.

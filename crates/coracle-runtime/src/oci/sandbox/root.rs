@@ -63,6 +63,12 @@ const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", 
 /// The longest line of options that `mount` takes is a page; layers are named by numbers.
 const LAYERS_MAX: usize = 500;
 
+/// What a filesystem in memory may hold in which programs do not write: names alone.
+const BARE_BYTES: u64 = 4 << 20;
+
+/// Files that every filesystem in memory may have: at least a folder for each layer.
+const FILES_MIN: u64 = 1_024;
+
 /// Mounts that are not attached anywhere yet.
 #[derive(Debug)]
 pub(super) struct Sources {
@@ -129,12 +135,16 @@ pub(super) fn enter(spec: &Spec, sources: Sources, base: u32) -> io::Result<()> 
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
     let Sources { trees, devices } = sources;
     std::env::set_current_dir(&spec.scratch)?;
-    // Bounded too: an image with odd names must not fill the machine's memory.
-    attach(tmpfs("0700", 4 << 20)?, ".")?;
+    let bytes = match &spec.root {
+        Root::Image(_) => spec.bounds.writable_bytes,
+        Root::Host(_) => BARE_BYTES,
+    };
+    attach(tmpfs("0700", bytes)?, ".")?;
     std::env::set_current_dir(&spec.scratch)?;
     fs::create_dir("root")?;
+    let own = Own::make()?;
     match &spec.root {
-        Root::Image(_) => stack(trees, spec.bounds.writable_bytes, base)?,
+        Root::Image(_) => stack(trees, base)?,
         Root::Host(_) => lay_out(trees)?,
     }
     std::env::set_current_dir("root")?;
@@ -142,7 +152,7 @@ pub(super) fn enter(spec: &Spec, sources: Sources, base: u32) -> io::Result<()> 
     // The machine's root lies beneath the new one; nothing else of it is known from here on.
     unmount(".", UnmountFlags::DETACH)?;
     std::env::set_current_dir("/")?;
-    fill(spec, devices, base)?;
+    fill(spec, own, devices, base)?;
     if spec.read_only || matches!(spec.root, Root::Host(_)) {
         let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
         mount_remount("/", flags, "")
@@ -151,10 +161,29 @@ pub(super) fn enter(spec: &Spec, sources: Sources, base: u32) -> io::Result<()> 
     Ok(())
 }
 
+/// Folders of the sandbox's own filesystem in memory, which is the same for all: each more takes time, and tens of KiB.
+struct Own {
+    dev: OwnedFd,
+    /// Nothing, to be laid over what is not for programs.
+    nothing: OwnedFd,
+}
+
+impl Own {
+    /// Makes them in the filesystem that this process stands in, whose root is out of reach later.
+    fn make() -> io::Result<Self> {
+        for name in ["dev", "nothing"] {
+            folder(Path::new(name), 0o755)?;
+        }
+        let nothing = copy("nothing")?;
+        let attributes = Attributes { read_only: true, no_exec: true, ..Attributes::default() };
+        set_attributes(nothing.as_fd(), attributes)?;
+        Ok(Self { dev: copy("dev")?, nothing })
+    }
+}
+
 /// Stacks layers, and a writable one in memory on top, which goes with the sandbox.
-fn stack(layers: Vec<(PathBuf, OwnedFd)>, writable_bytes: u64, base: u32) -> io::Result<()> {
+fn stack(layers: Vec<(PathBuf, OwnedFd)>, base: u32) -> io::Result<()> {
     fs::create_dir("rw")?;
-    attach(tmpfs("0700", writable_bytes)?, "rw")?;
     let mut lower = Vec::new();
     for (number, layer) in layers {
         fs::create_dir(&number)?;
@@ -179,7 +208,7 @@ fn stack(layers: Vec<(PathBuf, OwnedFd)>, writable_bytes: u64, base: u32) -> io:
 
 /// A root of the machine's own programs.
 fn lay_out(trees: Vec<(PathBuf, OwnedFd)>) -> io::Result<()> {
-    attach(tmpfs("0755", 4 << 20)?, "root")?;
+    attach(tmpfs("0755", BARE_BYTES)?, "root")?;
     let root = Path::new("root");
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
         let Ok(target) = fs::read_link(Path::new("/").join(name)) else { continue };
@@ -207,8 +236,7 @@ fn lay_out(trees: Vec<(PathBuf, OwnedFd)>) -> io::Result<()> {
 }
 
 /// Mounts what every root has, from within.
-fn fill(spec: &Spec, devices: Vec<(&'static str, OwnedFd)>, base: u32) -> io::Result<()> {
-    let bytes = spec.bounds.writable_bytes;
+fn fill(spec: &Spec, own: Own, devices: Vec<(&'static str, OwnedFd)>, base: u32) -> io::Result<()> {
     place("/proc", 0o555)?;
     attach(filesystem("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)?, "/proc")?;
     place("/sys", 0o555)?;
@@ -219,7 +247,7 @@ fn fill(spec: &Spec, devices: Vec<(&'static str, OwnedFd)>, base: u32) -> io::Re
         attach(sys, "/sys")?;
     }
     place("/dev", 0o755)?;
-    attach(tmpfs("0755", 64 << 10)?, "/dev")?;
+    attach(own.dev, "/dev")?;
     for (name, device) in devices {
         let at = Path::new("/dev").join(name);
         write(&at, "", 0o666)?;
@@ -240,36 +268,31 @@ fn fill(spec: &Spec, devices: Vec<(&'static str, OwnedFd)>, base: u32) -> io::Re
         "/dev/pts",
     )?;
     fs::create_dir("/dev/shm")?;
-    attach(tmpfs("1777", bytes)?, "/dev/shm")?;
+    attach(tmpfs("1777", spec.bounds.writable_bytes)?, "/dev/shm")?;
     place("/tmp", 0o1777)?;
-    attach(tmpfs("1777", bytes)?, "/tmp")?;
+    attach(tmpfs("1777", spec.bounds.writable_bytes)?, "/tmp")?;
     for path in READ_ONLY {
         read_only(path)?;
     }
-    mask()?;
+    mask(own.nothing)?;
     names(spec)?;
     secrets(&spec.secrets, base, spec)
 }
 
-/// Lays something empty over what is not for programs.
-fn mask() -> io::Result<()> {
-    // One for all folders: each more would be a filesystem of its own, which takes time and memory.
-    let mut covered: Option<&str> = None;
+/// Lays nothing over what is not for programs.
+fn mask(nothing: OwnedFd) -> io::Result<()> {
+    let mut nothing = Some(nothing);
+    let mut covered = "";
     for path in MASKED {
         let Ok(metadata) = fs::metadata(path) else { continue };
-        let cover = match covered {
-            _ if !metadata.is_dir() => copy("/dev/null")?,
-            Some(first) => copy(first)?,
-            None => filesystem(
-                "tmpfs",
-                &[("size", "4096")],
-                MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-            )?,
+        let cover = if metadata.is_dir() {
+            let cover = nothing.take().map_or_else(|| copy(covered), Ok)?;
+            covered = path;
+            cover
+        } else {
+            copy("/dev/null")?
         };
         attach(cover, path)?;
-        if metadata.is_dir() {
-            covered = Some(path);
-        }
     }
     Ok(())
 }
@@ -333,7 +356,7 @@ fn secrets(secrets: &[SecretFile], base: u32, spec: &Spec) -> io::Result<()> {
 
 fn tmpfs(mode: &str, bytes: u64) -> io::Result<OwnedFd> {
     // A file costs memory even if it is empty.
-    let inodes = (bytes / 4096).max(256).to_string();
+    let inodes = (bytes / 4096).max(FILES_MIN).to_string();
     let options = [("mode", mode), ("size", &bytes.to_string()), ("nr_inodes", &inodes)];
     filesystem("tmpfs", &options, MountAttrFlags::empty())
 }

@@ -31,9 +31,9 @@ const HERE_MAX: Duration = Duration::from_secs(10);
 /// How long the walls of a sandbox may take; a busy machine takes a hundredth of it.
 const WALLS_MAX: Duration = Duration::from_secs(30);
 
-/// Sockets that are asked for at once, and how few are left when more are.
-const SOCKETS: usize = 16;
-const SOCKETS_LOW: usize = 4;
+/// Sockets that are asked for at once, and how few are left when more are: each takes 4 KiB, also of an instance that sleeps.
+const SOCKETS: usize = 4;
+const SOCKETS_LOW: usize = 1;
 
 /// Has sandboxes made; a cheap handle to share.
 #[derive(Debug, Clone)]
