@@ -63,10 +63,35 @@ impl<'a> Stage<'a> {
         self.command(&["deploy", folder.to_str().ok_or("a path that is not text")?])
     }
 
-    /// Deploys so many functions of the image at once: see [`path_of`].
+    /// Deploys so many functions of the image at once, none of which runs: see [`path_of`].
     pub(super) fn deploy_many(&self, count: usize) -> Result<(), String> {
         let functions = (0..count).map(|number| format!("[function.f{number}]\nimage = \"{TAG}\"\n"));
-        self.deploy(&functions.collect::<String>())
+        self.deploy(&functions.collect::<String>())?;
+        // A deploy tries an instance of each.
+        let mut connection = self.connect()?.with_token(&self.token);
+        for number in 0..count {
+            let path = format!("/v1/namespaces/default/functions/f{number}/scale");
+            let (answer, _) = connection.ask("POST", &path, br#"{"instances":0}"#)?;
+            if answer.status != 200 {
+                return Err(format!("{path} was answered with {}", answer.status));
+            }
+        }
+        self.await_none()
+    }
+
+    /// Waits until no program runs.
+    fn await_none(&self) -> Result<(), String> {
+        let begun = now();
+        loop {
+            let left = self.programs();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() > END_MAX {
+                return Err(format!("programs run on: {left:?}"));
+            }
+            thread::sleep(LOOK);
+        }
     }
 
     pub(super) fn connect(&self) -> Result<Connection, String> {
