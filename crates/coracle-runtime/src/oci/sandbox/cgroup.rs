@@ -50,6 +50,7 @@ impl Control {
 /// Where the groups of this server's sandboxes are made.
 #[derive(Debug)]
 pub(super) struct Cgroups {
+    name: String,
     /// For each control: the folder of our groups and its version, or why there is none.
     places: Vec<(Control, Result<Place, String>)>,
 }
@@ -78,8 +79,7 @@ pub(super) struct Group {
 impl Cgroups {
     /// Finds what there is, and sweeps what a server of the same name has left; `name` is that of one data directory.
     pub(super) fn find(name: &str) -> Self {
-        let places = Control::ALL.map(|control| (control, place_of(control, name)));
-        let found = Self { places: places.into() };
+        let found = Self { name: name.to_owned(), places: places_of(name) };
         for Place { folder, .. } in found.folders() {
             sweep(&folder);
         }
@@ -104,10 +104,15 @@ impl Cgroups {
     pub(super) fn make(&self, id: u64, bounds: &Bounds) -> io::Result<Group> {
         let group = self.group(id);
         for Place { folder, .. } in &group.places {
-            match fs::create_dir(folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
+            fs::create_dir(folder).or_else(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => Ok(()),
+                // The spawner of a server that was killed removes its folder when it goes, which may be after we have found ours.
+                io::ErrorKind::NotFound => {
+                    drop(places_of(&self.name));
+                    fs::create_dir(folder)
+                }
+                _ => Err(error),
+            })?;
         }
         for (control, place) in &self.places {
             if let Ok(place) = place {
@@ -279,6 +284,11 @@ struct Hierarchy {
     controls: Vec<String>,
 }
 
+/// The folders of all controls, made where they are not there.
+fn places_of(name: &str) -> Vec<(Control, Result<Place, String>)> {
+    Control::ALL.map(|control| (control, place_of(control, name))).into()
+}
+
 fn place_of(control: Control, name: &str) -> Result<Place, String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -406,6 +416,18 @@ mod tests {
             ("/sys/fs/cgroup/unified/c".to_owned(), Version::V2),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn folders_that_another_spawner_took_away_are_made_again() {
+        // Where there may be no groups there is nothing to take away.
+        let cgroups = Cgroups::find(&format!("test-{}", std::process::id()));
+        cgroups.remove();
+        let bounds = Bounds { memory_bytes: 64 << 20, cpu_millis: None, processes: 8, writable_bytes: 0 };
+        let group = cgroups.make(1, &bounds).unwrap();
+        assert!(group.places.iter().all(|place| place.folder.is_dir()));
+        assert!(group.remove());
+        cgroups.remove();
     }
 
     #[test]

@@ -161,7 +161,7 @@ pub(super) fn enter(spec: &Spec, sources: Sources, base: u32) -> io::Result<()> 
     Ok(())
 }
 
-/// Folders of the sandbox's own filesystem in memory, which is the same for all: each more takes time, and tens of KiB.
+/// Folders of the sandbox's own filesystem in memory, which is the same for all: each more takes time and memory.
 struct Own {
     dev: OwnedFd,
     /// Nothing, to be laid over what is not for programs.
