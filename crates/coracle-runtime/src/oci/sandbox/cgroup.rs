@@ -284,59 +284,106 @@ struct Hierarchy {
     controls: Vec<String>,
 }
 
-/// The folders of all controls, made where they are not there.
+/// Where our groups are for each control; the folders of the groups are made.
 fn places_of(name: &str) -> Vec<(Control, Result<Place, String>)> {
-    Control::ALL.map(|control| (control, place_of(control, name))).into()
-}
-
-fn place_of(control: Control, name: &str) -> Result<Place, String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let all = hierarchies(&mounts, &groups);
-    let with = |version: Version| {
-        all.iter().find(|one| {
-            // Every group of v2 has a freezer; its other controls are listed in a file.
-            let v2_has = || {
-                control == Control::Freezer
-                    || fs::read_to_string(one.mount.join("cgroup.controllers"))
-                        .is_ok_and(|text| text.split_whitespace().any(|known| known == control.name()))
-            };
-            one.version == version
-                && match version {
-                    Version::V1 => one.controls.iter().any(|known| known == control.name()),
-                    Version::V2 => v2_has(),
-                }
-        })
-    };
     let folder = format!("coracle-{name}");
-    if let Some(one) = with(Version::V2) {
-        return v2_place(one, control, &folder);
-    }
-    let one = with(Version::V1)
-        .ok_or_else(|| format!("this machine mounts no cgroup with `{}`", control.name()))?;
-    let parent = if one.own.is_dir() { &one.own } else { &one.mount };
-    made(parent.join(folder)).map(|folder| Place { folder, version: Version::V1 })
+    let v2 = all.iter().find(|one| one.version == Version::V2).map(|one| V2::of(one, &folder));
+    let v1_place = |control: Control| {
+        let one = all
+            .iter()
+            .find(|one| {
+                one.version == Version::V1 && one.controls.iter().any(|known| known == control.name())
+            })
+            .ok_or_else(|| format!("this machine mounts no cgroup with `{}`", control.name()))?;
+        let parent = if one.own.is_dir() { &one.own } else { &one.mount };
+        made(parent.join(&folder)).map(|folder| Place { folder, version: Version::V1 })
+    };
+    let place_of = |control| match v2.as_ref().and_then(|v2| v2.place(control)) {
+        Some(place) => place,
+        None => v1_place(control),
+    };
+    Control::ALL.map(|control| (control, place_of(control))).into()
 }
 
-/// Within our own group where that may have children with this control, else beside all others.
-fn v2_place(one: &Hierarchy, control: Control, folder: &str) -> Result<Place, String> {
-    let mut why = String::new();
-    for parent in [&one.own, &one.mount] {
-        let tried = made(parent.join(folder)).and_then(|folder| {
-            if control != Control::Freezer {
-                let enable = format!("+{}", control.name());
-                for of in [parent, &folder] {
-                    put(of, "cgroup.subtree_control", &enable).map_err(|error| error.to_string())?;
-                }
+/// Our groups in the hierarchy of v2: one folder for all controls, since a process is in one group of it alone.
+struct V2 {
+    /// What the machine has there.
+    known: Vec<Control>,
+    found: Result<V2Folder, String>,
+}
+
+#[derive(Default)]
+struct V2Folder {
+    folder: PathBuf,
+    enabled: Vec<Control>,
+    /// Why the others are not.
+    why: String,
+}
+
+impl V2 {
+    /// Within our own group where that may have children with every control, else beside all others; where more of them can be had.
+    fn of(one: &Hierarchy, folder: &str) -> Self {
+        let listed = fs::read_to_string(one.mount.join("cgroup.controllers")).unwrap_or_default();
+        // Every group has a freezer; its other controls are listed.
+        let is_known = |control: &Control| {
+            *control == Control::Freezer || listed.split_whitespace().any(|name| name == control.name())
+        };
+        let known: Vec<Control> = Control::ALL.into_iter().filter(is_known).collect();
+        let mut found: Result<V2Folder, String> = Err(String::new());
+        for parent in [&one.own, &one.mount] {
+            let tried = V2Folder::make(parent, folder, &known);
+            let is_better = match (&tried, &found) {
+                (Ok(tried), Ok(found)) => tried.enabled.len() > found.enabled.len(),
+                (tried, Err(_)) => tried.is_ok() || parent == &one.mount,
+                (Err(_), Ok(_)) => false,
+            };
+            let other = if is_better { std::mem::replace(&mut found, tried) } else { tried };
+            if let (Ok(other), Ok(found)) = (&other, &found)
+                && other.folder != found.folder
+            {
+                let _ = fs::remove_dir(&other.folder); // In use by an earlier server, it is swept by nobody else.
             }
-            Ok(Place { folder, version: Version::V2 })
-        });
-        match tried {
-            Ok(place) => return Ok(place),
-            Err(error) => why = error,
+            if found.as_ref().is_ok_and(|found| found.enabled.len() == known.len()) {
+                break;
+            }
         }
+        Self { known, found }
     }
-    Err(format!("{why}; as a service of systemd, set `Delegate=yes`"))
+
+    /// Where the groups for a control are, if it is one of v2 here.
+    fn place(&self, control: Control) -> Option<Result<Place, String>> {
+        self.known.contains(&control).then(|| match &self.found {
+            Ok(found) if found.enabled.contains(&control) => {
+                Ok(Place { folder: found.folder.clone(), version: Version::V2 })
+            }
+            Ok(V2Folder { why, .. }) | Err(why) => {
+                Err(format!("{why}; as a service of systemd, set `Delegate=yes`"))
+            }
+        })
+    }
+}
+
+impl V2Folder {
+    fn make(parent: &Path, folder: &str, known: &[Control]) -> Result<Self, String> {
+        let mut made = Self { folder: made(parent.join(folder))?, ..Self::default() };
+        for control in known {
+            let enable = format!("+{}", control.name());
+            let enabled = match control {
+                Control::Freezer => Ok(()),
+                _ => [parent, &made.folder]
+                    .into_iter()
+                    .try_for_each(|of| put(of, "cgroup.subtree_control", &enable)),
+            };
+            match enabled {
+                Ok(()) => made.enabled.push(*control),
+                Err(error) => made.why = error.to_string(),
+            }
+        }
+        Ok(made)
+    }
 }
 
 fn made(folder: PathBuf) -> Result<PathBuf, String> {
@@ -428,6 +475,35 @@ mod tests {
         assert!(group.places.iter().all(|place| place.folder.is_dir()));
         assert!(group.remove());
         cgroups.remove();
+    }
+
+    #[test]
+    fn all_controls_of_v2_have_one_folder_where_most_of_them_can_be_had() {
+        let mount = tempfile::tempdir().unwrap();
+        let (mount, own) = (mount.path().to_owned(), mount.path().join("own"));
+        fs::create_dir_all(mount.join("coracle-x")).unwrap();
+        fs::create_dir(&own).unwrap();
+        fs::write(mount.join("cgroup.controllers"), "cpu memory\n").unwrap();
+        // Our own group has processes, and may have no children with controls: it is refused there.
+        for folder in [mount.clone(), mount.join("coracle-x")] {
+            fs::write(folder.join("cgroup.subtree_control"), "").unwrap();
+        }
+        let one =
+            Hierarchy { mount: mount.clone(), own: own.clone(), version: Version::V2, controls: Vec::new() };
+        let v2 = V2::of(&one, "coracle-x");
+        let place = |control| v2.place(control);
+        for control in [Control::Memory, Control::Cpu, Control::Freezer] {
+            let expected = Place { folder: mount.join("coracle-x"), version: Version::V2 };
+            assert_eq!(place(control), Some(Ok(expected)), "{control:?}");
+        }
+        assert_eq!(place(Control::Pids), None, "not of v2 here");
+        assert!(!own.join("coracle-x").exists());
+        // With nothing to be had anywhere, the freezer is in our own group, and the rest says why not.
+        fs::remove_file(mount.join("cgroup.subtree_control")).unwrap();
+        let v2 = V2::of(&one, "coracle-x");
+        let freezer = Place { folder: own.join("coracle-x"), version: Version::V2 };
+        assert_eq!(v2.place(Control::Freezer), Some(Ok(freezer)));
+        assert!(v2.place(Control::Memory).unwrap().unwrap_err().contains("Delegate=yes"));
     }
 
     #[test]
