@@ -159,13 +159,12 @@ pub(super) fn receive<T: DeserializeOwned>(
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     // Asked first: a buffer for the longest would cost every sandbox its pages.
     let peek = RecvFlags::PEEK | RecvFlags::TRUNC;
-    let (_, length) = rustix::io::retry_on_intr(|| recv(&wire, &mut [0; 0], peek))?;
+    let (_, length) = past_reset(|| recv(&wire, &mut [0; 0], peek))?;
     buffer.resize(length.min(MESSAGE_BYTES_MAX), 0);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let read = rustix::io::retry_on_intr(|| {
-        recvmsg(&wire, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
-    })?;
+    let read =
+        past_reset(|| recvmsg(&wire, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC))?;
     let rights = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
@@ -175,6 +174,15 @@ pub(super) fn receive<T: DeserializeOwned>(
         return Ok(None);
     }
     Ok(Some((serde_json::from_slice(&buffer[..read.bytes])?, fds)))
+}
+
+/// Does it again where the kernel told, instead of what came, that the other end closed with something unread: it tells that once,
+/// and before what that end said last.
+fn past_reset<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    match rustix::io::retry_on_intr(&mut receive) {
+        Err(rustix::io::Errno::CONNRESET) => rustix::io::retry_on_intr(receive),
+        received => received,
+    }
 }
 
 #[cfg(test)]
@@ -193,6 +201,17 @@ mod tests {
         assert!(matches!(message, Ask::Run { call: 7, env } if env[0].1.len() == 100_000));
         assert_eq!(fds.len(), 2);
         drop(fds);
+        assert!(matches!(receive::<Ask>(&other, &mut buffer), Ok(Some((Ask::Stop, _)))));
+        assert!(matches!(receive::<Ask>(&other, &mut buffer), Ok(None)));
+    }
+
+    #[test]
+    fn last_words_are_heard_of_an_end_that_did_not_hear_all() {
+        let (one, other) = pair().unwrap();
+        send(&other, &Ask::Sockets(4), &[]).unwrap();
+        send(&one, &Ask::Stop, &[]).unwrap();
+        drop(one);
+        let mut buffer = Vec::new();
         assert!(matches!(receive::<Ask>(&other, &mut buffer), Ok(Some((Ask::Stop, _)))));
         assert!(matches!(receive::<Ask>(&other, &mut buffer), Ok(None)));
     }
