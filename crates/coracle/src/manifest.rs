@@ -176,7 +176,7 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 
 /// A key of a function that stands above all tables is a likely slip, and worth its own words.
 fn unknown_at_top(entry: &Entry<'_>) -> Problem {
-    if function::KEYS.contains(&entry.key) {
+    if function::is_key(entry.key) {
         let message = format!("`{}` belongs to a function", entry.key);
         return entry.key_problem(&message).hint("move it below a line `[function.NAME]`");
     }

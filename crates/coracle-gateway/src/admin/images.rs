@@ -212,6 +212,7 @@ fn write(mut file: File, mut pieces: mpsc::Receiver<Option<Bytes>>) -> Result<Op
 
 /// The next word of how far a pull is, not too soon after the last one.
 async fn next(progress: &mut watch::Receiver<Progress>) -> PullEvent {
+    // A pace, and no waiting: a line for each piece that comes would be more than the pieces.
     tokio::time::sleep(PROGRESS_EVERY).await;
     if progress.changed().await.is_err() {
         // Nobody pulls any more: how it ended comes next, from elsewhere.

@@ -80,6 +80,7 @@ async fn accept_all(listener: TcpListener, way: Way, egress: Egress, places: Arc
             }
             Err(error) => {
                 tracing::warn!(%error, "a sandbox's connection cannot be accepted");
+                // Out of descriptors, mostly: at once it would fail again.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -9,43 +9,8 @@ use coracle_model::{ByteSize, Cores, FunctionName, Limits, Problem, Program, Sca
 use super::document::Entry;
 use super::{Function, Source};
 
-pub(super) const KEYS: &[&str] = &[
-    "build",
-    "code",
-    "image",
-    "contract",
-    "command",
-    "entrypoint",
-    "workdir",
-    "user",
-    "port",
-    "health",
-    "http2",
-    "start_timeout",
-    "read_only",
-    "network",
-    "secrets_in_env",
-    "cpu",
-    "processes",
-    "scale",
-    "route",
-    "private",
-    "env",
-    "secrets",
-    "outbound",
-    "memory",
-    "timeout",
-    "stream_timeout",
-    "concurrency",
-    "waiting",
-    "request_body",
-    "response_body",
-    "log_rate",
-    "reuse",
-    "content_type",
-    "labels",
-    "annotations",
-];
+/// Where the code comes from.
+const SOURCE_KEYS: &[&str] = &["build", "code", "image"];
 
 /// Keys that only the program of a bundle or an image obeys.
 const PROGRAM_KEYS: &[&str] = &[
@@ -66,6 +31,27 @@ const PROGRAM_KEYS: &[&str] = &[
     "scale",
 ];
 
+/// Keys of all functions.
+const COMMON_KEYS: &[&str] = &[
+    "route",
+    "private",
+    "env",
+    "secrets",
+    "outbound",
+    "memory",
+    "timeout",
+    "stream_timeout",
+    "concurrency",
+    "waiting",
+    "request_body",
+    "response_body",
+    "log_rate",
+    "reuse",
+    "content_type",
+    "labels",
+    "annotations",
+];
+
 const SCALE_KEYS: &[&str] = &["min", "max", "target", "idle"];
 
 /// The largest bound that can be set on a body or on a second of logs.
@@ -73,6 +59,11 @@ const BYTES_MAX: ByteSize = ByteSize(1 << 40);
 
 /// The shortest span of anything: one tick of the clock that stops guests.
 const SPAN_MIN: Span = Span(Duration::from_millis(1));
+
+/// Whether a function may have this key.
+pub(super) fn is_key(key: &str) -> bool {
+    [SOURCE_KEYS, PROGRAM_KEYS, COMMON_KEYS].iter().any(|keys| keys.contains(&key))
+}
 
 pub(super) fn read(table: &Entry<'_>) -> Result<Function, Problem> {
     let name = FunctionName::parse(table.key).map_err(|error| table.key_problem(&error.to_string()))?;
@@ -185,7 +176,7 @@ pub(super) fn set(settings: &mut Settings, source: &Source, entry: &Entry<'_>) -
                 set_scale(scale, &entry)?;
             }
         }
-        _ => return Err(entry.unknown_key(KEYS)),
+        _ => return Err(entry.unknown_key(&[SOURCE_KEYS, PROGRAM_KEYS, COMMON_KEYS].concat())),
     }
     Ok(())
 }

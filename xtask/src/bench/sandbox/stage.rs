@@ -81,17 +81,10 @@ impl<'a> Stage<'a> {
 
     /// Waits until no program runs.
     fn await_none(&self) -> Result<(), String> {
-        let begun = now();
-        loop {
+        until(END_MAX, || {
             let left = self.programs();
-            if left.is_empty() {
-                return Ok(());
-            }
-            if begun.elapsed() > END_MAX {
-                return Err(format!("programs run on: {left:?}"));
-            }
-            thread::sleep(LOOK);
-        }
+            Ok((!left.is_empty()).then(|| format!("programs run on: {left:?}")))
+        })
     }
 
     pub(super) fn connect(&self) -> Result<Connection, String> {
@@ -106,21 +99,14 @@ impl<'a> Stage<'a> {
     /// Waits until so many instances are frozen.
     pub(super) fn await_frozen(&self, count: usize) -> Result<(), String> {
         let mut connection = self.connect()?.with_token(&self.token);
-        let begun = now();
-        loop {
+        until(FREEZE_MAX, || {
             let (answer, body) = connection.ask("GET", "/metrics", b"")?;
             if answer.status != 200 {
                 return Err(format!("/metrics was answered with {}", answer.status));
             }
             let frozen = frozen_in(&String::from_utf8_lossy(&body));
-            if frozen == count {
-                return Ok(());
-            }
-            if begun.elapsed() > FREEZE_MAX {
-                return Err(format!("{frozen} instances are frozen, and not {count}"));
-            }
-            thread::sleep(LOOK);
-        }
+            Ok((frozen != count).then(|| format!("{frozen} instances are frozen, and not {count}")))
+        })
     }
 
     /// The memory of the programs in all sandboxes, in KiB: what they share with one another is divided among them.
@@ -141,17 +127,10 @@ impl<'a> Stage<'a> {
     pub(super) fn clear(self) -> Result<(), String> {
         let Self { server, plan, .. } = self;
         server.kill();
-        let begun = now();
-        loop {
+        until(END_MAX, || {
             let left = running(&plan.image.mark);
-            if left.is_empty() {
-                return Ok(());
-            }
-            if begun.elapsed() > END_MAX {
-                return Err(format!("programs outlive their server: {left:?}"));
-            }
-            thread::sleep(LOOK);
-        }
+            Ok((!left.is_empty()).then(|| format!("programs outlive their server: {left:?}")))
+        })
     }
 
     fn programs(&self) -> Vec<u32> {
@@ -161,6 +140,22 @@ impl<'a> Stage<'a> {
     fn command(&self, args: &[&str]) -> Result<(), String> {
         self.server.command(&self.plan.coracle, &self.data, args).map(drop)
     }
+}
+
+/// Looks until nothing is missing, or for too long: then what was missing is the error.
+fn until(
+    at_most: Duration,
+    mut missing: impl FnMut() -> Result<Option<String>, String>,
+) -> Result<(), String> {
+    let begun = now();
+    while let Some(what) = missing()? {
+        if begun.elapsed() > at_most {
+            return Err(what);
+        }
+        // What is waited for takes processor time of its own.
+        thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// Where the function of a number is called.

@@ -9,6 +9,7 @@
 //! What all of it is made of stands in `spec`; the system calls that have no safe wrapper in `namespaces`.
 
 mod cgroup;
+mod group_files;
 mod init;
 mod namespaces;
 mod root;

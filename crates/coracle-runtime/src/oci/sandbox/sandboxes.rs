@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -20,10 +20,10 @@ use tokio::process::Command;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
-use super::cgroup::oom_kills;
+use super::group_files::GroupFiles;
 use super::spawner::SANDBOX_SPAWNER;
 use super::spec::Spec;
-use super::wire::{self, Ask, End, FreezerKind, Handles, News, Order, Protection, Status, Step, Tell};
+use super::wire::{self, Ask, End, Handles, News, Order, Protection, Status, Step, Tell};
 
 /// How long the spawner may take to say that it is there.
 const HERE_MAX: Duration = Duration::from_secs(10);
@@ -584,51 +584,4 @@ async fn hear(control: Wire, shared: Arc<Shared>) {
     state.over = true;
     state.calls.clear();
     shared.news.notify_waiters();
-}
-
-/// The files of a sandbox's group that the server uses itself.
-#[derive(Debug, Default)]
-struct GroupFiles {
-    freezer: Option<(FreezerKind, File)>,
-    memory: Option<File>,
-    oom: Option<File>,
-}
-
-impl GroupFiles {
-    fn of(what: Handles, files: Vec<OwnedFd>) -> Self {
-        let mut files = files.into_iter().map(File::from);
-        Self {
-            freezer: what.freezer.and_then(|kind| Some((kind, files.next()?))),
-            memory: if what.memory { files.next() } else { None },
-            oom: if what.oom { files.next() } else { None },
-        }
-    }
-
-    fn freeze(&self, frozen: bool) -> bool {
-        let Some((kind, mut file)) = self.freezer.as_ref().map(|(kind, file)| (kind, file)) else {
-            return false;
-        };
-        let word: &[u8] = match (kind, frozen) {
-            (FreezerKind::V1, true) => b"FROZEN",
-            (FreezerKind::V1, false) => b"THAWED",
-            (FreezerKind::V2, true) => b"1",
-            (FreezerKind::V2, false) => b"0",
-        };
-        file.write_all(word).is_ok()
-    }
-
-    fn memory_bytes(&self) -> Option<u64> {
-        read(self.memory.as_ref()?).ok()?.trim().parse().ok()
-    }
-
-    fn oom_kills(&self) -> u64 {
-        self.oom.as_ref().and_then(|file| read(file).ok()).map_or(0, |text| oom_kills(&text))
-    }
-}
-
-fn read(mut file: &File) -> io::Result<String> {
-    let mut text = String::new();
-    file.rewind()?;
-    file.read_to_string(&mut text)?;
-    Ok(text)
 }
