@@ -40,7 +40,7 @@ pub use paths::{openapi, operations};
 pub use problem::ProblemView;
 pub use query::{decode_query, encode_query, encode_segment};
 pub use secret::{SecretValue, SecretView};
-pub use spec::{AppSpec, CodeSpec, FunctionSpec, ScaleSpec};
+pub use spec::{AppSpec, CodeSpec, FunctionSpec, OriginalSpec, ScaleSpec};
 pub use stats::{FunctionActivity, ServerStats, StatsQuery, StatsSort, StatsTotals, StatsView};
 pub use status::{CodeCacheView, ProtectionView, SandboxesView, StatusDetails, StatusView};
 pub use token::{TokenCreated, TokenRequest, TokenView};

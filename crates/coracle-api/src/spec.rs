@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use coracle_model::{
-    ByteSize, Contract, Cores, Digest, FunctionName, Limits, Network, Outbound, Problem, Program, Route,
-    Scale, SecretName, Settings, Span, code,
+    ByteSize, Contract, Cores, Digest, FunctionName, Limits, Network, Original, Outbound, Problem, Program,
+    Route, Scale, SecretName, Settings, Span, code,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -136,6 +136,20 @@ pub struct FunctionSpec {
     /// For people and tools to read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// What was asked for in the words of another system, which the face of that system says back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<OriginalSpec>,
+}
+
+/// A deploy as another system words it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OriginalSpec {
+    /// The face that knows the words.
+    #[schema(example = "openfaas")]
+    pub face: String,
+    /// What was sent, as that face keeps it.
+    pub document: String,
 }
 
 /// How many instances of a program run. What is absent is the default.
@@ -224,6 +238,7 @@ impl From<FunctionSpec> for Settings {
             content_type: spec.content_type,
             labels: spec.labels,
             annotations: spec.annotations,
+            original: spec.original.map(|OriginalSpec { face, document }| Original { face, document }),
             program: Program {
                 entrypoint: spec.entrypoint,
                 command: spec.command,

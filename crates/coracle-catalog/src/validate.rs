@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_model::{
-    ByteSize, Code, Contract, FunctionName, FunctionRef, Limits, Problem, Route, SecretName, Settings, Span,
-    code,
+    ByteSize, Code, Contract, FunctionName, FunctionRef, Limits, Original, Problem, Route, SecretName,
+    Settings, Span, code,
 };
 
 use self::program::check_program;
@@ -30,6 +30,8 @@ const LABELS_MAX: usize = 64;
 const LABELS_BYTES_MAX: usize = 16 << 10;
 /// All annotations together, in bytes.
 const ANNOTATIONS_BYTES_MAX: usize = 64 << 10;
+/// The longest deploy in the words of another system, in bytes.
+const ORIGINAL_BYTES_MAX: usize = 128 << 10;
 /// The longest content type, in bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// The most calls that an instance may serve after its first.
@@ -52,6 +54,7 @@ pub(crate) fn check_settings(
         .and_then(|()| check_labels("label", &settings.labels, LABELS_BYTES_MAX))
         .and_then(|()| check_labels("annotation", &settings.annotations, ANNOTATIONS_BYTES_MAX))
         .and_then(|()| check_content_type(settings.content_type.as_deref()))
+        .and_then(|()| check_original(settings.original.as_ref()))
         .map_err(|Wrong { what, hint }| {
             Problem::new(&code::INVALID_SETTINGS, format!("function `{function}`: {what}")).hint(hint)
         })
@@ -238,6 +241,19 @@ fn check_labels(noun: &str, labels: &BTreeMap<String, String>, bytes_max: usize)
         return wrong(what, "shorten them");
     }
     Ok(())
+}
+
+fn check_original(original: Option<&Original>) -> Result<(), Wrong> {
+    match original {
+        Some(Original { face, document }) if face.len() + document.len() > ORIGINAL_BYTES_MAX => {
+            let (is, most) = (ByteSize(document.len() as u64), ByteSize(ORIGINAL_BYTES_MAX as u64));
+            wrong(
+                format!("what was asked for has {is}, more than {most}"),
+                "put what is long into a file of its image",
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_content_type(content_type: Option<&str>) -> Result<(), Wrong> {

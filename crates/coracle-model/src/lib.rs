@@ -41,5 +41,5 @@ pub use problem::{CODES, Code as ProblemCode, Owner, Problem, code};
 pub use quantity::{ByteSize, Cores, InvalidQuantity, Span};
 pub use revision::{Code, Contract, InvalidContract, Revision};
 pub use route::{InvalidRoute, Route, RouteMatch};
-pub use settings::{InvalidNetwork, Limits, Network, Program, Scale, Settings};
+pub use settings::{InvalidNetwork, Limits, Network, Original, Program, Scale, Settings};
 pub use trace::Trace;

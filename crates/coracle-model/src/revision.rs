@@ -79,6 +79,8 @@ pub enum Contract {
     Stdio,
     /// A program that listens on a port and speaks HTTP there.
     Http,
+    /// A program behind a watchdog, as OpenFaaS has it: its environment says whether it listens or runs for each call.
+    Watchdog,
 }
 
 impl fmt::Display for Contract {
@@ -87,6 +89,7 @@ impl fmt::Display for Contract {
             Self::Component => "component",
             Self::Stdio => "stdio",
             Self::Http => "http",
+            Self::Watchdog => "watchdog",
         })
     }
 }
@@ -106,6 +109,7 @@ impl FromStr for Contract {
             "component" => Ok(Self::Component),
             "stdio" => Ok(Self::Stdio),
             "http" => Ok(Self::Http),
+            "watchdog" => Ok(Self::Watchdog),
             _ => Err(InvalidContract(text.chars().take(40).collect())),
         }
     }
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_contract_is_read_as_it_is_shown() {
-        for contract in [Contract::Component, Contract::Stdio, Contract::Http] {
+        for contract in [Contract::Component, Contract::Stdio, Contract::Http, Contract::Watchdog] {
             assert_eq!(contract.to_string().parse(), Ok(contract));
         }
         assert!("grpc".parse::<Contract>().is_err());

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// First segments of paths that are ours; a route may not begin with one.
-pub(crate) const RESERVED: [&str; 7] =
-    ["function", "async-function", "v1", "system", "healthz", "metrics", "2015-03-31"];
+pub(crate) const RESERVED: [&str; 8] =
+    ["function", "async-function", "v1", "system", "ui", "healthz", "metrics", "2015-03-31"];
 
 const ROUTE_BYTES_MAX: usize = 512;
 

@@ -38,6 +38,17 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// For people and tools to read.
     pub annotations: BTreeMap<String, String>,
+    /// What was asked for in the words of another system, if it was.
+    pub original: Option<Original>,
+}
+
+/// A deploy as another system words it, kept for the face that took it to say back; nobody else reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Original {
+    /// The face that knows the words.
+    pub face: String,
+    /// What was sent, in whatever form that face keeps it.
+    pub document: String,
 }
 
 impl Settings {

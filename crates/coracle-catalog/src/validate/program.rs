@@ -42,9 +42,9 @@ pub(super) fn check_program(code: &Code, contract: Contract, settings: &Settings
 
 /// That nothing is set for WebAssembly which only a program obeys.
 fn check_component(contract: Contract, settings: &Settings) -> Result<(), Wrong> {
-    if contract == Contract::Http {
+    if matches!(contract, Contract::Http | Contract::Watchdog) {
         return wrong(
-            "WebAssembly listens on no port",
+            "WebAssembly listens on no port, and has no watchdog",
             "leave `contract` out: the code says itself how it is spoken to",
         );
     }
@@ -362,7 +362,12 @@ mod tests {
                 }),
                 "`outbound` bounds nothing",
             ),
-            (Code::Wasm(DIGEST), http, Settings::default(), "WebAssembly listens on no port"),
+            (
+                Code::Wasm(DIGEST),
+                http,
+                Settings::default(),
+                "WebAssembly listens on no port, and has no watchdog",
+            ),
             (Code::Wasm(DIGEST), stdio, with(|_| {}), "`command` is for programs, and this is WebAssembly"),
             (
                 Code::Wasm(DIGEST),

@@ -40,7 +40,7 @@ impl Program {
         let entry = match mapped.compiled.contract {
             Contract::Component => Entry::Component(ProxyPre::new(pre)?),
             Contract::Stdio => Entry::Command(CommandPre::new(pre)?),
-            Contract::Http => wasmtime::bail!("code of WebAssembly listens on no port"),
+            Contract::Http | Contract::Watchdog => wasmtime::bail!("code of WebAssembly is no program"),
         };
         Ok(Self { entry, bytes: mapped.bytes + STRUCTURE_BYTES, used: AtomicU64::new(0) })
     }

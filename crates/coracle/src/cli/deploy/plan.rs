@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use coracle_api::{AppSpec, Client, CodeSpec, FunctionSpec, FunctionView, PullRequest};
+use coracle_api::{AppSpec, Client, CodeSpec, FunctionSpec, FunctionView, OriginalSpec, PullRequest};
 use coracle_model::{
-    AppName, ByteSize, Contract, Cores, FunctionName, FunctionRef, NamespaceName, Problem, Settings, Span,
-    code as codes,
+    AppName, ByteSize, Contract, Cores, FunctionName, FunctionRef, NamespaceName, Original, Problem,
+    Settings, Span, code as codes,
 };
 
 use super::Builder;
@@ -246,6 +246,7 @@ fn spec(code: CodeSpec, contract: Option<Contract>, settings: &Settings) -> Func
         content_type: settings.content_type,
         labels: settings.labels,
         annotations: settings.annotations,
+        original: settings.original.map(|Original { face, document }| OriginalSpec { face, document }),
     }
 }
 

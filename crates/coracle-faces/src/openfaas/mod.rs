@@ -1,0 +1,3 @@
+//! What OpenFaaS' clients send and expect, as `parse` and `render`.
+
+pub mod name;
