@@ -3,6 +3,7 @@
 //!
 //! No prometheus crate: the hot path must be plain atomics that the caller holds (no label lookup, no registry), and the text format is small enough to write by hand.
 
+mod answers;
 mod atom;
 mod function;
 mod histogram;
@@ -16,9 +17,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use coracle_model::FunctionRef;
 
+pub use answers::{Answers, STATUSES_MAX};
 pub use atom::{Counter, Gauge};
 pub use function::{Class, FunctionMetrics, Hold, ProgramMetrics, Snapshot};
-pub use histogram::Histogram;
+pub use histogram::{Distribution, Histogram};
 pub use render::Text;
 pub use server::{ServerMetrics, resident_bytes};
 pub use table::{Kind, Row, table};
