@@ -48,6 +48,17 @@ pub struct Deployment {
     pub settings: Settings,
 }
 
+/// What must be true of something's name before it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing.
+    Any,
+    /// Nothing has it yet.
+    New,
+    /// Something has it already.
+    Known,
+}
+
 impl Catalog {
     /// Makes new revisions current, in the order of the functions named.
     ///
@@ -59,9 +70,21 @@ impl Catalog {
     /// `NAMESPACE_NOT_FOUND`, `INVALID_SETTINGS`, `MISSING_SECRET`, `ROUTE_TAKEN`, `LIMIT_REACHED`, `CONFLICT` for a function
     /// of another app, and those of the database.
     pub async fn deploy(&self, deploy: Deploy) -> Result<Vec<Arc<Revision>>, Problem> {
+        self.deploy_if(deploy, Presence::Any).await
+    }
+
+    /// The same, if all its functions are new, or none is: of two that create one at once, one does.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `FUNCTION_NOT_FOUND`, and those of [`deploy`](Self::deploy).
+    pub async fn deploy_if(&self, deploy: Deploy, presence: Presence) -> Result<Vec<Arc<Revision>>, Problem> {
         check_alone(&deploy)?;
         let now = self.0.clock.now();
-        self.in_turn(|state| plan(state, &deploy, now)).await
+        self.in_turn(|state| {
+            check_presence(state, &deploy, presence)?;
+            plan(state, &deploy, now)
+        })
+        .await
     }
 }
 
@@ -79,6 +102,26 @@ fn check_alone(deploy: &Deploy) -> Result<(), Problem> {
             return Err(Problem::new(&code::INVALID_SETTINGS, message));
         }
         check_settings(&function.name, &function.code, function.contract, &function.settings)?;
+    }
+    Ok(())
+}
+
+fn check_presence(state: &State, deploy: &Deploy, presence: Presence) -> Result<(), Problem> {
+    let namespace = &deploy.namespace;
+    for Deployment { name, .. } in &deploy.functions {
+        match (presence, held(state, namespace, name)) {
+            (Presence::New, Some(_)) => {
+                return Err(Problem::new(
+                    &code::ALREADY_EXISTS,
+                    format!("function `{name}.{namespace}` exists"),
+                ));
+            }
+            (Presence::Known, None) => {
+                let function = FunctionRef { namespace: namespace.clone(), name: name.clone() };
+                return Err(Problem::no_function(&function));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

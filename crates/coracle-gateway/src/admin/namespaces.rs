@@ -54,6 +54,6 @@ pub(super) fn reached(admin: &Admin, who: &Principal) -> impl Iterator<Item = Na
 }
 
 fn view(namespace: NamespaceInfo) -> NamespaceView {
-    let NamespaceInfo { name, created, functions } = namespace;
+    let NamespaceInfo { name, created, functions, notes: _ } = namespace;
     NamespaceView { name, functions, created }
 }

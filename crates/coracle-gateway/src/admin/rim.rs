@@ -26,11 +26,18 @@ use crate::problem;
 const JSON_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a handler answers.
-pub(super) type Answer<T> = Result<T, Failure>;
+pub(crate) type Answer<T> = Result<T, Failure>;
 
 /// A problem on its way out; [`rendered`] makes it a response, once it knows what the client takes.
 #[derive(Debug, Clone)]
-pub(super) struct Failure(Arc<Problem>);
+pub(crate) struct Failure(Arc<Problem>);
+
+impl Failure {
+    /// Whether it is that nobody knows who asks.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        self.0.code == &code::UNAUTHENTICATED
+    }
+}
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
@@ -47,7 +54,7 @@ impl IntoResponse for Failure {
 }
 
 /// The routes, with every failure rendered as the client prefers it.
-pub(super) fn rendered(router: Router<Shared>) -> Router<Shared> {
+pub(crate) fn rendered(router: Router<Shared>) -> Router<Shared> {
     router.layer(middleware::from_fn(async |request: Request, next: Next| {
         let accept = request.headers().get(ACCEPT).cloned();
         let mut response = next.run(request).await;
@@ -60,7 +67,7 @@ pub(super) fn rendered(router: Router<Shared>) -> Router<Shared> {
 }
 
 /// A path that is not there, with the nearest one that is.
-pub(super) async fn unknown_path(uri: Uri) -> Failure {
+pub(crate) async fn unknown_path(uri: Uri) -> Failure {
     let path: String = uri.path().chars().take(200).collect();
     let problem = Problem::new(&code::ROUTE_NOT_FOUND, format!("there is no `{path}` in this API"));
     match nearest_path(&path) {
@@ -71,7 +78,7 @@ pub(super) async fn unknown_path(uri: Uri) -> Failure {
 }
 
 /// A method that a path does not take; the header `Allow` names those that it does.
-pub(super) async fn unknown_method(method: Method, uri: Uri) -> Failure {
+pub(crate) async fn unknown_method(method: Method, uri: Uri) -> Failure {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(&code::METHOD_NOT_ALLOWED, format!("`{path}` does not take {method}"))
         .hint("the header `Allow` names what it takes")
@@ -92,7 +99,7 @@ fn nearest_path(path: &str) -> Option<String> {
 }
 
 /// Who asks; handlers decide whether they may.
-pub(super) struct Who(pub(super) Principal);
+pub(crate) struct Who(pub(crate) Principal);
 
 impl FromRequestParts<Shared> for Who {
     type Rejection = Failure;
@@ -103,7 +110,7 @@ impl FromRequestParts<Shared> for Who {
 }
 
 /// The `{ns}` of a path.
-pub(super) struct InNamespace(pub(super) NamespaceName);
+pub(crate) struct InNamespace(pub(crate) NamespaceName);
 
 impl FromRequestParts<Shared> for InNamespace {
     type Rejection = Failure;
@@ -115,7 +122,7 @@ impl FromRequestParts<Shared> for InNamespace {
 }
 
 /// The `{ns}` and the `{name}` of a path.
-pub(super) struct Named<N>(pub(super) NamespaceName, pub(super) N);
+pub(crate) struct Named<N>(pub(crate) NamespaceName, pub(crate) N);
 
 impl<N: FromStr<Err = InvalidName>> FromRequestParts<Shared> for Named<N> {
     type Rejection = Failure;
@@ -128,7 +135,7 @@ impl<N: FromStr<Err = InvalidName>> FromRequestParts<Shared> for Named<N> {
 }
 
 /// The last part of a path, whatever text it is.
-pub(super) struct Segment(pub(super) String);
+pub(crate) struct Segment(pub(crate) String);
 
 impl FromRequestParts<Shared> for Segment {
     type Rejection = Failure;
@@ -140,7 +147,7 @@ impl FromRequestParts<Shared> for Segment {
 }
 
 /// The query of a request.
-pub(super) struct Asked<T>(pub(super) T);
+pub(crate) struct Asked<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
     type Rejection = Failure;
@@ -151,7 +158,7 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
 }
 
 /// The JSON body of a request that comes with a token: nobody else's is read.
-pub(super) struct Sent<T>(pub(super) T);
+pub(crate) struct Sent<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Shared> for Sent<T> {
     type Rejection = Failure;

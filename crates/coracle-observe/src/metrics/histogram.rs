@@ -157,8 +157,10 @@ mod tests {
 
     #[test]
     fn the_buckets_that_prometheus_has_by_default_are_read_exactly() {
-        const THEIRS_US: [u64; 11] =
-            [5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
+        const THEIRS_US: [u64; 11] = [
+            5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+            10_000_000,
+        ];
         assert!(THEIRS_US.iter().all(|bound| BOUNDS.iter().any(|(own, _)| own == bound)));
         let histogram = Histogram::default();
         for us in [70, 4_000, 5_000, 5_001, 300_000, 10_000_000, 90_000_000] {
