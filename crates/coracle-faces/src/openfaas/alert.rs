@@ -11,11 +11,14 @@ use super::document::{Document, bad, shown};
 use super::request::function_of;
 use super::settings;
 
+/// What is sent, for whoever tries it by hand.
+const EXAMPLE: &str = "what AlertManager's webhook does, as in `{\"alerts\": [{\"status\": \"firing\", \"labels\": {\"function_name\": \"hello.openfaas-fn\"}}]}`";
+
 /// One alert of a message.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
-    /// The function it is about, or why that cannot be told: one that is wrong must not hinder the others.
-    pub function: Result<FunctionRef, Problem>,
+    /// The function it is about, which need not exist.
+    pub function: FunctionRef,
     /// Whether it began or ended.
     pub state: State,
 }
@@ -29,34 +32,27 @@ pub enum State {
     Resolved,
 }
 
-/// Reads a message of AlertManager.
+/// Reads a message of AlertManager: its alerts one by one, as a wrong one must not hinder the others.
 ///
 /// # Errors
 /// A body that is no such message.
-pub fn parse(body: &[u8]) -> Result<Vec<Alert>, Problem> {
+pub fn parse(body: &[u8]) -> Result<Vec<Result<Alert, Problem>>, Problem> {
     let alerts = Document::parse(body)?.objects("alerts")?;
-    let alerts = alerts.ok_or_else(|| {
-        bad("`alerts` is missing").hint("send what AlertManager's webhook does, as in `{\"alerts\": [{\"status\": \"firing\", \"labels\": {\"function_name\": \"hello.openfaas-fn\"}}]}`")
-    })?;
-    alerts.into_iter().map(one).collect()
+    let alerts = alerts.ok_or_else(|| bad("`alerts` is missing").hint(format!("send {EXAMPLE}")))?;
+    Ok(alerts.into_iter().map(one).collect())
 }
 
 fn one(mut sent: Document) -> Result<Alert, Problem> {
-    let state = match sent.needed_text("status", "firing")?.as_str() {
-        "firing" => State::Firing,
-        "resolved" => State::Resolved,
+    let mut labels = sent.object("labels")?.unwrap_or_default();
+    let function = function_of(&labels.needed_text("function_name", "hello.openfaas-fn")?, None)?;
+    match sent.needed_text("status", "firing")?.as_str() {
+        "firing" => Ok(Alert { function, state: State::Firing }),
+        "resolved" => Ok(Alert { function, state: State::Resolved }),
         other => {
-            return Err(bad(format!("the status of an alert is `{}`", shown(other)))
-                .hint("it is `firing` or `resolved`"));
+            let what = format!("the status of an alert of `{function}` is `{}`", shown(other));
+            Err(bad(what).hint("it is `firing` or `resolved`"))
         }
-    };
-    let labels = sent.object("labels")?;
-    let missing = || bad("an alert has no label `function_name`").hint("group its rule by `function_name`");
-    let function = labels.ok_or_else(missing).and_then(|mut labels| {
-        let function = labels.text("function_name")?.ok_or_else(missing)?;
-        function_of(&function, None)
-    });
-    Ok(Alert { function, state })
+    }
 }
 
 /// The step of a function, in hundredths of its most instances, as its labels say.

@@ -101,6 +101,7 @@ impl Deployment {
     /// A body that is no JSON object, a field of another type, no `service` or no `image`.
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
         let mut sent = Document::parse(body)?;
+        sent.forget(PASSWORD);
         Ok(Self {
             service: sent.needed_text("service", "hello")?,
             image: sent.needed_text("image", "ghcr.io/openfaas/figlet:latest")?,
@@ -150,10 +151,9 @@ impl Deployment {
         Ok(Wanted { function, image: self.image.clone(), settings })
     }
 
-    /// The document that is said back: all that was sent, but for what is not to be.
+    /// The document that is said back: all that was sent.
     fn kept(&self) -> String {
         let mut kept = self.clone();
-        kept.others.remove(PASSWORD);
         if let Some(labels) = &mut kept.labels {
             // Everyone is told the function's own name under it, whatever was sent.
             labels.remove(NAME_LABEL);

@@ -7,7 +7,7 @@ use coracle_model::{Problem, code};
 use serde_json::{Map, Value};
 
 /// An object whose members are taken out by name; `null` is absent, as Go's decoder has it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Document {
     /// Where it stands in what was sent, with a dot at its end; empty for all of it.
     path: String,
@@ -109,6 +109,11 @@ impl Document {
         }
     }
 
+    /// Takes a member that nobody is to see.
+    pub(super) fn forget(&mut self, key: &str) {
+        self.members.remove(key);
+    }
+
     /// What was not taken.
     pub(super) fn rest(self) -> Map<String, Value> {
         self.members
@@ -120,6 +125,15 @@ impl Document {
 
     fn taken(&mut self, key: &str) -> Option<Value> {
         self.members.remove(key).filter(|value| !value.is_null())
+    }
+}
+
+/// The words that Go reads as true or false.
+pub(super) fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 

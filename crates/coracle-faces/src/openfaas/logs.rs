@@ -7,7 +7,7 @@ use coracle_model::{FunctionRef, Problem};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::document::{bad, shown};
+use super::document::{bad, shown, truth};
 use super::name;
 use super::request::function_of;
 
@@ -89,14 +89,10 @@ fn parse_tail(text: &str) -> Result<Option<u32>, Problem> {
     Ok((lines > 0).then(|| u32::try_from(lines).unwrap_or(u32::MAX)))
 }
 
-/// The words that Go reads as true or false.
 fn parse_follow(text: &str) -> Result<bool, Problem> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(bad(format!("`follow` is `{}`, and must be true or false", shown(text)))
-            .hint("write `follow=true`")),
-    }
+    truth(text).ok_or_else(|| {
+        bad(format!("`follow` is `{}`, and must be true or false", shown(text))).hint("write `follow=true`")
+    })
 }
 
 fn parse_since(text: &str) -> Result<Timestamp, Problem> {

@@ -27,7 +27,8 @@ pub fn span(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;

@@ -24,15 +24,16 @@ pub enum Verb {
 pub fn status(verb: Verb, problem: &Problem) -> u16 {
     let ours = problem.code;
     // Who may not, and what is broken here, is answered alike everywhere.
-    if ours.owner == Owner::Host || *ours == code::UNAUTHENTICATED || *ours == code::FORBIDDEN {
+    if ours.owner == Owner::Host || [&code::UNAUTHENTICATED, &code::FORBIDDEN].contains(&ours) {
         return ours.status;
     }
     match verb {
         Verb::Logs if *ours == code::BAD_REQUEST => 422,
         // To a deploy 404 says one thing only: that there is nothing to update, so that the client creates it.
         Verb::Deploy if *ours == code::FUNCTION_NOT_FOUND => 404,
-        Verb::Deploy if *ours == code::CONFLICT => ours.status,
-        Verb::Deploy => 400,
+        // Somebody was faster: the same may be sent again.
+        Verb::Deploy if *ours == code::CONFLICT => 409,
+        Verb::Deploy if matches!(ours.status, 403 | 404 | 409) => 400,
         // A namespace that is not there is part of a wrong question, unless it is what was asked about.
         Verb::Function | Verb::Secret | Verb::Logs if *ours == code::NAMESPACE_NOT_FOUND => 400,
         _ if ours.status == 422 => 400,

@@ -111,7 +111,7 @@ fn outbound_of(annotations: &BTreeMap<String, String>) -> Result<Vec<Outbound>, 
 }
 
 /// A limit or a request, if one was sent.
-fn sent<'a>(amount: &'a Option<String>) -> Option<&'a str> {
+fn sent(amount: &Option<String>) -> Option<&str> {
     amount.as_deref().filter(|amount| !amount.is_empty())
 }
 

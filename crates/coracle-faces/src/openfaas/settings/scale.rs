@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use coracle_model::{Limits, Problem, Scale, Span};
 
-use super::super::document::{bad, shown};
+use super::super::document::{bad, shown, truth};
 use super::super::quantity;
 
 const MIN: &str = "com.openfaas.scale.min";
@@ -105,11 +105,8 @@ fn zero_duration(labels: &Texts) -> Result<Duration, Problem> {
 }
 
 fn flag(labels: &Texts, label: &str) -> Result<bool, Problem> {
-    match labels.get(label).map(String::as_str) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(other) => Err(unlike(label, other, "`true` or `false`", "true")),
-    }
+    let Some(text) = labels.get(label) else { return Ok(false) };
+    truth(text).ok_or_else(|| unlike(label, text, "`true` or `false`", "true"))
 }
 
 fn number(
