@@ -26,9 +26,10 @@ impl Invoke {
         }
     }
 
-    /// Makes it so many instances of a program now, within its bounds, and says how many that is.
+    /// Makes it so many instances of a program, up to its maximum, and says how many that is.
     ///
-    /// From then on calls and idleness decide again: what is not called is stopped after `idle`, and calls start more.
+    /// They take the place of its minimum until told otherwise, or until the server ends: calls may start more, and what
+    /// is not called is stopped after `idle` down to so many. None is none until the next call; then its minimum holds again.
     ///
     /// # Errors
     /// When there is no such function, or it is no program.
@@ -43,7 +44,7 @@ impl Invoke {
             )
             .hint("`concurrency` of the function bounds its calls at once"));
         };
-        Ok(program.fleet().scale(instances))
+        Ok(program.scale(instances))
     }
 
     /// Starts an instance of a program that listens, if none runs: until calls get its current revision, or that could not start.

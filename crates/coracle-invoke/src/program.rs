@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Problem, Revision};
+use coracle_model::{FunctionRef, Problem, Revision, code};
 use coracle_observe::metrics::FunctionMetrics;
 use coracle_runtime::{Blueprint, Launched, Process, Runtime};
 
@@ -43,8 +43,18 @@ pub(crate) fn fleet(
         function: revision.function.clone(),
         scale: revision.settings.scale.clone(),
         is_checked: revision.settings.program.health.is_some(),
+        full: (!revision.settings.scale.grows).then(|| full(&revision.function)),
     };
     Fleet::new(start, terms, house)
+}
+
+fn full(function: &FunctionRef) -> Problem {
+    Problem::new(
+        &code::FUNCTION_BUSY,
+        format!("every instance of `{function}` has as many calls as it takes"),
+    )
+    .hint("try again later, or raise `target` or `min` of the function's `scale`, or let it grow")
+    .retry_after(1)
 }
 
 impl Start for Launcher {

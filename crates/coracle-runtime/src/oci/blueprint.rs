@@ -165,7 +165,7 @@ fn granted(revision: &Revision, host: &dyn Host, missing: impl Fn(&str)) -> Vec<
 }
 
 /// What is run: as container engines put it together, an entrypoint that was set drops the image's command.
-fn command(program: &Program, image: &ImageConfig) -> Vec<String> {
+pub(crate) fn command(program: &Program, image: &ImageConfig) -> Vec<String> {
     let (first, rest) = match (program.entrypoint.is_empty(), program.command.is_empty()) {
         (false, _) => (&program.entrypoint, &program.command),
         (true, false) => (&image.entrypoint, &program.command),

@@ -25,6 +25,7 @@ mod tunnel;
 mod upgrade;
 
 pub use blueprint::Blueprint;
+pub(crate) use blueprint::command;
 pub use image::{Credentials, Image, ImageBounds, ImageConfig, Images, Progress, Pruned};
 pub use process::{Launched, Process};
 pub use programs::Programs;
