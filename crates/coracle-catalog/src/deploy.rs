@@ -81,10 +81,21 @@ impl Catalog {
         check_alone(&deploy)?;
         let now = self.0.clock.now();
         self.in_turn(|state| {
-            check_presence(state, &deploy, presence)?;
+            for Deployment { name, .. } in &deploy.functions {
+                let function = FunctionRef { namespace: deploy.namespace.clone(), name: name.clone() };
+                check_presence(state, &function, presence)?;
+            }
             plan(state, &deploy, now)
         })
         .await
+    }
+
+    /// That a function is there, or is not, as whoever deploys it expects: heard before its code is looked at.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `FUNCTION_NOT_FOUND`.
+    pub fn expect(&self, function: &FunctionRef, presence: Presence) -> Result<(), Problem> {
+        check_presence(&self.0.state(), function, presence)
     }
 }
 
@@ -106,24 +117,14 @@ fn check_alone(deploy: &Deploy) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_presence(state: &State, deploy: &Deploy, presence: Presence) -> Result<(), Problem> {
-    let namespace = &deploy.namespace;
-    for Deployment { name, .. } in &deploy.functions {
-        match (presence, held(state, namespace, name)) {
-            (Presence::New, Some(_)) => {
-                return Err(Problem::new(
-                    &code::ALREADY_EXISTS,
-                    format!("function `{name}.{namespace}` exists"),
-                ));
-            }
-            (Presence::Known, None) => {
-                let function = FunctionRef { namespace: namespace.clone(), name: name.clone() };
-                return Err(Problem::no_function(&function));
-            }
-            _ => {}
+fn check_presence(state: &State, function: &FunctionRef, presence: Presence) -> Result<(), Problem> {
+    match (presence, state.held(function)) {
+        (Presence::New, Some(_)) => {
+            Err(Problem::new(&code::ALREADY_EXISTS, format!("there is a function `{function}` already")))
         }
+        (Presence::Known, None) => Err(Problem::no_function(function)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Checks a deploy against what is there, and drafts what it changes.

@@ -5,10 +5,10 @@ mod apps;
 pub(crate) mod artifacts;
 mod calls;
 mod format;
-mod functions;
+pub(crate) mod functions;
 mod images;
-mod logs;
-mod namespaces;
+pub(crate) mod logs;
+pub(crate) mod namespaces;
 mod registries;
 pub(crate) mod rim;
 mod secrets;
@@ -61,8 +61,8 @@ impl Admin {
     pub fn router(self) -> Router {
         let status = server::Started::now(&*self.observe.clock);
         let mut router = Router::new();
-        for (_, path, handler) in routes(status).into_iter().chain(pages::routes()).chain(openfaas::routes())
-        {
+        let own = routes(status).into_iter().map(|(_, path, handler)| (path, handler));
+        for (path, handler) in own.chain(pages::routes()).chain(openfaas::routes()) {
             router = router.route(path, handler);
         }
         rim::rendered(router.fallback(rim::unknown_path).method_not_allowed_fallback(rim::unknown_method))

@@ -14,7 +14,7 @@ use coracle_api::{JSON_BYTES_MAX, decode_json, decode_query, nearest, operations
 use coracle_model::{InvalidName, NamespaceName, Principal, Problem, code};
 use http::header::ACCEPT;
 use http::request::Parts;
-use http::{Method, Uri};
+use http::{Method, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -30,18 +30,27 @@ pub(crate) type Answer<T> = Result<T, Failure>;
 
 /// A problem on its way out; [`rendered`] makes it a response, once it knows what the client takes.
 #[derive(Debug, Clone)]
-pub(crate) struct Failure(Arc<Problem>);
+pub(crate) struct Failure {
+    problem: Arc<Problem>,
+    /// Where the client expects another status than ours.
+    status: Option<StatusCode>,
+}
 
 impl Failure {
+    /// A problem that is answered with a status of somebody else's choice.
+    pub(crate) fn with_status(problem: Problem, status: StatusCode) -> Self {
+        Self { problem: Arc::new(problem), status: Some(status) }
+    }
+
     /// Whether it is that nobody knows who asks.
     pub(crate) fn is_unauthenticated(&self) -> bool {
-        self.0.code == &code::UNAUTHENTICATED
+        self.problem.code == &code::UNAUTHENTICATED
     }
 }
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self(Arc::new(problem))
+        Self { problem: Arc::new(problem), status: None }
     }
 }
 
@@ -58,8 +67,11 @@ pub(crate) fn rendered(router: Router<Shared>) -> Router<Shared> {
     router.layer(middleware::from_fn(async |request: Request, next: Next| {
         let accept = request.headers().get(ACCEPT).cloned();
         let mut response = next.run(request).await;
-        let Some(Failure(problem)) = response.extensions_mut().remove::<Failure>() else { return response };
+        let Some(Failure { problem, status }) = response.extensions_mut().remove() else { return response };
         let mut rendered = problem::render(&problem, None, accept.as_ref()).map(axum::body::Body::new);
+        if let Some(status) = status {
+            *rendered.status_mut() = status;
+        }
         // `Allow`, which the router alone knows.
         rendered.headers_mut().extend(std::mem::take(response.headers_mut()));
         rendered
@@ -164,9 +176,21 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Sent<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, admin: &Shared) -> Answer<Self> {
+        let SentBytes(body) = SentBytes::from_request(request, admin).await?;
+        Ok(Self(decode_json(&body)?))
+    }
+}
+
+/// The body of a request that comes with a token, no larger than JSON may be; whoever takes it reads it.
+pub(crate) struct SentBytes(pub(crate) Bytes);
+
+impl FromRequest<Shared> for SentBytes {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, admin: &Shared) -> Answer<Self> {
         let principal = admin.authenticator.principal(request.headers())?;
         admin.authenticator.require_somewhere(principal, coracle_model::Scope::Call)?;
-        Ok(Self(decode_json(&json_body(request).await?)?))
+        Ok(Self(json_body(request).await?))
     }
 }
 

@@ -17,7 +17,7 @@ use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, LOCATION, REFERRER_POLICY, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use sha2::{Digest as _, Sha256};
 
 use crate::admin::Shared;
@@ -43,9 +43,9 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The pages, as the router takes them.
-pub(crate) fn routes() -> Vec<(Method, &'static str, MethodRouter<Shared>)> {
+pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
     let list = get(functions::list).layer(middleware::from_fn(guarded));
-    vec![(Method::GET, "/", get(home)), (Method::GET, "/ui", get(home)), (Method::GET, HOME, list)]
+    vec![("/", get(home)), ("/ui", get(home)), (HOME, list)]
 }
 
 async fn home() -> (StatusCode, [(HeaderName, &'static str); 2]) {
