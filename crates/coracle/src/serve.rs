@@ -117,7 +117,9 @@ impl MetricsListen {
     fn listen(self) -> Result<Option<TcpListener>, Problem> {
         match self {
             Self::Nowhere => Ok(None),
-            Self::At(address) => listen(address).map(Some),
+            Self::At(address) => listen(address).map(Some).map_err(|problem| {
+                problem.hint("choose another address with `--metrics-listen ADDR:PORT`, or `none`")
+            }),
             Self::UsualIfFree => Ok(listen(Self::USUAL)
                 .inspect_err(|problem| {
                     tracing::warn!(%problem, "metrics answer only with a token; say where else with `--metrics-listen`");

@@ -212,9 +212,23 @@ mod tests {
             is_first: true,
         };
         let text = page.to_string();
-        let body = text.split_once("<tbody>").unwrap().1;
+        let body = text.split_once("<tbody>\n").unwrap().1;
         expect![[r#"
-            tr><td><a href="/function/pay.shop">pay</a> <small>private</small><td>shop<td class="code">docker.io/team/&lt;shop&gt;:1<td class="number">2<td class="number">7
+            <tr><td><a href="/function/pay.shop">pay</a> <small>private</small><td>shop<td class="code">docker.io/team/&lt;shop&gt;:1<td class="number">2<td class="number">7
+            <tr><td><a href="/function/resize">resize</a><td>default<td class="code">docker.io/team/&lt;shop&gt;:1<td class="number">2<td class="number">7
+            </tbody>
+            </table></div>
+            <p class="next"><a href="/ui/?after=resize.default">more</a></p>
+            <section>
+            <h2>Call one</h2>
+            <pre><code>curl http://localhost:8080/function/pay.shop -d 'some input'</code></pre>
+            <p>Whatever method, path, query and body you send, the function gets. From the command line of this server:</p>
+            <pre><code>coracle call pay.shop -d 'some input'
+            coracle logs pay.shop --follow
+            coracle show pay.shop</code></pre>
+            </section>
+            </main>
+            </html>
         "#]].assert_eq(body);
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Where to listen; port 0 picks one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
-    /// Where /metrics answers without a token, or `none` [default: 127.0.0.1:8082, if that is free]
+    /// /metrics without a token, or `none` [default: 127.0.0.1:8082]
     #[arg(long, value_name = "ADDR:PORT", value_parser = metrics_listen)]
     metrics_listen: Option<MetricsListen>,
     /// Deploy three functions to play with
@@ -69,7 +69,7 @@ pub(crate) struct Args {
     /// The key that secrets are sealed with [default: in the data directory]
     #[arg(long, value_name = "FILE", env = "CORACLE_KEY_FILE", hide_env_values = true)]
     key_file: Option<PathBuf>,
-    /// A folder with `basic-auth-user` and `basic-auth-password`, who may do everything too
+    /// The folder of a user and a password who may do everything
     #[arg(long, value_name = "DIR")]
     basic_auth_dir: Option<PathBuf>,
     /// The folder of compiled code [default: in the data directory]
