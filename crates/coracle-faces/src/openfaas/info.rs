@@ -31,3 +31,16 @@ pub fn render(release: &str, sha: &str, arch: &str) -> String {
     let provider = Provider { provider: PROVIDER, version, orchestration: PROVIDER };
     serde_json::to_string(&View { provider, version, arch }).expect("texts have no way to fail")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_finds_what_it_shows() {
+        assert_eq!(
+            render("0.1.0", "abc123", "x86_64"),
+            r#"{"provider":{"provider":"coracle","version":{"sha":"abc123","release":"0.1.0"},"orchestration":"coracle"},"version":{"sha":"abc123","release":"0.1.0"},"arch":"x86_64"}"#
+        );
+    }
+}

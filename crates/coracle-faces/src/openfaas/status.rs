@@ -209,3 +209,6 @@ impl<'a> Object<'a> {
 fn json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("texts and numbers have no way to fail")
 }
+
+#[cfg(test)]
+mod tests;
