@@ -1,7 +1,7 @@
 //! What is deployed: a `FunctionDeployment`, its fields as they were sent, and what they ask of us.
 //! The gateway parses the body of a deploy; a stack file fills one in and asks for the same [`Wanted`].
 //!
-//! Source: faas-provider:types/function_deployment.go.
+//! Sources: faas-provider:types/model.go, faas:api-docs/spec.openapi.yml.
 
 use std::collections::BTreeMap;
 

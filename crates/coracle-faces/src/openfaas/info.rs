@@ -1,7 +1,7 @@
 //! Who answers: the document of `/system/info`.
 //! The gateway renders it once.
 //!
-//! Sources: faas-provider:types/system.go, faas:gateway/types/gateway_info.go.
+//! Sources: faas-provider:types/requests.go, faas:gateway/types/inforequest.go.
 
 use serde::Serialize;
 

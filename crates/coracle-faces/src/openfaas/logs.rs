@@ -1,7 +1,7 @@
 //! Logs: what a query asks for, and lines as they are said.
 //! The gateway parses the query of `/system/logs` and streams the lines.
 //!
-//! Sources: faas-provider:logs/logs.go, logs/handler.go.
+//! Source: faas-provider:logs/handler.go.
 
 use coracle_model::{FunctionRef, Problem};
 use jiff::Timestamp;
@@ -27,7 +27,7 @@ pub struct LogQuery {
 }
 
 impl LogQuery {
-    /// Reads a query, decoded into names and values; of two of one name the first counts, and an empty value is none.
+    /// Reads a query, decoded into names and values; of two of one name the last counts, and an empty value is none.
     ///
     /// # Errors
     /// The value that could not be understood; [`refusal::status`](super::refusal::status) has the status.
@@ -44,7 +44,7 @@ impl LogQuery {
                 "since" => &mut since,
                 _ => continue,
             };
-            place.get_or_insert(value);
+            *place = Some(value);
         }
         let name =
             name.ok_or_else(|| bad("`name` is missing").hint("name a function, as in `?name=hello`"))?;
@@ -118,6 +118,7 @@ mod tests {
             ("follow", "1"),
             ("instance", "f-1"),
             ("name", "f"),
+            ("namespace", "other"),
             ("namespace", "shop"),
             ("since", "2026-01-31T13:00:00+01:00"),
             ("tail", "5"),

@@ -1,7 +1,7 @@
 //! Numbers under the names that OpenFaaS' dashboards ask for, in Prometheus' text format 0.0.4.
 //! The gateway writes them beside ours, a family after the other and within it some functions at a time.
 //!
-//! Sources: faas:gateway/metrics/metrics.go, faas:gateway/metrics/exporter.go, prometheus:client_golang/prometheus/histogram.go.
+//! Sources: faas:gateway/metrics/metrics.go, faas:gateway/metrics/exporter.go, client_golang:prometheus/histogram.go.
 
 use std::fmt::{self, Write};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Documents of namespaces: a name, labels and annotations.
 //! The gateway parses what is created or changed, and renders what there is.
 //!
-//! Source: faas-provider:types/namespace.go.
+//! Sources: faas:api-docs/spec.openapi.yml, docs:reference/namespaces.md, faasd:pkg/provider/handlers/*.go.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Small requests about one function: to remove it, and to run so many instances of it.
 //! The gateway parses their bodies here.
 //!
-//! Sources: faas-provider:types/requests.go, faas:gateway/types/requests.go.
+//! Sources: faas-provider:types/requests.go, faas:gateway/requests/requests.go.
 
 use coracle_model::{FunctionRef, Problem, code};
 

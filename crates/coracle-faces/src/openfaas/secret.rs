@@ -1,7 +1,7 @@
 //! Documents of secrets: a name with a value in, names without values out.
 //! The gateway parses what is set or removed, and renders the list.
 //!
-//! Source: faas-provider:types/secret.go.
+//! Source: faas-provider:types/model.go.
 
 use std::fmt;
 

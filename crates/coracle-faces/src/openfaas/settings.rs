@@ -1,7 +1,7 @@
 //! What a deployment asks of us, in our settings: limits, labels, annotations and the timeouts of a watchdog.
 //! `deployment.rs` calls it; what it does not name here is kept, said back and obeyed nowhere.
 //!
-//! Sources: docs:reference/workloads.md, docs:architecture/autoscaling.md, docs:openfaas-pro/scale-to-zero.md, docs:reference/yaml.md.
+//! Sources: docs:reference/workloads.md, docs:reference/yaml.md, faas-netes:pkg/handlers/deploy.go.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
