@@ -76,8 +76,8 @@ impl Status<'_> {
     fn render_kept(&self, document: &str, object: &mut Object<'_>) -> bool {
         let begun = object.out.len();
         let mut kept = serde_json::Deserializer::from_str(document);
-        let copy = Copying { status: self, object: &mut *object };
-        let is_read = kept.deserialize_map(copy).and_then(|()| kept.end()).is_ok();
+        let copying = Copying { status: self, object: &mut *object };
+        let is_read = kept.deserialize_map(copying).and_then(|()| kept.end()).is_ok();
         if !is_read {
             object.out.truncate(begun);
         }
@@ -164,21 +164,18 @@ impl<'de> Visitor<'de> for Copying<'_, '_> {
         let (mut image, mut labels, mut annotations) = (false, false, false);
         while let Some((Key(key), value)) = fields.next_entry::<Key<'de>, &RawValue>()? {
             let value = value.get();
-            let (place, begin) = match &*key {
-                "image" => (&mut image, '"'),
-                "labels" => (&mut labels, '{'),
-                "annotations" => (&mut annotations, '{'),
-                key if SAID.contains(&key) => continue,
-                key => {
-                    self.object.raw(key, value);
-                    continue;
-                }
-            };
-            if !value.starts_with(begin) || std::mem::replace(place, true) {
-                return Err(de::Error::custom("a field of another kind, or twice"));
-            }
             match &*key {
-                "labels" => self.status.render_labels(value, self.object),
+                "image" if is_first(value, '"', &mut image) => self.object.raw("image", value),
+                "labels" if is_first(value, '{', &mut labels) => {
+                    self.status.render_labels(value, self.object)
+                }
+                "annotations" if is_first(value, '{', &mut annotations) => {
+                    self.object.raw("annotations", value);
+                }
+                "image" | "labels" | "annotations" => {
+                    return Err(de::Error::custom("a field of another kind, or twice"));
+                }
+                key if SAID.contains(&key) => {}
                 key => self.object.raw(key, value),
             }
         }
@@ -193,6 +190,11 @@ impl<'de> Visitor<'de> for Copying<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Whether a value begins as it must, and is the first under its key.
+fn is_first(value: &str, begin: char, seen: &mut bool) -> bool {
+    value.starts_with(begin) && !std::mem::replace(seen, true)
 }
 
 /// Fields of a document that are said by themselves, and that nobody may put words into.
