@@ -9,7 +9,7 @@ use coracle_model::{FunctionName, FunctionRef, Original, Problem, Settings, code
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::document::{Document, shown};
+use super::document::{Document, bad, shown};
 use super::{name, settings};
 
 /// The name of this face in [`Original`].
@@ -98,13 +98,13 @@ impl Deployment {
     /// Reads the body of a deploy; what its values mean is asked of [`function`](Self::function) and [`wanted`](Self::wanted).
     ///
     /// # Errors
-    /// A body that is no JSON object, a field of another type, no `service` or no `image`.
+    /// A body that is no JSON object, a field of another type, or no `service`.
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
         let mut sent = Document::parse(body)?;
         sent.forget(PASSWORD);
         Ok(Self {
             service: sent.needed_text("service", "hello")?,
-            image: sent.needed_text("image", "ghcr.io/openfaas/figlet:latest")?,
+            image: sent.text("image")?.unwrap_or_default(),
             namespace: sent.text("namespace")?,
             env_process: sent.text("envProcess")?,
             env_vars: sent.pairs("envVars")?,
@@ -143,9 +143,13 @@ impl Deployment {
     /// What it asks for.
     ///
     /// # Errors
-    /// The field, the label or the annotation that has a value it cannot have.
+    /// No image, or the field, the label or the annotation that has a value it cannot have.
     pub fn wanted(&self) -> Result<Wanted, Problem> {
         let function = self.function()?;
+        if self.image.is_empty() {
+            return Err(bad("`image` is missing")
+                .hint("add it, as in `\"image\": \"ghcr.io/openfaas/figlet:latest\"`"));
+        }
         let mut settings = settings::of(self)?;
         settings.original = Some(Original { face: FACE.to_owned(), document: self.kept() });
         Ok(Wanted { function, image: self.image.clone(), settings })
@@ -239,6 +243,14 @@ mod tests {
         let sent = serde_json::to_string(&made).unwrap();
         assert_eq!(sent, r#"{"service":"f","image":"i","envProcess":"cat","limits":{"memory":"64Mi"}}"#);
         assert_eq!(made.wanted().unwrap(), wanted(&sent).unwrap());
+    }
+
+    #[test]
+    fn whom_it_is_about_is_known_before_what_is_wrong_with_it() {
+        let body = r#"{"service":"f","labels":{"com.openfaas.scale.min":"two"}}"#;
+        let deployment = Deployment::parse(body.as_bytes()).unwrap();
+        assert_eq!(deployment.function().unwrap(), FunctionRef::parse("f").unwrap());
+        assert!(deployment.wanted().is_err());
     }
 
     #[test]

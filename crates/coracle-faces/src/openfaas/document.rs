@@ -1,5 +1,5 @@
 //! A JSON object as a client sent it, taken apart member by member.
-//! Every parser of a body in this dialect begins here; what is wrong is named by its path, and its value never repeated.
+//! Every parser of a body in this dialect begins here; what is wrong is named by its path, and no text of it repeated, as it may be a secret.
 
 use std::collections::BTreeMap;
 
