@@ -40,3 +40,42 @@ pub fn status(verb: Verb, problem: &Problem) -> u16 {
         _ => ours.status,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_those_that_clients_look_for() {
+        let table = [
+            (Verb::Deploy, &code::FUNCTION_NOT_FOUND, 404),
+            (Verb::Deploy, &code::IMAGE_NOT_FOUND, 400),
+            (Verb::Deploy, &code::NAMESPACE_NOT_FOUND, 400),
+            (Verb::Deploy, &code::MISSING_SECRET, 400),
+            (Verb::Deploy, &code::INVALID_SETTINGS, 400),
+            (Verb::Deploy, &code::INVALID_NAME, 400),
+            (Verb::Deploy, &code::REGISTRY_DENIED, 400),
+            (Verb::Deploy, &code::ALREADY_EXISTS, 400),
+            (Verb::Deploy, &code::CONFLICT, 409),
+            (Verb::Deploy, &code::REQUEST_TOO_LARGE, 413),
+            (Verb::Deploy, &code::REGISTRY_UNAVAILABLE, 502),
+            (Verb::Deploy, &code::STORE_UNAVAILABLE, 503),
+            (Verb::Deploy, &code::FORBIDDEN, 403),
+            (Verb::Function, &code::FUNCTION_NOT_FOUND, 404),
+            (Verb::Function, &code::NAMESPACE_NOT_FOUND, 400),
+            (Verb::Function, &code::UNAUTHENTICATED, 401),
+            (Verb::Function, &code::METHOD_NOT_ALLOWED, 405),
+            (Verb::Secret, &code::SECRET_NOT_FOUND, 404),
+            (Verb::Secret, &code::ALREADY_EXISTS, 409),
+            (Verb::Secret, &code::LIMIT_REACHED, 400),
+            (Verb::Namespace, &code::NAMESPACE_NOT_FOUND, 404),
+            (Verb::Namespace, &code::ALREADY_EXISTS, 409),
+            (Verb::Namespace, &code::NAMESPACE_NOT_EMPTY, 409),
+            (Verb::Logs, &code::BAD_REQUEST, 422),
+            (Verb::Logs, &code::FUNCTION_NOT_FOUND, 404),
+        ];
+        for (verb, code, expected) in table {
+            assert_eq!(status(verb, &Problem::new(code, "x")), expected, "{verb:?} {}", code.name);
+        }
+    }
+}
