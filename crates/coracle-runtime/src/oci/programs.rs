@@ -10,6 +10,7 @@ use coracle_model::{Clock, Code, Digest, Network, Problem, Program, Revision, Sp
 use coracle_store::Artifacts;
 use tokio::time::{Instant, timeout};
 
+use crate::abi::openfaas::Watchdog;
 use crate::host::Host;
 use crate::oci::blueprint::{Blueprint, Files};
 use crate::oci::image::Images;
@@ -83,13 +84,22 @@ impl Programs {
         host: Arc<dyn Host>,
         clock: Arc<dyn Clock>,
     ) -> Blueprint {
-        Blueprint::new(revision, host, clock)
+        let image = match &revision.code {
+            // One that is not there is said by the launch.
+            Code::Image { digest, .. } => self.images.get(*digest).ok(),
+            Code::Bundle(_) | Code::Wasm(_) => None,
+        };
+        Blueprint::new(revision, image.map(|image| image.config).as_ref(), host, clock)
     }
 
     /// Starts an instance: over when it is ready for calls. Dropping the future leaves nothing of it.
     pub(crate) async fn launch(&self, blueprint: &Arc<Blueprint>) -> Result<Launched, Box<Problem>> {
         let begun = Instant::now();
         let revision = &blueprint.revision;
+        let of_watchdog = match &blueprint.watchdog {
+            Ok(watchdog) => watchdog.as_ref().and_then(Watchdog::port),
+            Err(problem) => return Err(Box::new(problem.clone())),
+        };
         let program = &revision.settings.program;
         let files = match &revision.code {
             Code::Bundle(artifact) => Files::Bundle(self.bundle(*artifact).await?),
@@ -103,7 +113,7 @@ impl Programs {
             }
         };
         let image = begun.elapsed();
-        let port = port_of(program, &files).map_err(|error| {
+        let port = of_watchdog.map_or_else(|| port_of(program, &files), Ok).map_err(|error| {
             Problem::new(&code::INTERNAL, format!("find a free port for `{}`: {error}", revision.function))
         })?;
         let missing = std::cell::RefCell::new(Vec::new());
@@ -122,7 +132,7 @@ impl Programs {
         }
         let deadline = begun + start_timeout;
         if let Some(ingress) = process.ingress()
-            && let Err(unready) = ingress.ready(deadline, program.health.as_deref()).await
+            && let Err(unready) = ingress.ready(deadline, blueprint.health().as_deref()).await
         {
             let problem = match (unready, timeout(LAST_WORDS_WITHIN, process.ended_with()).await) {
                 (_, Ok(problem)) => problem,
