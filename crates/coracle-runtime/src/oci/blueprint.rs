@@ -9,7 +9,7 @@ use std::sync::Arc;
 use coracle_model::{Clock, Contract, Network, Outcome, Problem, Program, Revision, Settings};
 
 use crate::abi::openfaas::{self, Standing, Watchdog};
-use crate::host::Host;
+use crate::host::{Host, text_of};
 use crate::oci::image::ImageConfig;
 use crate::oci::routes::{Routes, routes};
 use crate::oci::sandbox::{self, Root, Runs, SecretFile, Spec};
@@ -199,7 +199,8 @@ impl Blueprint {
                 .iter()
                 .filter_map(|name| Some((name, secrets.iter().find(|file| file.name == name.as_str())?)))
             {
-                all.push((Settings::variable_of(name), file.value.clone()));
+                // One that is no text is a file alone.
+                all.extend(text_of(&file.value).map(|text| (Settings::variable_of(name), text.to_owned())));
             }
         }
         let mut only: Vec<(String, String)> = Vec::with_capacity(all.len());
@@ -217,9 +218,7 @@ fn granted(revision: &Revision, host: &dyn Host, missing: impl Fn(&str)) -> Vec<
     let mut files = Vec::new();
     for name in &revision.settings.secrets {
         match host.secret(&revision.function.namespace, name) {
-            Some(value) => {
-                files.push(SecretFile { name: name.to_string(), value: value.reveal().to_owned() })
-            }
+            Some(value) => files.push(SecretFile { name: name.to_string(), value: value.reveal().to_vec() }),
             None => missing(name.as_str()),
         }
     }

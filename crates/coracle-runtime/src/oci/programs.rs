@@ -11,7 +11,7 @@ use coracle_store::Artifacts;
 use tokio::time::{Instant, timeout};
 
 use crate::abi::openfaas::Watchdog;
-use crate::host::Host;
+use crate::host::{Host, text_of};
 use crate::oci::blueprint::{Blueprint, Files};
 use crate::oci::image::Images;
 use crate::oci::process::{Launched, Process};
@@ -119,6 +119,9 @@ impl Programs {
         let missing = std::cell::RefCell::new(Vec::new());
         let secrets = blueprint.secrets(|name| missing.borrow_mut().push(name.to_owned()));
         let missing = missing.into_inner();
+        let in_env = program.secrets_in_env;
+        let no_text = secrets.iter().filter(|file| in_env && text_of(&file.value).is_none());
+        let no_text: Vec<_> = no_text.map(|file| file.name.clone()).collect();
         let spec = blueprint.spec(files, secrets, port);
         let start_timeout = program.start_timeout;
         let sandbox = match timeout(start_timeout, self.sandboxes.make(spec)).await {
@@ -129,6 +132,9 @@ impl Programs {
         let process = Process::new(Arc::clone(blueprint), sandbox, port);
         for name in missing {
             process.note(&format!("the secret `{name}` does not exist any more: it is not given"));
+        }
+        for name in no_text {
+            process.note(&format!("the secret `{name}` is no text: it is a file, and no variable"));
         }
         let deadline = begun + start_timeout;
         if let Some(ingress) = process.ingress()
