@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_model::{FunctionRef, Problem, Scale, code};
+use coracle_runtime::Standing;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -211,6 +212,16 @@ impl<S: Start> Fleet<S> {
     /// Whether an instance takes calls.
     pub(crate) fn is_ready(&self) -> bool {
         self.0.lock().ready().next().is_some()
+    }
+
+    /// How its instances stand.
+    pub(crate) fn standing(&self) -> Standing {
+        let mut state = self.0.lock();
+        if state.ready().next().is_none() {
+            return Standing::Down;
+        }
+        let is_full = self.0.full.is_some() && state.is_full(Instant::now());
+        if is_full { Standing::Full } else { Standing::Up }
     }
 
     /// Whether both are the same fleet.

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_model::Revision;
+use coracle_runtime::Standing;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -121,6 +122,12 @@ impl<S: Start> Program<S> {
     /// The instances of the newest revision.
     pub(crate) fn fleet(&self) -> &Fleet<S> {
         &self.served.fleet
+    }
+
+    /// How the instances stand that calls get.
+    pub(crate) fn standing(&self) -> Standing {
+        let before = self.lock().clone();
+        before.as_ref().unwrap_or(&self.served).fleet.standing()
     }
 
     /// The instances of both revisions; what failed is of the newest.

@@ -37,7 +37,7 @@ pub use digest::{Digest, InvalidDigest};
 pub use name::{AppName, FunctionName, FunctionRef, InvalidName, NamespaceName, SecretName};
 pub use outbound::{Destination, InvalidOutbound, Outbound};
 pub use principal::{Principal, Reach, Scope, TokenId};
-pub use problem::{CODES, Code as ProblemCode, Owner, Problem, code};
+pub use problem::{CODES, Code as ProblemCode, Owner, Problem, ProblemAnswer, code};
 pub use quantity::{ByteSize, Cores, InvalidQuantity, Span};
 pub use revision::{Code, Contract, InvalidContract, Revision};
 pub use route::{InvalidRoute, Route, RouteMatch};

@@ -12,7 +12,7 @@ mod oci;
 mod output;
 mod wasm;
 
-pub use abi::openfaas::contract_of;
+pub use abi::openfaas::{Standing, contract_of};
 pub use host::{Host, Printed, Secret, Stream};
 pub use identity::random_bits;
 pub use oci::{

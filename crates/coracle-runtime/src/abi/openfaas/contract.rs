@@ -1,15 +1,13 @@
 //! Which contract the program of an image or a bundle has: what was asked for, else what it says itself.
 //! The gateway asks at every deploy, whichever face it came through.
 
-use coracle_model::{Contract, Problem, Settings, code};
+use coracle_model::{Contract, Problem, Settings};
 
+use super::settings::{Variables, Watchdog};
 use crate::oci::{ImageConfig, command};
 
 /// The watchdogs: a program of such a name listens, and runs the function itself.
 const WATCHDOGS: [&str; 2] = ["fwatchdog", "of-watchdog"];
-
-/// The variables that name the function's process, the first one that says something.
-const PROCESS: [&str; 2] = ["fprocess", "function_process"];
 
 /// How a program is spoken to; `image` is what its image says of how it is run, `None` for a bundle.
 ///
@@ -21,10 +19,8 @@ pub fn contract_of(
     settings: &Settings,
 ) -> Result<Contract, Problem> {
     let contract = asked.unwrap_or_else(|| said(image, settings));
-    if contract == Contract::Watchdog && !names_process(image, settings) {
-        let what = "the contract is `watchdog`, and nothing says what it runs";
-        return Err(Problem::new(&code::INVALID_SETTINGS, what)
-            .hint("name it in the environment: `env = { fprocess = \"cat\" }`"));
+    if contract == Contract::Watchdog {
+        Watchdog::parse(image, settings)?;
     }
     Ok(contract)
 }
@@ -40,26 +36,17 @@ fn said(image: Option<&ImageConfig>, settings: &Settings) -> Contract {
     let is_own = !program.entrypoint.is_empty() || !program.command.is_empty();
     // Whoever names a command does not mean the process that the image was built for.
     let image_is_asked = image.filter(|_| !is_own);
-    match names_process(image_is_asked, settings) {
-        true => Contract::Watchdog,
-        false if image.is_some() => Contract::Http,
-        false => Contract::Stdio,
+    match Variables::new(image_is_asked, settings).process() {
+        Some(_) => Contract::Watchdog,
+        None if image.is_some() => Contract::Http,
+        None => Contract::Stdio,
     }
-}
-
-fn names_process(image: Option<&ImageConfig>, settings: &Settings) -> bool {
-    PROCESS.iter().any(|name| variable(name, image, settings).is_some_and(|value| !value.trim().is_empty()))
-}
-
-/// A variable of the program's environment: as the settings say it, else as the image does.
-fn variable<'a>(name: &str, image: Option<&'a ImageConfig>, settings: &'a Settings) -> Option<&'a str> {
-    let of_image =
-        || image?.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    settings.env.get(name).map(String::as_str).or_else(of_image)
 }
 
 #[cfg(test)]
 mod tests {
+    use coracle_model::code;
+
     use super::*;
 
     fn words_of(text: &str) -> Vec<String> {
