@@ -87,6 +87,14 @@ fn a_log_that_is_not_there_or_not_asked_for_rightly_is_refused() {
 }
 
 #[test]
+fn no_namespace_of_ours_takes_the_name_of_the_first_one_there() {
+    let face = Face::bare();
+    let created = face.server.run(&["namespace", "create", "openfaas-fn"]);
+    assert_eq!(created.code, 1);
+    assert!(created.stderr.starts_with("error[invalid-name]:"), "{}", created.stderr);
+}
+
+#[test]
 fn what_belongs_to_an_admin_is_refused_to_others() {
     let face = Face::bare();
     face.server.deploy("hello");

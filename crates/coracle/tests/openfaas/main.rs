@@ -21,3 +21,4 @@ mod instances;
 mod mirror;
 mod rooms;
 mod seen;
+mod watched;
