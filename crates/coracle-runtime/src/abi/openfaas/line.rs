@@ -91,7 +91,11 @@ impl Line {
 
     /// The answer with how long it took; its line is written when its body is out.
     pub(super) fn end(self, answer: Answer) -> Answer {
-        let Answer { mut reply, running } = answer;
+        let Answer { mut reply, mut running } = answer;
+        if let (Err(problem), Running::Over(ended)) = (&reply, &mut running) {
+            // The record of the call has what its caller hears.
+            ended.problem = Some(problem.clone());
+        }
         let status = match &mut reply {
             Ok(reply) => {
                 reply.headers_mut().insert(DURATION, self.seconds());

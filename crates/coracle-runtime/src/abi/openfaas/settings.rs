@@ -264,7 +264,9 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn of(env: &[(&str, &str)]) -> Result<Watchdog, Problem> {
+    type Env<'a> = &'a [(&'a str, &'a str)];
+
+    fn of(env: Env<'_>) -> Result<Watchdog, Problem> {
         let mut settings = Settings::default();
         settings.env.insert("fprocess".into(), "cat".into());
         settings.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -295,7 +297,7 @@ mod tests {
     #[test]
     fn modes_are_chosen_by_the_environment() {
         let url = ("http_upstream_url", "http://127.0.0.1:5000");
-        let table: [(&[(&str, &str)], Mode, Option<u64>); 6] = [
+        let table: [(Env<'_>, Mode, Option<u64>); 6] = [
             (&[("exec_timeout", "2s")], Mode::Fork(fork(Kind::Classic)), Some(2)),
             (&[("mode", "serializing")], Mode::Fork(fork(Kind::Serializing)), Some(30)),
             (&[("mode", "streaming"), ("exec_timeout", "0")], Mode::Fork(fork(Kind::Streaming)), None),
@@ -356,7 +358,7 @@ mod tests {
     #[test]
     fn what_cannot_be_obeyed_is_refused_with_what_would_be() {
         let http = ("mode", "http");
-        let table: [(&[(&str, &str)], &str); 17] = [
+        let table: [(Env<'_>, &str); 17] = [
             (&[("fprocess", " ")], "nothing says what it runs"),
             (&[("mode", "static")], "a watchdog of `mode` `static` does not run here"),
             (&[("mode", "afterburn")], "a watchdog of `mode` `afterburn`"),

@@ -324,7 +324,7 @@ fn names(spec: &Spec) -> io::Result<()> {
     let etc = Path::new("/etc");
     folder(etc, 0o755)?;
     write(&etc.join("hosts"), &hosts, 0o644)?;
-    write(&etc.join("hostname"), &format!("{}\n", spec.hostname), 0o644)?;
+    write(&etc.join("hostname"), format!("{}\n", spec.hostname), 0o644)?;
     // Nobody answers questions for names here: what may be reached stands in `hosts`.
     write(&etc.join("resolv.conf"), "options attempts:1 timeout:1\n", 0o644)
 }
