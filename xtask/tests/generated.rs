@@ -54,7 +54,8 @@ fn the_page_of_metrics_lists_every_metric() {
         let mut head = String::new();
         family.write_head(&mut head);
         let after = |word: &str| {
-            let line = head.lines().find_map(|line| line.strip_prefix(&format!("# {word} {} ", family.name())));
+            let line =
+                head.lines().find_map(|line| line.strip_prefix(&format!("# {word} {} ", family.name())));
             line.unwrap().to_owned()
         };
         row(&mut page, &[&format!("`{}`", family.name()), &after("TYPE"), &after("HELP")]);
