@@ -6,8 +6,7 @@ use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
-use coracle_api::nearest;
-use coracle_model::{Problem, code};
+use coracle_model::{Problem, code, nearest};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
