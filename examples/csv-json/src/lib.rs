@@ -34,7 +34,9 @@ fn convert(query: &str, body: &[u8]) -> Result<Vec<u8>, String> {
         return Err("it is empty".to_owned());
     }
     let names = text(names, 1)?;
-    if let Some(twice) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name)) {
+    if let Some(twice) =
+        names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name))
+    {
         return Err(format!("two columns are called `{}`", twice.1));
     }
 
