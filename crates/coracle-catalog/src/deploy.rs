@@ -61,8 +61,25 @@ impl Catalog {
     pub async fn deploy(&self, deploy: Deploy) -> Result<Vec<Arc<Revision>>, Problem> {
         check_alone(&deploy)?;
         let now = self.0.clock.now();
-        self.in_turn(|state| plan(state, &deploy, now)).await
+        self.in_turn(|state| plan(state, &deploy, Others::Leave, now)).await
     }
+
+    /// The same for some functions of an app: the others of it stay as they are.
+    ///
+    /// # Errors
+    /// Those of [`deploy`](Self::deploy).
+    pub async fn deploy_part(&self, deploy: Deploy) -> Result<Vec<Arc<Revision>>, Problem> {
+        check_alone(&deploy)?;
+        let now = self.0.clock.now();
+        self.in_turn(|state| plan(state, &deploy, Others::Stay, now)).await
+    }
+}
+
+/// What becomes of functions of an app that a deploy of it does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Leave,
+    Stay,
 }
 
 /// What of a deploy can be told wrong without looking at anything else.
@@ -84,7 +101,12 @@ fn check_alone(deploy: &Deploy) -> Result<(), Problem> {
 }
 
 /// Checks a deploy against what is there, and drafts what it changes.
-fn plan(state: &State, deploy: &Deploy, now: Timestamp) -> Result<(Draft, Vec<Arc<Revision>>), Problem> {
+fn plan(
+    state: &State,
+    deploy: &Deploy,
+    others: Others,
+    now: Timestamp,
+) -> Result<(Draft, Vec<Arc<Revision>>), Problem> {
     let Deploy { namespace, app, functions } = deploy;
     check_namespace(state, namespace)?;
     for function in functions {
@@ -94,7 +116,8 @@ fn plan(state: &State, deploy: &Deploy, now: Timestamp) -> Result<(Draft, Vec<Ar
         })?;
     }
     let named: BTreeSet<_> = functions.iter().map(|function| &function.name).collect();
-    let members = app.as_ref().and_then(|app| state.apps.get(namespace)?.get(app));
+    let members = app.as_ref().filter(|_| others == Others::Leave);
+    let members = members.and_then(|app| state.apps.get(namespace)?.get(app));
     let leaving: Vec<_> = members.into_iter().flatten().filter(|name| !named.contains(name)).collect();
     // Whoever is deployed or removed here gives its routes up first.
     let yields = |holder: &FunctionRef| {

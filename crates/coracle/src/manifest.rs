@@ -3,6 +3,7 @@
 
 mod document;
 mod function;
+pub(crate) mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,8 @@ pub(crate) struct Function {
     /// How it is spoken to, where somebody says it.
     pub(crate) contract: Option<Contract>,
     pub(crate) settings: Settings,
+    /// What to type when its image is nowhere to be had.
+    pub(crate) remedy: Option<String>,
     /// Where `code` stands, for the error that it is missing; `None` when no manifest names it.
     source_at: Option<Position>,
 }
@@ -101,7 +104,15 @@ impl Manifest {
 impl Function {
     /// One that is there already, and has the settings that are given to it.
     pub(crate) fn new(name: FunctionName, source: Source) -> Self {
-        Self { name, build: None, source, contract: None, settings: Settings::default(), source_at: None }
+        Self {
+            name,
+            build: None,
+            source,
+            contract: None,
+            settings: Settings::default(),
+            remedy: None,
+            source_at: None,
+        }
     }
 
     /// The file or folder to deploy, once it is built; `None` for an image, which somebody else has.

@@ -135,6 +135,12 @@ pub(crate) fn path() -> Vec<PathBuf> {
     std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
 
+/// A variable of the environment, as a stack file refers to it; one that is no text is none.
+#[expect(clippy::disallowed_methods, reason = "this is the binary's options; which variables a stack file names is its own affair")]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// A token, which stands in no error and no debug output.
 #[derive(Clone)]
 struct Token(String);

@@ -194,6 +194,22 @@ async fn a_number_is_never_used_twice_even_if_the_function_was_removed() {
 }
 
 #[tokio::test]
+async fn a_part_of_an_app_is_deployed_and_the_others_stay() {
+    let world = World::new();
+    let catalog = world.open().await;
+    let both = ["a", "b"].map(|name| deployment(name, 1, Settings::default())).to_vec();
+    catalog.deploy(deploy(Some("shop"), both)).await.unwrap();
+    let part = ["b", "c"].map(|name| deployment(name, 2, Settings::default())).to_vec();
+    catalog.deploy_part(deploy(Some("shop"), part)).await.unwrap();
+    let app = catalog.app(&ns("default"), &"shop".parse().unwrap()).unwrap();
+    assert_eq!(app.functions, ["a", "b", "c"].map(|name| name.parse().unwrap()));
+    let number = |name: &str| catalog.function(&f(name)).unwrap().current.number;
+    assert_eq!(["a", "b", "c"].map(number), [1, 2, 1]);
+    let elsewhere = catalog.deploy_part(deploy(Some("other"), vec![deployment("a", 2, Settings::default())])).await;
+    assert_eq!(said(elsewhere).0, "conflict");
+}
+
+#[tokio::test]
 async fn an_app_of_many_functions_with_long_histories_is_removed_whole() {
     let world = World::new();
     let catalog = world.open().await;

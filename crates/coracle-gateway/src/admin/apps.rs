@@ -47,7 +47,10 @@ pub(super) async fn deploy(
         deployments.push(functions::deployment(&admin, &function, spec).await?);
     }
     let deploy = Deploy { namespace, app: Some(name), functions: deployments };
-    let deployed = admin.catalog.deploy(deploy).await?;
+    let deployed = match spec.part {
+        true => admin.catalog.deploy_part(deploy).await?,
+        false => admin.catalog.deploy(deploy).await?,
+    };
     futures_util::future::join_all(
         deployed.iter().map(|revision| functions::tried(&admin, &revision.function)),
     )

@@ -1,0 +1,84 @@
+//! `stack.yaml` in the words of a manifest: the file and its environment files read, and each function with its settings.
+//! What the text means is known to the face; `coracle deploy` and `coracle dev` call this.
+
+use std::path::Path;
+
+use coracle_faces::openfaas::stack::{self, Invalid, Stack};
+use coracle_model::{NamespaceName, Problem, code};
+
+use super::document::Position;
+use super::{Function, Source, read_text};
+use crate::options;
+
+/// The names that the file has, the first of which wins.
+pub(crate) const FILE_NAMES: [&str; 2] = ["stack.yaml", "stack.yml"];
+
+/// The environment files of one function, at most.
+const ENVIRONMENT_FILES_MAX: usize = 64;
+
+/// Whether a path is that of such a file, whatever it is called.
+pub(crate) fn is_named(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+/// Reads a stack file, with what the environment says for its variables.
+pub(crate) fn read(path: &Path) -> Result<Stack, Problem> {
+    let file = path.display().to_string();
+    let text = text_of(path)?;
+    Stack::parse(&text, &options::variable).map_err(|invalid| problem(&file, invalid))
+}
+
+/// Reads the environment files of a function, which lie beside the stack file.
+pub(crate) fn add_environment(function: &mut stack::Function, folder: &Path) -> Result<(), Problem> {
+    let files = std::mem::take(&mut function.environment_files);
+    if files.len() > ENVIRONMENT_FILES_MAX {
+        let message = format!("the function `{}` has more than {ENVIRONMENT_FILES_MAX} environment files", function.name);
+        return Err(Problem::new(&code::INVALID_MANIFEST, message));
+    }
+    for file in files {
+        let path = folder.join(file);
+        let variables = stack::environment(&text_of(&path)?)
+            .map_err(|invalid| problem(&path.display().to_string(), invalid))?;
+        function.add_environment(variables);
+    }
+    Ok(())
+}
+
+/// A function in our words, and the namespace that it asks for.
+pub(crate) fn function(file: &Path, function: &stack::Function) -> Result<(NamespaceName, Function), Problem> {
+    let wanted = function.deployment().wanted().map_err(|problem| {
+        let message = format!("{}: the function `{}`: {}", file.display(), function.name, problem.message);
+        Problem { message, ..problem }
+    })?;
+    let (name, image) = (wanted.function.name, wanted.image);
+    let image_file = format!("{name}.tar");
+    let make = format!("faas-cli build -f {} --filter {name}, then ", file.display());
+    let remedy = format!(
+        "{}docker save {image} -o {image_file}, then coracle image load {image_file}",
+        if function.is_built { make.as_str() } else { "" }
+    );
+    let function = Function {
+        settings: wanted.settings,
+        remedy: Some(remedy),
+        ..Function::new(name, Source::Image(image))
+    };
+    Ok((wanted.function.namespace, function))
+}
+
+fn text_of(path: &Path) -> Result<String, Problem> {
+    read_text(path).map_err(|error| {
+        Problem::new(&code::INVALID_MANIFEST, format!("cannot read {}: {error}", path.display()))
+    })
+}
+
+fn problem(file: &str, invalid: Invalid) -> Problem {
+    let Invalid { place, line, message, hint } = invalid;
+    let problem = match place {
+        Some(place) => Position::of_line(file, &line, place, 1).problem(&message),
+        None => Problem::new(&code::INVALID_MANIFEST, format!("{file}: {message}")),
+    };
+    match hint {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
+}
