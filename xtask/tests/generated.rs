@@ -112,8 +112,11 @@ fn default_of(key: &str) -> String {
         "secrets_in_env" => format!("`{}`", program.secrets_in_env),
         "processes" => format!("`{}`", program.processes),
         "scale" => {
-            let Scale { min, max, target, idle } = scale;
-            format!("`{{ min = {min}, max = {max}, target = {target}, idle = \"{}\" }}`", Span(idle))
+            let Scale { min, max, target, grows, idle } = scale;
+            format!(
+                "`{{ min = {min}, max = {max}, target = {target}, grows = {grows}, idle = \"{}\" }}`",
+                Span(idle)
+            )
         }
         "contract" => "see there".to_owned(),
         "command" | "entrypoint" | "workdir" | "user" | "port" => "the image's own".to_owned(),

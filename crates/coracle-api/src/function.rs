@@ -260,6 +260,8 @@ pub struct ScaleView {
     pub max: u32,
     /// Calls in flight that one instance takes.
     pub target: u32,
+    /// Whether a call that finds no place starts another instance; else it is refused at once.
+    pub grows: bool,
     /// How long an instance that nobody calls is kept.
     #[schema(value_type = String, example = "5m")]
     pub idle: Span,
@@ -314,8 +316,8 @@ impl From<&Settings> for ProgramView {
 }
 
 impl From<&Scale> for ScaleView {
-    fn from(Scale { min, max, target, idle }: &Scale) -> Self {
-        Self { min: *min, max: *max, target: *target, idle: Span(*idle) }
+    fn from(Scale { min, max, target, grows, idle }: &Scale) -> Self {
+        Self { min: *min, max: *max, target: *target, grows: *grows, idle: Span(*idle) }
     }
 }
 

@@ -73,7 +73,7 @@ pub struct FunctionSpec {
     /// Processes and threads of one instance of a program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u32>,
-    /// How many instances of a program run: `min`, `max`, the calls that one takes (`target`), and how long one without calls is kept (`idle`).
+    /// How many instances of a program run: `min`, `max`, the calls that one takes (`target`), whether a call that finds no place starts another or is refused (`grows`), and how long one without calls is kept (`idle`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<ScaleSpec>,
     /// The environment of the guest; it has no other.
@@ -165,6 +165,9 @@ pub struct ScaleSpec {
     /// Calls in flight that one instance takes; the next call starts another, up to `max`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<u32>,
+    /// Whether a call that finds no place starts another instance, up to `max`; else it is refused at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grows: Option<bool>,
     /// How long an instance that nobody calls is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "5m")]
@@ -269,6 +272,7 @@ impl From<ScaleSpec> for Scale {
             min: spec.min.unwrap_or(or.min),
             max: spec.max.unwrap_or(or.max),
             target: spec.target.unwrap_or(or.target),
+            grows: spec.grows.unwrap_or(or.grows),
             idle: spec.idle.map_or(or.idle, |span| span.0),
         }
     }
@@ -277,8 +281,14 @@ impl From<ScaleSpec> for Scale {
 /// Every setting said.
 impl From<&Scale> for ScaleSpec {
     fn from(scale: &Scale) -> Self {
-        let Scale { min, max, target, idle } = scale;
-        Self { min: Some(*min), max: Some(*max), target: Some(*target), idle: Some(Span(*idle)) }
+        let Scale { min, max, target, grows, idle } = scale;
+        Self {
+            min: Some(*min),
+            max: Some(*max),
+            target: Some(*target),
+            grows: Some(*grows),
+            idle: Some(Span(*idle)),
+        }
     }
 }
 
@@ -316,7 +326,7 @@ mod tests {
             "image": "nginx:1", "contract": "http", "entrypoint": ["/init"], "command": ["nginx", "-g", "daemon off;"],
             "workdir": "/srv", "user": "101:101", "port": 80, "health": "/healthz", "http2": true, "start_timeout": "5s",
             "read_only": true, "network": "host", "secrets_in_env": true, "cpu": "1.5", "processes": 64,
-            "scale": {"min": 1, "idle": "1m"}
+            "scale": {"min": 1, "grows": false, "idle": "1m"}
         }"#;
         let spec: FunctionSpec = serde_json::from_str(json).unwrap();
         assert_eq!(
@@ -341,7 +351,7 @@ mod tests {
         };
         assert_eq!(settings.program, expected);
         let idle = std::time::Duration::from_secs(60);
-        assert_eq!(settings.scale, Scale { min: 1, idle, ..Scale::default() });
+        assert_eq!(settings.scale, Scale { min: 1, grows: false, idle, ..Scale::default() });
     }
 
     #[test]

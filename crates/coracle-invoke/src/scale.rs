@@ -126,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn scale(min: u32, max: u32, target: u32) -> Scale {
-        Scale { min, max, target, idle: Duration::from_secs(300) }
+        Scale { min, max, target, idle: Duration::from_secs(300), ..Scale::default() }
     }
 
     fn load(in_flight: u32, waiting: u32, ready: u32, starting: u32) -> Load {

@@ -176,6 +176,10 @@ pub struct Scale {
     pub max: u32,
     /// Calls in flight that one instance takes; the next call starts another, up to `max`.
     pub target: u32,
+    /// Whether a call that finds no place starts another instance, up to `max`.
+    ///
+    /// Else it is refused at once, and there are as many instances as were asked for: `min`, and one while it is called.
+    pub grows: bool,
     /// How long an instance that nobody calls is kept, frozen.
     pub idle: Duration,
 }
@@ -189,7 +193,7 @@ impl Scale {
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { min: 0, max: 20, target: 10, idle: Duration::from_secs(300) }
+        Self { min: 0, max: 20, target: 10, grows: true, idle: Duration::from_secs(300) }
     }
 }
 

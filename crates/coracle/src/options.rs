@@ -136,7 +136,10 @@ pub(crate) fn path() -> Vec<PathBuf> {
 }
 
 /// A variable of the environment, as a stack file refers to it; one that is no text is none.
-#[expect(clippy::disallowed_methods, reason = "this is the binary's options; which variables a stack file names is its own affair")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the binary's options; which variables a stack file names is its own affair"
+)]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -205,7 +205,8 @@ async fn a_part_of_an_app_is_deployed_and_the_others_stay() {
     assert_eq!(app.functions, ["a", "b", "c"].map(|name| name.parse().unwrap()));
     let number = |name: &str| catalog.function(&f(name)).unwrap().current.number;
     assert_eq!(["a", "b", "c"].map(number), [1, 2, 1]);
-    let elsewhere = catalog.deploy_part(deploy(Some("other"), vec![deployment("a", 2, Settings::default())])).await;
+    let elsewhere =
+        catalog.deploy_part(deploy(Some("other"), vec![deployment("a", 2, Settings::default())])).await;
     assert_eq!(said(elsewhere).0, "conflict");
 }
 

@@ -8,6 +8,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use self::document::{Document, EnvironmentText, FunctionText, ResourcesText};
+use super::deployment::{Deployment, Resources};
 use super::envsubst;
 use super::glob;
 
@@ -19,14 +20,14 @@ const VERSION: &str = "1.0";
 const PROVIDER: &str = "openfaas";
 
 /// What a stack file says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stack {
     /// Its functions, in the order of the file; there is one at least.
     pub functions: Vec<Function>,
 }
 
 /// One function of a stack file, in the words of the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Function {
     /// Its name.
     pub name: String,
@@ -58,15 +59,6 @@ pub struct Function {
     pub is_built: bool,
     /// Where its name stands: line and column, from 1.
     pub place: (usize, usize),
-}
-
-/// What an instance uses, as it is written there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resources {
-    /// Memory, as in `128Mi`.
-    pub memory: Option<String>,
-    /// Processor time, as in `500m`.
-    pub cpu: Option<String>,
 }
 
 impl Stack {
@@ -135,6 +127,25 @@ impl Function {
         self.environment.extend(variables);
     }
 
+    /// What `faas-cli deploy` would send of it: labels and annotations always, anything else if there is some.
+    pub fn deployment(&self) -> Deployment {
+        let map = |map: &BTreeMap<_, _>| Some(map.clone()).filter(|map| !map.is_empty());
+        let list = |list: &Vec<_>| Some(list.clone()).filter(|list| !list.is_empty());
+        Deployment {
+            namespace: self.namespace.clone(),
+            env_process: self.fprocess.clone(),
+            env_vars: map(&self.environment),
+            constraints: list(&self.constraints),
+            secrets: list(&self.secrets),
+            labels: Some(self.labels.clone()),
+            annotations: Some(self.annotations.clone()),
+            limits: self.limits.clone(),
+            requests: self.requests.clone(),
+            read_only_root_filesystem: self.read_only.filter(|is_read_only| *is_read_only),
+            ..Deployment::new(&self.name, &self.image)
+        }
+    }
+
     fn of(name: &str, text: FunctionText) -> Result<Self, (String, String)> {
         let image = text.image.filter(|image| !image.is_empty());
         let Some(image) = image else {
@@ -179,5 +190,5 @@ fn texts(map: Option<BTreeMap<String, Option<String>>>) -> BTreeMap<String, Stri
 }
 
 fn resources(text: Option<ResourcesText>) -> Option<Resources> {
-    text.map(|ResourcesText { memory, cpu }| Resources { memory, cpu })
+    text.map(|ResourcesText { memory, cpu }| Resources { memory, cpu, ..Resources::default() })
 }

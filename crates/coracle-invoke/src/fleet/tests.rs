@@ -18,7 +18,7 @@ use crate::fleet::{Fleet, Lease, Refusal, Terms};
 pub(crate) type Scripted = Arc<Script>;
 
 pub(crate) fn scale(min: u32, max: u32, target: u32) -> Scale {
-    Scale { min, max, target, idle: Duration::from_secs(300) }
+    Scale { min, max, target, idle: Duration::from_secs(300), ..Scale::default() }
 }
 
 pub(crate) fn fleet_in(house: &Arc<House<Scripted>>, script: &Scripted, scale: Scale) -> Fleet<Scripted> {

@@ -179,8 +179,9 @@ fn render_settings(function: &FunctionView) -> Done {
 /// How its program is run, and of what is rarely set only what is not as usual.
 fn render_program(program: &ProgramView) -> Done {
     let default = ProgramView::from(&Settings::default());
-    let ScaleView { min, max, target, idle } = &program.scale;
-    field("scale", format_args!("{min} to {max}, {target} calls each, {idle} idle"))?;
+    let ScaleView { min, max, target, grows, idle } = &program.scale;
+    let more = if *grows { "" } else { ", more are refused" };
+    field("scale", format_args!("{min} to {max}, {target} calls each{more}, {idle} idle"))?;
     for (name, words) in [("entry", &program.entrypoint), ("command", &program.command)] {
         if !words.is_empty() {
             field(name, typed(words.iter().map(String::as_str)))?;

@@ -52,7 +52,7 @@ const COMMON_KEYS: &[&str] = &[
     "annotations",
 ];
 
-const SCALE_KEYS: &[&str] = &["min", "max", "target", "idle"];
+const SCALE_KEYS: &[&str] = &["min", "max", "target", "grows", "idle"];
 
 /// The largest bound that can be set on a body or on a second of logs.
 const BYTES_MAX: ByteSize = ByteSize(1 << 40);
@@ -186,6 +186,7 @@ fn set_scale(scale: &mut Scale, entry: &Entry<'_>) -> Result<(), Problem> {
         "min" => scale.min = entry.number(0..=Scale::INSTANCES_MAX)?,
         "max" => scale.max = entry.number(1..=Scale::INSTANCES_MAX)?,
         "target" => scale.target = entry.number(1..=Limits::CALLS_MAX)?,
+        "grows" => scale.grows = entry.flag()?,
         "idle" => scale.idle = entry.quantity(SPAN_MIN..=Span(Scale::IDLE_MAX), "5m")?.0,
         _ => return Err(entry.unknown_key(SCALE_KEYS)),
     }

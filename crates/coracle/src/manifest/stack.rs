@@ -32,7 +32,10 @@ pub(crate) fn read(path: &Path) -> Result<Stack, Problem> {
 pub(crate) fn add_environment(function: &mut stack::Function, folder: &Path) -> Result<(), Problem> {
     let files = std::mem::take(&mut function.environment_files);
     if files.len() > ENVIRONMENT_FILES_MAX {
-        let message = format!("the function `{}` has more than {ENVIRONMENT_FILES_MAX} environment files", function.name);
+        let message = format!(
+            "the function `{}` has more than {ENVIRONMENT_FILES_MAX} environment files",
+            function.name
+        );
         return Err(Problem::new(&code::INVALID_MANIFEST, message));
     }
     for file in files {
@@ -45,7 +48,10 @@ pub(crate) fn add_environment(function: &mut stack::Function, folder: &Path) -> 
 }
 
 /// A function in our words, and the namespace that it asks for.
-pub(crate) fn function(file: &Path, function: &stack::Function) -> Result<(NamespaceName, Function), Problem> {
+pub(crate) fn function(
+    file: &Path,
+    function: &stack::Function,
+) -> Result<(NamespaceName, Function), Problem> {
     let wanted = function.deployment().wanted().map_err(|problem| {
         let message = format!("{}: the function `{}`: {}", file.display(), function.name, problem.message);
         Problem { message, ..problem }

@@ -301,12 +301,12 @@ fn the_keys_of_a_program_say_what_they_want() {
     check(
         "[function.f]\nimage = 'f'\nscale = { minimum = 1 }",
         expect![[r#"
-        coracle.toml:3:11: unknown key `minimum`
-          |
-        3 | scale = { minimum = 1 }
-          |           ^^^^^^^
-        hint: known here: min, max, target, idle
-    "#]],
+            coracle.toml:3:11: unknown key `minimum`
+              |
+            3 | scale = { minimum = 1 }
+              |           ^^^^^^^
+            hint: known here: min, max, target, grows, idle
+        "#]],
     );
     check(
         "[function.f]\nimage = 'f'\nscale = { idle = '2d' }",

@@ -17,6 +17,10 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
+fn amounts(memory: &str, cpu: Option<&str>) -> Resources {
+    Resources { memory: Some(memory.to_owned()), cpu: cpu.map(str::to_owned), ..Resources::default() }
+}
+
 /// The error of a text.
 fn check(text: &str, expected: Expect) {
     let error = parse(text).expect_err("a mistake");
@@ -73,8 +77,8 @@ functions:
         labels: map(&[("com.openfaas.scale.min", "2")]),
         annotations: map(&[("topic", "orders")]),
         constraints: vec!["node.platform.os == linux".into()],
-        limits: Some(Resources { memory: Some("128Mi".into()), cpu: Some("500m".into()) }),
-        requests: Some(Resources { memory: Some("64Mi".into()), cpu: None }),
+        limits: Some(amounts("128Mi", Some("500m"))),
+        requests: Some(amounts("64Mi", None)),
         read_only: Some(true),
         is_built: true,
         place: (11, 3),
@@ -173,6 +177,23 @@ fn an_environment_file_outranks_the_stack_and_a_later_one_the_earlier() {
     assert_eq!(function.environment, expected, "no variables are put into it");
     assert_eq!(environment("environment:\n").unwrap(), BTreeMap::new());
     assert_eq!(environment("A: 1\n").unwrap_err().message, "unknown key `A`");
+}
+
+#[test]
+fn what_is_deployed_is_what_faas_cli_would_send() {
+    let sent = |text: &str| serde_json::to_string(&functions(text)[0].deployment()).unwrap();
+    expect![[r#"{"service":"a","image":"a","labels":{},"annotations":{}}"#]].assert_eq(&sent(
+        "functions:\n  a: {image: a, environment: {}, secrets: [], readonly_root_filesystem: no}\n",
+    ));
+    let text = "functions:\n  a:\n    image: a\n    fprocess: cat\n    namespace: shop\n    environment: {A: 1}\n    secrets: [s]\n    \
+        labels: {l: 1}\n    limits: {memory: 1Gi}\n    readonly_root_filesystem: true\n";
+    expect![[r#"{"service":"a","image":"a","namespace":"shop","envProcess":"cat","envVars":{"A":"1"},"secrets":["s"],"labels":{"l":"1"},"annotations":{},"limits":{"memory":"1Gi"},"readOnlyRootFilesystem":true}"#]].assert_eq(&sent(text));
+    let wanted = functions(text)[0].deployment().wanted().unwrap();
+    assert_eq!((wanted.function.to_string().as_str(), wanted.image.as_str()), ("a.shop", "a"));
+    assert_eq!(
+        (wanted.settings.env["fprocess"].as_str(), wanted.settings.limits.memory_bytes),
+        ("cat", 1 << 30)
+    );
 }
 
 #[test]

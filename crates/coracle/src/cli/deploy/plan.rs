@@ -274,7 +274,7 @@ mod tests {
                 read_only: true,
                 ..Program::default()
             },
-            scale: Scale { min: 1, max: 2, target: 3, idle: Duration::from_secs(4) },
+            scale: Scale { min: 1, max: 2, target: 3, grows: false, idle: Duration::from_secs(4) },
             ..Settings::default()
         };
         let code = CodeSpec::Image("nginx".into());

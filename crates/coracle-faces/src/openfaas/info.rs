@@ -1,0 +1,33 @@
+//! Who answers: the document of `/system/info`.
+//! The gateway renders it once.
+//!
+//! Sources: faas-provider:types/system.go, faas:gateway/types/gateway_info.go.
+
+use serde::Serialize;
+
+/// What clients are told runs their functions.
+const PROVIDER: &str = "coracle";
+
+/// The document, for a release such as `0.1.0` of a commit, on a kind of machine such as `x86_64`.
+pub fn render(release: &str, sha: &str, arch: &str) -> String {
+    #[derive(Clone, Copy, Serialize)]
+    struct Version<'a> {
+        sha: &'a str,
+        release: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Provider<'a> {
+        provider: &'a str,
+        version: Version<'a>,
+        orchestration: &'a str,
+    }
+    #[derive(Serialize)]
+    struct View<'a> {
+        provider: Provider<'a>,
+        version: Version<'a>,
+        arch: &'a str,
+    }
+    let version = Version { sha, release };
+    let provider = Provider { provider: PROVIDER, version, orchestration: PROVIDER };
+    serde_json::to_string(&View { provider, version, arch }).expect("texts have no way to fail")
+}

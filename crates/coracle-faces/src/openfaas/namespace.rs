@@ -1,0 +1,74 @@
+//! Documents of namespaces: a name, labels and annotations.
+//! The gateway parses what is created or changed, and renders what there is.
+//!
+//! Source: faas-provider:types/namespace.go.
+
+use std::collections::BTreeMap;
+
+use coracle_model::{NamespaceName, Problem, code};
+use serde::Serialize;
+
+use super::document::Document;
+use super::name;
+
+/// A namespace, as it is sent and said back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name, in our words.
+    pub name: NamespaceName,
+    /// Its labels, if some were sent.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Its annotations, if some were sent.
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Namespace {
+    /// Reads the body of a request to `/system/namespace/TAIL`; a tail that is empty leaves the name to the body.
+    ///
+    /// # Errors
+    /// A body that cannot be understood, or a wrong name.
+    pub fn parse(tail: &str, body: &[u8]) -> Result<Self, Problem> {
+        let mut sent = Document::parse(body)?;
+        let name = match tail {
+            "" => sent.needed_text("name", "shop")?,
+            tail => tail.to_owned(),
+        };
+        Ok(Self {
+            name: parse_name(&name)?,
+            labels: sent.pairs("labels")?,
+            annotations: sent.pairs("annotations")?,
+        })
+    }
+
+    /// The document of one namespace.
+    pub fn render(&self) -> String {
+        #[derive(Serialize)]
+        struct View<'a> {
+            name: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            annotations: Option<&'a BTreeMap<String, String>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            labels: Option<&'a BTreeMap<String, String>>,
+        }
+        let view = View {
+            name: name::of_namespace(&self.name),
+            annotations: self.annotations.as_ref(),
+            labels: self.labels.as_ref(),
+        };
+        serde_json::to_string(&view).expect("texts have no way to fail")
+    }
+}
+
+/// The namespace that a path or a query names; nothing is the default one.
+///
+/// # Errors
+/// A wrong name.
+pub fn parse_name(theirs: &str) -> Result<NamespaceName, Problem> {
+    name::namespace(theirs).map_err(|error| Problem::new(&code::INVALID_NAME, error.to_string()))
+}
+
+/// The list of all namespaces.
+pub fn render_list<'a>(namespaces: impl IntoIterator<Item = &'a NamespaceName>) -> String {
+    let names: Vec<&str> = namespaces.into_iter().map(name::of_namespace).collect();
+    serde_json::to_string(&names).expect("texts have no way to fail")
+}

@@ -1,0 +1,148 @@
+//! How many instances a function has, as its labels say.
+//! `settings.rs` calls it for a deploy, `alert.rs` asks for the factor of a step.
+//!
+//! Sources: docs:architecture/autoscaling.md, docs:openfaas-pro/scale-to-zero.md, faas:gateway/scaling/function_scaler.go.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use coracle_model::{Limits, Problem, Scale, Span};
+
+use super::super::document::{bad, shown};
+use super::super::quantity;
+
+const MIN: &str = "com.openfaas.scale.min";
+const MAX: &str = "com.openfaas.scale.max";
+const FACTOR: &str = "com.openfaas.scale.factor";
+const TYPE: &str = "com.openfaas.scale.type";
+const TARGET: &str = "com.openfaas.scale.target";
+const PROPORTION: &str = "com.openfaas.scale.target-proportion";
+const ZERO: &str = "com.openfaas.scale.zero";
+const ZERO_DURATION: &str = "com.openfaas.scale.zero-duration";
+
+/// Calls in flight for each instance as the measure of scaling; other measures are kept and said back.
+const CAPACITY: &str = "capacity";
+/// The variable of a watchdog that says how many calls it takes at once.
+const MAX_INFLIGHT: &str = "max_inflight";
+
+const MIN_DEFAULT: u32 = 1;
+const MAX_DEFAULT: u32 = 20;
+const FACTOR_DEFAULT: u32 = 20;
+const TARGET_DEFAULT: f64 = 50.0;
+const PROPORTION_DEFAULT: f64 = 0.9;
+const ZERO_DURATION_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+type Texts = BTreeMap<String, String>;
+
+/// The scale that labels and environment ask for.
+pub(in super::super) fn of(labels: &Texts, env: &Texts) -> Result<Scale, Problem> {
+    check_factor(labels)?;
+    let instances = format!("a whole number from 0 to {}", Scale::INSTANCES_MAX);
+    let min = number(labels, MIN, 0, &instances, "1")?.unwrap_or(MIN_DEFAULT);
+    let instances = format!("a whole number from 1 to {}", Scale::INSTANCES_MAX);
+    let max = number(labels, MAX, 1, &instances, "20")?.unwrap_or(MAX_DEFAULT);
+    if min > max {
+        let default = if labels.contains_key(MAX) { "" } else { ", as it is where the label is absent" };
+        return Err(bad(format!("label `{MIN}` is {min}, which is more than `{MAX}` of {max}{default}"))
+            .hint(format!("write for example `{MIN}: \"1\"` and `{MAX}: \"{min}\"`")));
+    }
+    let in_flight = max_inflight(env);
+    let is_capacity = labels.get(TYPE).is_some_and(|kind| kind == CAPACITY);
+    let to_zero = flag(labels, ZERO)?;
+    let zero_duration = zero_duration(labels)?;
+    let usual = Scale::default();
+    let target = target(labels)?.filter(|_| is_capacity).unwrap_or(usual.target);
+    Ok(Scale {
+        min: if to_zero { 0 } else { min },
+        max,
+        // A watchdog with a bound never takes more than that.
+        target: match in_flight {
+            Some(most) if is_capacity => target.min(most),
+            Some(most) => most,
+            None => target,
+        },
+        grows: in_flight.is_none() || is_capacity,
+        idle: if to_zero { zero_duration } else { usual.idle },
+    })
+}
+
+/// How far an alert moves the number of instances, in hundredths of the most there may be.
+///
+/// A function that was deployed elsewise may have anything under the label; then it is the usual.
+pub(in super::super) fn factor(labels: &Texts) -> u32 {
+    labels
+        .get(FACTOR)
+        .and_then(|text| text.parse().ok())
+        .filter(|factor| *factor <= 100)
+        .unwrap_or(FACTOR_DEFAULT)
+}
+
+fn check_factor(labels: &Texts) -> Result<(), Problem> {
+    let wanted = "a whole number from 0 to 100, in hundredths of the most instances; 0 switches steps off";
+    parsed(labels, FACTOR, |factor: &u32| *factor <= 100, wanted, "20").map(drop)
+}
+
+/// Calls in flight for each instance, if scaling by capacity asks for so many.
+fn target(labels: &Texts) -> Result<Option<u32>, Problem> {
+    let most = f64::from(Limits::CALLS_MAX);
+    let is_target = |target: &f64| *target > 0.0 && *target <= most;
+    let target = parsed(labels, TARGET, is_target, &format!("a number above 0 and up to {most}"), "50")?;
+    let is_part = |part: &f64| *part > 0.0 && *part <= 1.0;
+    let part = parsed(labels, PROPORTION, is_part, "a number above 0 and up to 1", "0.9")?;
+    let wanted = target.unwrap_or(TARGET_DEFAULT) * part.unwrap_or(PROPORTION_DEFAULT);
+    // Nine tenths of ten are nine, although no binary number is nine tenths.
+    let wanted = (wanted * 1e6).round() / 1e6;
+    Ok(Some((wanted.ceil() as u32).max(1)))
+}
+
+fn zero_duration(labels: &Texts) -> Result<Duration, Problem> {
+    let Some(text) = labels.get(ZERO_DURATION) else { return Ok(ZERO_DURATION_DEFAULT) };
+    let most = Scale::IDLE_MAX;
+    quantity::span(text).filter(|span| !span.is_zero() && *span <= most).ok_or_else(|| {
+        unlike(ZERO_DURATION, text, &format!("a span of time above 0 and up to {}", Span(most)), "15m")
+    })
+}
+
+fn flag(labels: &Texts, label: &str) -> Result<bool, Problem> {
+    match labels.get(label).map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(unlike(label, other, "`true` or `false`", "true")),
+    }
+}
+
+fn number(
+    labels: &Texts,
+    label: &str,
+    least: u32,
+    wanted: &str,
+    example: &str,
+) -> Result<Option<u32>, Problem> {
+    parsed(labels, label, |number| (least..=Scale::INSTANCES_MAX).contains(number), wanted, example)
+}
+
+fn parsed<T: FromStr>(
+    labels: &Texts,
+    label: &str,
+    is_right: impl Fn(&T) -> bool,
+    wanted: &str,
+    example: &str,
+) -> Result<Option<T>, Problem> {
+    let Some(text) = labels.get(label) else { return Ok(None) };
+    match text.trim().parse().ok().filter(is_right) {
+        Some(value) => Ok(Some(value)),
+        None => Err(unlike(label, text, wanted, example)),
+    }
+}
+
+fn unlike(label: &str, text: &str, wanted: &str, example: &str) -> Problem {
+    bad(format!("label `{label}` is `{}`, and must be {wanted}", shown(text)))
+        .hint(format!("write for example `{label}: \"{example}\"`"))
+}
+
+/// The calls that a watchdog takes at once; 0, or what is no number, is no bound, as the watchdog has it.
+fn max_inflight(env: &Texts) -> Option<u32> {
+    let most = env.get(MAX_INFLIGHT)?.parse().ok()?;
+    (1..=Limits::CALLS_MAX).contains(&most).then_some(most)
+}
