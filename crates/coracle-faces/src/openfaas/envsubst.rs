@@ -13,18 +13,21 @@ const TRIMMED_BYTES_MAX: usize = 8 << 10;
 /// An expression that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct BadSubstitution {
+pub(super) struct BadSubstitution {
     /// Where it begins, in bytes of the text.
-    pub at: usize,
+    pub(super) at: usize,
     /// What is wrong with it.
-    pub reason: &'static str,
+    pub(super) reason: &'static str,
 }
 
 /// A text with its variables put in; one that nobody has is empty.
 ///
 /// # Errors
 /// An expression that cannot be understood, or a result that is too long.
-pub fn substitute(text: &str, value_of: &dyn Fn(&str) -> Option<String>) -> Result<String, BadSubstitution> {
+pub(super) fn substitute(
+    text: &str,
+    value_of: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, BadSubstitution> {
     let mut reader = Reader { text, rest: text, value_of };
     let mut result = String::with_capacity(text.len());
     while let Some(piece) = reader.piece(true, 0)? {

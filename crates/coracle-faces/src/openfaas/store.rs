@@ -55,7 +55,8 @@ pub fn parse(text: &[u8]) -> Result<Vec<Offer>, Problem> {
 impl Offer {
     fn of(mut sent: Document) -> Result<Self, Problem> {
         let name = sent.needed_text("name", "figlet")?;
-        let images = sent.pairs("images")?.unwrap_or_default();
+        let mut images = sent.pairs("images")?.unwrap_or_default();
+        images.retain(|_, image| !image.is_empty());
         let deployment = Deployment {
             env_process: sent.text("fprocess")?.filter(|process| !process.is_empty()),
             env_vars: sent.pairs("environment")?.filter(|variables| !variables.is_empty()),
@@ -83,7 +84,7 @@ impl Offer {
     /// A platform that nobody knows, or one that it has no image for.
     pub fn deployment(&self, platform: &str) -> Result<Deployment, Problem> {
         let key = platform_of(platform)?;
-        match self.images.get(key).filter(|image| !image.is_empty()) {
+        match self.images.get(key) {
             Some(image) => Ok(Deployment { image: image.clone(), ..self.deployment.clone() }),
             None => {
                 let message = format!("the store has no image of `{}` for {key}", self.name);
@@ -156,7 +157,7 @@ mod tests {
     fn a_platform_without_an_image_says_which_there_are() {
         expect!["the store has no image of `plain` for x86_64 | it has images for: arm64"]
             .assert_eq(&sent("plain", "x86_64"));
-        expect!["the store has no image of `figlet` for armhf | it has images for: arm64, armhf, x86_64"]
+        expect!["the store has no image of `figlet` for armhf | it has images for: arm64, x86_64"]
             .assert_eq(&sent("figlet", "armhf"));
         expect!["`arm46` is no platform of a store | did you mean `arm64`?"]
             .assert_eq(&sent("figlet", "arm46"));

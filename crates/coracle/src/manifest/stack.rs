@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use coracle_faces::openfaas::deployment::{Deployment, Wanted};
 use coracle_faces::openfaas::stack::{self, Invalid, Stack};
 use coracle_model::{NamespaceName, Problem, code};
 
@@ -47,28 +48,24 @@ pub(crate) fn add_environment(function: &mut stack::Function, folder: &Path) -> 
     Ok(())
 }
 
-/// A function in our words, and the namespace that it asks for.
-pub(crate) fn function(
-    file: &Path,
-    function: &stack::Function,
+/// What was asked for there in our words, with the namespace, and what makes its image if somebody knows.
+pub(crate) fn wanted(
+    deployment: &Deployment,
+    remedy: Option<String>,
 ) -> Result<(NamespaceName, Function), Problem> {
-    let wanted = function.deployment().wanted().map_err(|problem| {
-        let message = format!("{}: the function `{}`: {}", file.display(), function.name, problem.message);
-        Problem { message, ..problem }
-    })?;
-    let (name, image) = (wanted.function.name, wanted.image);
-    let image_file = format!("{name}.tar");
-    let make = format!("faas-cli build -f {} --filter {name}, then ", file.display());
-    let remedy = format!(
-        "{}docker save {image} -o {image_file}, then coracle image load {image_file}",
-        if function.is_built { make.as_str() } else { "" }
-    );
-    let function = Function {
-        settings: wanted.settings,
-        remedy: Some(remedy),
-        ..Function::new(name, Source::Image(image))
+    let Wanted { function, image, settings } = deployment.wanted()?;
+    let source = Source::Image(image);
+    Ok((function.namespace, Function { settings, remedy, ..Function::new(function.name, source) }))
+}
+
+/// The commands that make the image of a function, and bring it to the server.
+pub(crate) fn remedy(file: &Path, function: &stack::Function) -> String {
+    let stack::Function { name, image, .. } = function;
+    let (build, then) = match function.is_built {
+        true => (format!("faas-cli build -f {} --filter {name}, then ", file.display()), ""),
+        false => (String::new(), " where the image is"),
     };
-    Ok((wanted.function.namespace, function))
+    format!("{build}docker save {image} -o {name}.tar{then}, then coracle image load {name}.tar")
 }
 
 fn text_of(path: &Path) -> Result<String, Problem> {
