@@ -114,7 +114,8 @@ impl<'a> Reader<'a> {
                 let to = if self.eats("/") { self.word("}", true, begin, depth)? } else { String::new() };
                 replaced(value, how, &from, &to)
             }
-            _ => return Err(self.bad(begin, "it names no variable, or does something unknown with it")),
+            Some(_) => return Err(self.bad(begin, "what follows the name is no operation")),
+            None => return Err(self.bad(begin, "its `}` is missing")),
         };
         self.close(begin)?;
         Ok(value)

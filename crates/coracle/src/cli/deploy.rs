@@ -35,10 +35,8 @@ use crate::{print, talk};
 const EXAMPLES: &str = "\
 Examples:
   coracle deploy                       the folder with coracle.toml that you stand in
-  coracle deploy shop/ --name resize   one function of it
-  coracle deploy stack.yaml --filter '*-worker'
+  coracle deploy shop/ --filter 'a-*'  some functions of it; of a stack.yaml as well
   coracle deploy hello.wasm --name hello --env GREETING=Hi --memory 64MiB
-  coracle deploy ./report.sh --name report
   coracle deploy dist/ --name api --command './server -v' --contract http --port 3000
   coracle deploy --image nginx:1 --name site --set scale.max=3 --set read_only=true";
 
@@ -62,7 +60,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GLOB", conflicts_with_all = ["name", "image"])]
     filter: Option<String>,
     /// Only those whose names this expression finds
-    #[arg(long, value_name = "REGEX", conflicts_with_all = ["name", "filter", "image"])]
+    // Hidden: whoever needs one knows it from faas-cli.
+    #[arg(long, hide = true, value_name = "REGEX", conflicts_with_all = ["name", "filter", "image"])]
     regex: Option<Regex>,
     /// What the app of a folder is called [default: as its coracle.toml says; of a stack.yaml, the folder's name]
     #[arg(long, hide = true, value_name = "NAME", conflicts_with = "image")]

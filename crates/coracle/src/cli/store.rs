@@ -19,7 +19,8 @@ const EXAMPLES: &str = "\
 Examples:
   coracle store list
   coracle store deploy qrcode
-  coracle store deploy figlet --from https://raw.githubusercontent.com/openfaas/store/master/functions.json";
+  coracle store deploy qrcode --name qr --route '/qr/*'
+  coracle store list --from https://example.com/functions.json";
 
 /// List and deploy functions that others wrote.
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ Examples:
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
-    /// The store: a file or an address, in our format or OpenFaaS' [default: the one in this binary]
+    /// The store, in our format or OpenFaaS' [default: the one in this binary]
     #[arg(long, global = true, env = "CORACLE_STORE", hide_env_values = true, value_name = "FILE|URL")]
     from: Option<String>,
 }

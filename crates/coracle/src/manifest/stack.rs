@@ -40,9 +40,15 @@ pub(crate) fn add_environment(function: &mut stack::Function, folder: &Path) -> 
         return Err(Problem::new(&code::INVALID_MANIFEST, message));
     }
     for file in files {
-        let path = folder.join(file);
-        let variables = stack::environment(&text_of(&path)?)
-            .map_err(|invalid| problem(&path.display().to_string(), invalid))?;
+        let path = folder.join(&file);
+        let text = text_of(&path).map_err(|problem| {
+            problem.hint(format!(
+                "`{}` names it: such a file lies beside the stack file, or below",
+                function.name
+            ))
+        })?;
+        let variables =
+            stack::environment(&text).map_err(|invalid| problem(&path.display().to_string(), invalid))?;
         function.add_environment(variables);
     }
     Ok(())
