@@ -96,10 +96,47 @@ mod tests {
 
     #[test]
     fn every_mistake_is_shown_where_it_stands() {
-        check("app = 'x'\n", expect![[""]]);
-        check("", expect![[""]]);
-        check("[function.a]\ncode = 'a.wasm'\ntitel = 'A'\n", expect![[""]]);
-        check("[function.a]\ncode = 'a.wasm'\nbuild = 'make'\n", expect![[""]]);
-        check("[function.a]\ncode = 'a.wasm'\nsha256 = '12'\n", expect![[""]]);
+        check(
+            "app = 'x'\n",
+            expect![[r#"
+            store.toml:1:1: unknown key `app`
+              |
+            1 | app = 'x'
+              | ^^^
+            hint: known here: function"#]],
+        );
+        check(
+            "",
+            expect![[r#"
+            store.toml offers no function
+            hint: add a table `[function.NAME]` with a line `code = "FILE.wasm"`"#]],
+        );
+        check(
+            "[function.a]\ncode = 'a.wasm'\ntitel = 'A'\n",
+            expect![[r#"
+            store.toml:3:1: unknown key `titel`
+              |
+            3 | titel = 'A'
+              | ^^^^^
+            hint: known here: build, code, image, contract, command, entrypoint, workdir, user, port, health, http2, start_timeout, read_only, network, secrets_in_env, cpu, processes, scale, route, private, env, secrets, outbound, memory, timeout, stream_timeout, concurrency, waiting, request_body, response_body, log_rate, reuse, content_type, labels, annotations"#]],
+        );
+        check(
+            "[function.a]\ncode = 'a.wasm'\nbuild = 'make'\n",
+            expect![[r#"
+            store.toml:3:1: a store offers what is built already
+              |
+            3 | build = 'make'
+              | ^^^^^
+            hint: build it, and name the result with `code`"#]],
+        );
+        check(
+            "[function.a]\ncode = 'a.wasm'\nsha256 = '12'\n",
+            expect![[r#"
+            store.toml:3:10: `sha256` must be 64 hexadecimal digits
+              |
+            3 | sha256 = '12'
+              |          ^^^^
+            hint: sha256sum FILE"#]],
+        );
     }
 }

@@ -86,3 +86,59 @@ fn app_of(folder: &Path) -> AppName {
     let name = super::plan::name_of(&name);
     AppName::parse(&name).unwrap_or_else(|_| AppName::parse(APP).expect("letters are a name"))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use expect_test::expect;
+
+    use super::*;
+    use crate::options::Options;
+
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    #[test]
+    fn what_the_file_and_the_flags_say_is_kept_as_faas_cli_would_have_sent_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stack.yaml");
+        let text = "functions:\n  page:\n    image: shop/page:1\n    environment: {LEVEL: info}\n    environment_file: [more.yml]\n    \
+            labels: {com.openfaas.scale.max: 3}\n    limits: {memory: 64Mi}\n    readonly_root_filesystem: true\n";
+        std::fs::write(&file, text).unwrap();
+        std::fs::write(folder.path().join("more.yml"), "environment: {COLOUR: blue}\n").unwrap();
+        let typed = Options::parse_from(["coracle", "list", "-n", "team"]);
+        let flags = Typed::parse_from([
+            "x",
+            "--env",
+            "LEVEL=debug",
+            "--secret",
+            "api-key",
+            "--annotation",
+            "topic=orders",
+        ])
+        .flags;
+        let plans = plans(&file, &Choice::default(), &flags, &typed.common).unwrap();
+        let [Plan { namespace, functions, is_part: false, .. }] = &plans[..] else { panic!("{plans:?}") };
+        assert_eq!(namespace.as_str(), "team");
+        let original = functions[0].settings.original.as_ref().unwrap();
+        assert_eq!(original.face, "openfaas");
+        expect![[""]].assert_eq(&original.document);
+        assert_eq!(
+            (functions[0].settings.scale.max, functions[0].settings.limits.memory_bytes),
+            (3, 64 << 20)
+        );
+    }
+
+    #[test]
+    fn an_app_is_called_as_its_folder_is() {
+        let parent = tempfile::tempdir().unwrap();
+        for (name, expected) in [("shop", "shop"), ("my shop.v2", "my-shop-v2"), ("···", "stack")] {
+            let folder = parent.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            assert_eq!(app_of(&folder).as_str(), expected);
+        }
+    }
+}
