@@ -21,9 +21,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     match args.split_first().map(|(what, options)| (what.as_str(), options)) {
         Some(("wasm", options)) => wasm::run(options),
         Some(("density", options)) => density::run(options),
-        Some(("sandbox", options)) => sandbox::run(options),
+        Some(("sandbox", options)) => sandbox::run(&sandbox::SANDBOX, options),
+        Some(("openfaas", options)) => sandbox::run(&sandbox::OPENFAAS, options),
         _ => {
-            let usages = [wasm::USAGE, density::USAGE, sandbox::USAGE];
+            let usages = [wasm::USAGE, density::USAGE, sandbox::SANDBOX.usage, sandbox::OPENFAAS.usage];
             Err(format!("usage: cargo xtask bench {}", usages.join("\n       cargo xtask bench ")))
         }
     }

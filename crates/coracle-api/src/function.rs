@@ -377,7 +377,7 @@ pub struct RollbackRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleRequest {
-    /// So many; calls may start others later, and those that nobody calls are stopped after `scale.idle`.
+    /// So many are kept running, until told otherwise; after 0 the next call brings `scale.min` back.
     pub instances: u32,
 }
 

@@ -157,7 +157,7 @@ fn function_revisions() {}
     responses((status = 200, description = "Calls run it from now on", body = FunctionView)))]
 fn function_rollback() {}
 
-/// Start or stop instances of a program, until so many run. Calls decide again from then on.
+/// Start or stop instances of a program, and keep so many running until told otherwise. Calls may start more.
 #[utoipa::path(post, path = "/v1/namespaces/{ns}/functions/{name}/scale", tag = "functions", params(OfNamespace),
     request_body = ScaleRequest,
     responses((status = 200, description = "So many run, or are starting", body = ScaledView)))]

@@ -33,7 +33,7 @@ impl ProblemView {
     /// A problem as a client sees it.
     pub fn new(problem: &Problem, call_id: Option<&CallId>) -> Self {
         Self {
-            status: problem.code.status,
+            status: problem.status(),
             code: problem.code.name.to_owned(),
             message: problem.message.clone(),
             hint: problem.hint.clone(),

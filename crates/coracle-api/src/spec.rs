@@ -24,7 +24,7 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "docker.io/library/nginx:1")]
     pub image: Option<String>,
-    /// How its program is spoken to: `http` or `stdio`; absent is `http` for an image, `stdio` for a bundle. WebAssembly says it itself.
+    /// How its program is spoken to: `http`, `stdio` or `watchdog`; absent is `watchdog` where its environment names an `fprocess`, else `http` for an image, `stdio` for a bundle. WebAssembly says it itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "http")]
     pub contract: Option<Contract>,

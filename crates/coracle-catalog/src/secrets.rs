@@ -44,7 +44,7 @@ pub(crate) struct Sealed {
 impl Catalog {
     /// Sets a secret, replacing what it was.
     ///
-    /// Guests read secrets as environment variables, so a value is text without NUL.
+    /// A value may hold any bytes; guests that read it as an environment variable need text.
     ///
     /// # Errors
     /// `NAMESPACE_NOT_FOUND`, `INVALID_SETTINGS`, `LIMIT_REACHED`, and those of the database.
@@ -159,15 +159,12 @@ fn purpose(namespace: &NamespaceName, name: &SecretName) -> String {
 }
 
 fn check_value(name: &SecretName, value: &[u8]) -> Result<(), Problem> {
-    let reason = if value.len() > SECRET_BYTES_MAX {
-        format!("has {} bytes, at most {SECRET_BYTES_MAX} are allowed", value.len())
-    } else if value.contains(&0) || std::str::from_utf8(value).is_err() {
-        "is not text: guests read it as an environment variable".to_owned()
-    } else {
+    if value.len() <= SECRET_BYTES_MAX {
         return Ok(());
-    };
-    Err(Problem::new(&code::INVALID_SETTINGS, format!("the value of secret `{name}` {reason}"))
-        .hint("encode binary values, for example with base64"))
+    }
+    let (is, most) = (value.len(), SECRET_BYTES_MAX);
+    let what = format!("the value of secret `{name}` has {is} bytes, at most {most} are allowed");
+    Err(Problem::new(&code::INVALID_SETTINGS, what).hint("keep a key here, and what it opens elsewhere"))
 }
 
 fn not_found(namespace: &NamespaceName, name: &SecretName) -> Problem {

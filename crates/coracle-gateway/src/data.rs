@@ -293,8 +293,8 @@ fn prepare_head(
 ///
 /// The client's end of the connection, hyper's `OnUpgrade`, travels in the extensions of the request.
 fn other_protocol(head: &http::request::Parts, revision: &Revision) -> Option<HeaderValue> {
-    let is_possible =
-        revision.contract == Contract::Http && head.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
+    let may_listen = matches!(revision.contract, Contract::Http | Contract::Watchdog);
+    let is_possible = may_listen && head.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
     let is_asked = || {
         let named = head.headers.get_all(header::CONNECTION).iter();
         named

@@ -31,6 +31,9 @@ pub(crate) fn render(
     if let Some(seconds) = problem.retry_after_s {
         headers.insert(RETRY_AFTER, seconds.into());
     }
+    for (name, value) in problem.answer.iter().flat_map(|answer| &answer.headers) {
+        headers.insert(name.clone(), value.clone());
+    }
     if problem.code == &code::UNAUTHENTICATED {
         headers.insert(WWW_AUTHENTICATE, CHALLENGE);
     }

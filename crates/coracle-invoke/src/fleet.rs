@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_model::{FunctionRef, Problem, Scale, code};
+use coracle_runtime::Standing;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -33,6 +34,7 @@ struct Inner<S: Start> {
     function: FunctionRef,
     start: S,
     house: Arc<House<S>>,
+    full: Option<Problem>,
     // Calls end wherever their futures are dropped, perhaps outside of the runtime.
     handle: Handle,
     // Std mutex: held for decisions over a few instances, never over an await.
@@ -52,6 +54,8 @@ pub(crate) struct Terms {
     pub(crate) scale: Scale,
     /// Whether instances are asked from time to time whether they are well.
     pub(crate) is_checked: bool,
+    /// What a call is told that finds every instance full, and no more may start; `None` lets it wait.
+    pub(crate) full: Option<Problem>,
 }
 
 /// Why a call gets no place in an instance.
@@ -66,6 +70,8 @@ pub(crate) enum Refusal {
 /// The instances of a function's program, by what they do.
 #[derive(Debug, Clone, Default)]
 pub struct InstanceCounts {
+    /// Those that are to run even when nobody calls.
+    pub wanted: u32,
     /// Those that start.
     pub starting: u32,
     /// Those that wait for a call, awake.
@@ -103,11 +109,12 @@ pub(crate) struct Lease<S: Start> {
 impl<S: Start> Fleet<S> {
     /// A fleet without instances; nothing is started before [`Fleet::warm`] or a call.
     pub(crate) fn new(start: S, terms: Terms, house: &Arc<House<S>>) -> Self {
-        let Terms { function, scale, is_checked } = terms;
+        let Terms { function, scale, is_checked, full } = terms;
         let inner = Arc::new(Inner {
             function,
             start,
             house: Arc::clone(house),
+            full,
             handle: Handle::current(),
             state: Mutex::new(State::new(scale, is_checked, Instant::now())),
             alarm_moved: Notify::new(),
@@ -122,7 +129,7 @@ impl<S: Start> Fleet<S> {
     /// Dropping the future gives the place back, or the turn.
     pub(crate) async fn lease(&self, deadline: Instant) -> Result<Lease<S>, Refusal> {
         let mut lease = match self.ask() {
-            Ok(lease) => lease?,
+            Ok(granted) => granted?,
             Err(turn) => match tokio::time::timeout_at(deadline, turn).await {
                 Ok(Ok(granted)) => granted?,
                 Ok(Err(_)) => return Err(Refusal::Retired),
@@ -154,9 +161,21 @@ impl<S: Start> Fleet<S> {
         self.0.act(|state, _| state.hold(instances));
     }
 
-    /// Makes it so many instances now, within the bounds of the function; those that are busy finish their calls.
+    /// Makes it so many instances until told otherwise, up to the maximum; those that are busy finish their calls.
+    ///
+    /// None is none until the next call, with which the minimum comes back.
     pub(crate) fn scale(&self, instances: u32) -> u32 {
         self.0.act_with(|state, now, steps| state.scale_to(instances, now, steps))
+    }
+
+    /// How many instances somebody asked for.
+    pub(crate) fn asked(&self) -> Option<u32> {
+        self.0.lock().asked()
+    }
+
+    /// Takes over what was asked for of the fleet before.
+    pub(crate) fn ask_for(&self, instances: Option<u32>) {
+        self.0.act(|state, _| state.ask_for(instances));
     }
 
     /// Takes no more calls, and stops every instance when its calls are over.
@@ -195,6 +214,16 @@ impl<S: Start> Fleet<S> {
         self.0.lock().ready().next().is_some()
     }
 
+    /// How its instances stand.
+    pub(crate) fn standing(&self) -> Standing {
+        let mut state = self.0.lock();
+        if state.ready().next().is_none() {
+            return Standing::Down;
+        }
+        let is_full = self.0.full.is_some() && state.is_full(Instant::now());
+        if is_full { Standing::Full } else { Standing::Up }
+    }
+
     /// Whether both are the same fleet.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -208,14 +237,16 @@ impl<S: Start> Fleet<S> {
     /// A place at once, or a turn to wait for.
     fn ask(&self) -> Result<Granted<S>, oneshot::Receiver<Granted<S>>> {
         let fleet = &self.0;
-        let asked = fleet.act_with(|state, now, _| {
+        let asked = fleet.act(|state, now| {
             if state.retired {
-                return Ok(None);
+                return Ok(Err(Refusal::Retired));
             }
+            state.called();
             let seat = if state.waiting.is_empty() { state.seat(now, now) } else { None };
-            match seat {
-                Some(seat) => Ok(Some(Seat { is_cold: false, ..seat })),
-                None => {
+            match (seat, &fleet.full) {
+                (Some(seat), _) => Ok(Ok(Seat { is_cold: false, ..seat })),
+                (None, Some(full)) if state.is_full(now) => Ok(Err(Refusal::Problem(Box::new(full.clone())))),
+                (None, _) => {
                     // The gate of the function bounds how many get here.
                     let (call, turn) = oneshot::channel();
                     state.waiting.push_back(Waiting { since: now, call });
@@ -223,7 +254,7 @@ impl<S: Start> Fleet<S> {
                 }
             }
         });
-        asked.map(|seat| seat.map(|seat| Lease::new(fleet, seat)).ok_or(Refusal::Retired))
+        asked.map(|seat| seat.map(|seat| Lease::new(fleet, seat)))
     }
 
     fn too_late(&self) -> Problem {

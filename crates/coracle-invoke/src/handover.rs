@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_model::Revision;
+use coracle_runtime::Standing;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -43,6 +44,9 @@ impl<S: Start> Program<S> {
 
     /// The program that takes the place of this one as soon as it is ready; at once, if this one does not run.
     pub(crate) fn next(&self, revision: Arc<Revision>, fleet: Fleet<S>) -> Arc<Self> {
+        // What was asked for stays; but whoever deploys anew wants it to run.
+        let is_renewed = Arc::ptr_eq(&revision, &self.served.revision);
+        fleet.ask_for(self.served.fleet.asked().filter(|asked| *asked > 0 || is_renewed));
         let next = Self::first(revision, fleet);
         let running = self.running();
         if let Some(served) = &running {
@@ -89,6 +93,19 @@ impl<S: Start> Program<S> {
         }
     }
 
+    /// Makes it so many instances until told otherwise, up to the maximum, and says how many.
+    pub(crate) fn scale(&self, instances: u32) -> u32 {
+        if instances == 0
+            && let Some(before) = self.lock().take()
+        {
+            // Nothing runs that calls could wait with: the next one starts the newest revision.
+            before.fleet.retire();
+            self.is_serving.send_replace(true);
+            self.served.fleet.hold(0);
+        }
+        self.served.fleet.scale(instances)
+    }
+
     /// Takes no more calls, and stops every instance when its calls are over.
     pub(crate) fn retire(&self) {
         self.served.fleet.retire();
@@ -105,6 +122,12 @@ impl<S: Start> Program<S> {
     /// The instances of the newest revision.
     pub(crate) fn fleet(&self) -> &Fleet<S> {
         &self.served.fleet
+    }
+
+    /// How the instances stand that calls get.
+    pub(crate) fn standing(&self) -> Standing {
+        let before = self.lock().clone();
+        before.as_ref().unwrap_or(&self.served).fleet.standing()
     }
 
     /// The instances of both revisions; what failed is of the newest.
@@ -329,6 +352,43 @@ mod tests {
         ms(10_000).await;
         assert_eq!((second.alive(), third.alive(), old.alive()), (0, 1, 1), "the first has a call still");
         three.retire();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_for_outlives_a_deploy_and_none_does_not() {
+        let (house, old, new) = (House::new(100), Script::taking(20), Script::taking(20));
+        let one = first(&house, &old);
+        assert_eq!(one.scale(3), 3);
+        ms(100).await;
+        let two = next(&one, 2, &house, &new);
+        ms(100).await;
+        assert_eq!((old.alive(), new.alive(), two.counts().wanted), (0, 3, 3));
+        assert_eq!(two.scale(0), 0);
+        ms(1).await;
+        assert_eq!(new.alive(), 0);
+        let three = two.next(revision(3), fleet_in(&house, &old, scale(1, 20, 2)));
+        ms(100).await;
+        assert_eq!((old.alive(), three.counts().wanted), (1, 1), "a deploy wants its minimum to run");
+        three.scale(0);
+        let renewed = three.next(Arc::clone(three.revision()), fleet_in(&house, &new, scale(1, 20, 2)));
+        ms(100).await;
+        assert_eq!((new.alive(), renewed.counts().wanted), (0, 0), "other secrets are no deploy");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn none_asked_for_during_a_deploy_is_none_of_both_revisions() {
+        let (house, old, new) = (House::new(100), Script::taking(20), Script::taking(5_000));
+        let one = first(&house, &old);
+        let busy = one.lease(soon()).await.expect("a place");
+        let two = next(&one, 2, &house, &new);
+        ms(10).await;
+        assert_eq!(two.scale(0), 0);
+        ms(10).await;
+        assert_eq!((old.alive(), new.alive()), (1, 0), "the call that runs is finished");
+        drop(busy);
+        ms(10_000).await;
+        assert_eq!((old.alive(), new.alive(), two.counts().total()), (0, 0, 0));
+        assert_eq!(serves(&two).await, 2);
     }
 
     #[tokio::test(start_paused = true)]

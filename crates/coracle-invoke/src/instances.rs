@@ -26,9 +26,10 @@ impl Invoke {
         }
     }
 
-    /// Makes it so many instances of a program now, within its bounds, and says how many that is.
+    /// Makes it so many instances of a program, up to its maximum, and says how many that is.
     ///
-    /// From then on calls and idleness decide again: what is not called is stopped after `idle`, and calls start more.
+    /// They take the place of its minimum until told otherwise, or until the server ends: calls may start more, and what
+    /// is not called is stopped after `idle` down to so many. None is none until the next call; then its minimum holds again.
     ///
     /// # Errors
     /// When there is no such function, or it is no program.
@@ -43,7 +44,7 @@ impl Invoke {
             )
             .hint("`concurrency` of the function bounds its calls at once"));
         };
-        Ok(program.fleet().scale(instances))
+        Ok(program.scale(instances))
     }
 
     /// Starts an instance of a program that listens, if none runs: until calls get its current revision, or that could not start.
@@ -51,7 +52,9 @@ impl Invoke {
     /// An older revision that runs serves until then. For all other code there is nothing to try.
     pub async fn tried(&self, function: &FunctionRef) {
         let inner = &self.0;
-        let is_tried = |revision: &Arc<Revision>| is_program(revision) && revision.contract == Contract::Http;
+        let is_tried = |revision: &Arc<Revision>| {
+            is_program(revision) && matches!(revision.contract, Contract::Http | Contract::Watchdog)
+        };
         let Some(revision) = inner.catalog.resolve(function).filter(is_tried) else { return };
         if let Some(program) = self.room_of(&revision).program(&revision, &inner.rooms.starts(&inner.runtime))
         {
@@ -139,12 +142,22 @@ impl Invoke {
     /// Runs a call in an instance of a program, and lets the instance go when the call is over.
     pub(crate) async fn call_program(
         &self,
-        function: &FunctionRef,
+        revision: &Revision,
         work: Work,
         mut recorder: Recorder,
         held: Held,
     ) -> Outcome {
-        let mut work = work;
+        let (mut work, function) = (work, &revision.function);
+        if revision.contract == Contract::Watchdog
+            && let Some(outcome) = self.probed(function, &work.request)
+        {
+            recorder.started(false);
+            if let Ok(reply) = &outcome {
+                recorder.answered(reply.status().as_u16());
+            }
+            recorder.end(outcome.as_ref().err().map(|problem| &**problem), Usage::default());
+            return outcome;
+        }
         let (lease, Answer { reply, running }) = loop {
             let (lease, revision) = match self.lease(function, work.deadline).await {
                 Ok(leased) => leased,
@@ -186,6 +199,17 @@ impl Invoke {
             }
         }
         reply
+    }
+
+    /// What is answered to a question after the instances of a function, where its contract has such.
+    fn probed(
+        &self,
+        function: &FunctionRef,
+        request: &http::Request<coracle_model::Body>,
+    ) -> Option<Outcome> {
+        let current = self.0.catalog.resolve(function)?;
+        let program = self.room_of(&current).program(&current, &self.0.rooms.starts(&self.0.runtime))?;
+        program.fleet().start().probed(request, || program.standing())
     }
 
     /// Stops the instances of all programs, and waits for their end.

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Problem, Revision};
+use coracle_model::{Body, FunctionRef, Outcome, Problem, Revision, Scale, code};
 use coracle_observe::metrics::FunctionMetrics;
-use coracle_runtime::{Blueprint, Launched, Process, Runtime};
+use coracle_runtime::{Blueprint, Launched, Process, Runtime, Standing};
 
 use crate::fleet::house::House;
 use crate::fleet::member::{Member, Start};
@@ -25,6 +25,15 @@ impl Launcher {
     pub(crate) fn secrets_changed(&self) -> bool {
         self.blueprint.secrets_changed()
     }
+
+    /// What the platform answers for its instances, if a call asks after them.
+    pub(crate) fn probed(
+        &self,
+        request: &http::Request<Body>,
+        standing: impl FnOnce() -> Standing,
+    ) -> Option<Outcome> {
+        self.blueprint.probed(request, standing)
+    }
 }
 
 /// The instances of a revision, none of which runs yet.
@@ -39,12 +48,23 @@ pub(crate) fn fleet(
         blueprint: runtime.blueprint(Arc::clone(revision)),
         metrics: Arc::clone(metrics),
     };
+    let scale = Scale { target: start.blueprint.calls_each(), ..revision.settings.scale.clone() };
     let terms = Terms {
         function: revision.function.clone(),
-        scale: revision.settings.scale.clone(),
+        full: start.blueprint.full().or_else(|| (!scale.grows).then(|| full(&revision.function))),
+        scale,
         is_checked: revision.settings.program.health.is_some(),
     };
     Fleet::new(start, terms, house)
+}
+
+fn full(function: &FunctionRef) -> Problem {
+    Problem::new(
+        &code::FUNCTION_BUSY,
+        format!("every instance of `{function}` has as many calls as it takes"),
+    )
+    .hint("try again later, or raise `target` or `min` of the function's `scale`, or let it grow")
+    .retry_after(1)
 }
 
 impl Start for Launcher {

@@ -108,7 +108,7 @@ impl Recorder {
         record.memory_peak_bytes = usage.memory_bytes;
         if let Some(problem) = problem {
             if record.status == 0 {
-                record.status = problem.code.status;
+                record.status = problem.status();
             }
             record.end =
                 End::Failed { code: Cow::Borrowed(problem.code.name), message: problem.message.clone() };

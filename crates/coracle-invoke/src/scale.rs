@@ -32,6 +32,14 @@ impl Load {
     }
 }
 
+/// Instances that run without a call: what was asked for in place of the minimum, and what somebody waits for; none is none.
+pub(crate) fn floor(min: u32, asked: Option<u32>, held: u32) -> u32 {
+    match asked {
+        Some(0) => 0,
+        asked => asked.unwrap_or(min).max(held),
+    }
+}
+
 /// Instances that the calls of this moment need.
 pub(crate) fn wanted(load: &Load, scale: &Scale) -> u32 {
     within(load.calls(), scale)
@@ -148,6 +156,23 @@ mod tests {
             ("up to the bound", load(180, 500, 18, 1), 1),
         ] {
             assert_eq!(to_start(&load, &scale), starts, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_takes_the_place_of_the_minimum() {
+        // The minimum, what was asked for, what somebody waits for, and what runs.
+        let table = [
+            (2, None, 0, 2),
+            (0, None, 1, 1),
+            (2, Some(1), 0, 1),
+            (2, Some(5), 1, 5),
+            (0, Some(1), 3, 3),
+            (2, Some(0), 0, 0),
+            (2, Some(0), 1, 0),
+        ];
+        for (min, asked, held, runs) in table {
+            assert_eq!(floor(min, asked, held), runs, "{min} {asked:?} {held}");
         }
     }
 

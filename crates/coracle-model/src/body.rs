@@ -36,6 +36,14 @@ impl Body {
         if bytes.is_empty() { Self::empty() } else { Self(Kind::Once(bytes)) }
     }
 
+    /// What is there already, of a body in one piece; nothing of one that comes piece by piece.
+    pub fn ready(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Once(bytes) => bytes,
+            Kind::Empty | Kind::Stream(_) => &[],
+        }
+    }
+
     /// A body that comes piece by piece.
     pub fn stream<B>(body: B) -> Self
     where

@@ -39,7 +39,7 @@ pub use name::{AppName, FunctionName, FunctionRef, InvalidName, NamespaceName, S
 pub use nearest::nearest;
 pub use outbound::{Destination, InvalidOutbound, Outbound};
 pub use principal::{Principal, Reach, Scope, TokenId};
-pub use problem::{CODES, Code as ProblemCode, Owner, Problem, code};
+pub use problem::{CODES, Code as ProblemCode, Owner, Problem, ProblemAnswer, code};
 pub use quantity::{ByteSize, Cores, InvalidQuantity, Span};
 pub use revision::{Code, Contract, InvalidContract, Revision};
 pub use route::{InvalidRoute, Route, RouteMatch};

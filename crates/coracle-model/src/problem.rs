@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use http::{HeaderName, HeaderValue};
+
 use crate::FunctionRef;
 
 /// Whose fault a problem is. Retries read the owner, not the text.
@@ -150,12 +152,23 @@ pub struct Problem {
     pub hint: Option<String>,
     /// After how many seconds asking again may help.
     pub retry_after_s: Option<u32>,
+    /// How a contract has it answered; `None` is as its code says.
+    pub answer: Option<Box<ProblemAnswer>>,
+}
+
+/// The head of the answer that a contract wants for a problem, where it has statuses and headers of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProblemAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Headers beside those that every problem has.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     /// A problem of this kind.
     pub fn new(code: &'static Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, retry_after_s: None }
+        Self { code, message: message.into(), hint: None, retry_after_s: None, answer: None }
     }
 
     /// That there is no such function.
@@ -177,6 +190,18 @@ impl Problem {
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self
+    }
+
+    /// The same, answered as a contract has it.
+    #[must_use]
+    pub fn answered(mut self, status: u16, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        self.answer = Some(Box::new(ProblemAnswer { status, headers }));
+        self
+    }
+
+    /// The HTTP status that it is answered with.
+    pub fn status(&self) -> u16 {
+        self.answer.as_ref().map_or(self.code.status, |answer| answer.status)
     }
 
     /// The kind of this name.

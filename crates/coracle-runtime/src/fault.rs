@@ -21,6 +21,13 @@ pub(crate) fn timed_out(function: &FunctionRef, timeout: Duration) -> Problem {
         .hint("set `timeout` of the function to give it longer; `coracle logs` shows how far it came")
 }
 
+/// The process of a call ran longer than its contract lets it.
+pub(crate) fn overran(function: &FunctionRef, most: Duration) -> Problem {
+    let most = coracle_model::Span(most);
+    Problem::new(&code::GUEST_TIMEOUT, format!("`{function}` was ended: it ran longer than {most}"))
+        .hint(logs_of(function))
+}
+
 /// The guest was silent for too long within a body.
 pub(crate) fn paused(function: &FunctionRef, pause: Duration) -> Problem {
     let pause = coracle_model::Span(pause);

@@ -46,18 +46,28 @@ pub enum Stream {
 }
 
 /// The value of a secret; it is never shown.
-pub struct Secret(String);
+pub struct Secret(Vec<u8>);
 
 impl Secret {
     /// Wraps a value, so that it is not shown by accident.
-    pub fn new(value: String) -> Self {
+    pub fn new(value: Vec<u8>) -> Self {
         Self(value)
     }
 
     /// The value itself, for the guest it was granted to.
-    pub(crate) fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &[u8] {
         &self.0
     }
+
+    /// The value as a variable of the guest's environment; `None` if it is no text.
+    pub(crate) fn text(&self) -> Option<&str> {
+        text_of(&self.0)
+    }
+}
+
+/// What can be a variable: no environment holds other bytes, or a NUL.
+pub(crate) fn text_of(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok().filter(|text| !text.contains('\0'))
 }
 
 impl fmt::Debug for Secret {

@@ -1,6 +1,7 @@
 //! Sandboxes: what runs code, and what code may touch.
 //! Invoke starts instances here and runs calls in them; the gateway asks here whether an upload can run at all.
 
+mod abi;
 mod bodies;
 mod capabilities;
 mod cgi;
@@ -11,6 +12,7 @@ mod oci;
 mod output;
 mod wasm;
 
+pub use abi::openfaas::{Standing, contract_of};
 pub use host::{Host, Printed, Secret, Stream};
 pub use identity::random_bits;
 pub use oci::{

@@ -388,7 +388,6 @@ impl Host for Platform {
 
     fn secret(&self, namespace: &NamespaceName, name: &SecretName) -> Option<Secret> {
         let secret = self.catalog.reveal(namespace, name)?;
-        // A variable holds text; what is not text cannot be given to a guest this way.
-        Some(Secret::new(std::str::from_utf8(secret.expose()).ok()?.to_owned()))
+        Some(Secret::new(secret.expose().to_vec()))
     }
 }

@@ -62,10 +62,18 @@ fn a_scale_out_of_bounds_says_which_setting_bounds_it() {
     let scaled = server.run(&["scale", "site", "5"]);
     let said = "site.default: 2 instances\nhint: 2 is the most that `scale.max` allows: deploy with `--set scale.max=5`\n";
     assert_eq!((scaled.code, scaled.stderr.as_str()), (0, said));
+}
+
+#[test]
+fn none_is_none_until_the_next_call_which_brings_the_minimum_back() {
+    let server = site(&["--set", "scale={min=2,max=2}"]);
+    until("two are up", || (up(&server) == 2).then_some(()));
     let scaled = server.run(&["scale", "site", "0"]);
-    let said = "site.default: 1 instance\nhint: 1 is the least that `scale.min` allows: deploy with `--set scale.min=0`\n";
+    let said = "site.default: nothing of it runs until it is called\n";
     assert_eq!((scaled.code, scaled.stderr.as_str()), (0, said));
-    until("one is up", || (up(&server) == 1).then_some(()));
+    until("none is up", || (up(&server) == 0).then_some(()));
+    assert_eq!(server.ok(&["call", "site", "-d", "Ada"]), "Hello, Ada!\n");
+    until("two are up", || (up(&server) == 2).then_some(()));
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `cargo xtask bench sandbox`: programs and images in sandboxes, from zero, frozen, warm and many, beside their floors.
-//! The chore's choice of parts stands here; each part starts a server of its own, and leaves nothing behind.
+//! `cargo xtask bench openfaas`: the same image, deployed and called as OpenFaaS' clients do it.
+//! The choice of parts stands here; each part starts a server of its own, and leaves nothing behind.
 
 mod containerd;
 mod frozen;
 mod image;
+mod openfaas;
 mod stage;
 mod starts;
 mod warm;
@@ -17,7 +19,42 @@ use super::results::{self, Section};
 use super::{count, missed, release, server};
 use crate::surroundings::{install_missing, report, say};
 
-pub(super) const USAGE: &str = "sandbox [--program FILE] [--rounds N] [--only PART]…";
+/// A command of this chore: what it measures, and how that is told.
+pub(super) struct Suite {
+    name: &'static str,
+    pub(super) usage: &'static str,
+    title: &'static str,
+    parts: &'static [Part],
+    how: &'static str,
+}
+
+pub(super) const SANDBOX: Suite = Suite {
+    name: "sandbox",
+    usage: "sandbox [--program FILE] [--rounds N] [--only PART]…",
+    title: "Sandboxes",
+    parts: &[
+        Part { name: "zero", measure: starts::from_zero },
+        Part { name: "frozen", measure: frozen::thawed },
+        Part { name: "http", measure: warm::http },
+        Part { name: "stdio", measure: warm::stdio },
+        Part { name: "memory", measure: frozen::memory },
+        Part { name: "burst", measure: starts::burst },
+    ],
+    how: HOW,
+};
+
+pub(super) const OPENFAAS: Suite = Suite {
+    name: "openfaas",
+    usage: "openfaas [--program FILE] [--rounds N] [--only PART]…",
+    title: "OpenFaaS",
+    parts: &[
+        Part { name: "http", measure: openfaas::http },
+        Part { name: "fork", measure: openfaas::fork },
+        Part { name: "deploy", measure: openfaas::deploy },
+        Part { name: "list", measure: openfaas::list },
+    ],
+    how: openfaas::HOW,
+};
 
 /// Rounds of which the median is taken.
 const ROUNDS: usize = 5;
@@ -31,7 +68,7 @@ The spawning floor is `bench/floor --spawn /bin/cat`: hyper, and a process for e
 What is compared takes turns within each round; a figure is the median of its rounds.";
 
 /// How much is measured, and with what.
-struct Plan {
+pub(super) struct Plan {
     rounds: usize,
     /// The program under test.
     coracle: PathBuf,
@@ -44,19 +81,11 @@ struct Plan {
 }
 
 /// A part of the measurement: its name, as `--only` takes it, and what it does.
-struct Part {
+#[derive(Clone, Copy)]
+pub(super) struct Part {
     name: &'static str,
     measure: fn(&Plan) -> Result<Vec<Figure>, String>,
 }
-
-const PARTS: [Part; 6] = [
-    Part { name: "zero", measure: starts::from_zero },
-    Part { name: "frozen", measure: frozen::thawed },
-    Part { name: "http", measure: warm::http },
-    Part { name: "stdio", measure: warm::stdio },
-    Part { name: "memory", measure: frozen::memory },
-    Part { name: "burst", measure: starts::burst },
-];
 
 /// The directory of a run; with it goes all that was written there.
 struct Dir(PathBuf);
@@ -67,8 +96,8 @@ impl Drop for Dir {
     }
 }
 
-/// Runs `cargo xtask bench sandbox` with the options that follow it.
-pub(super) fn run(options: &[String]) -> Result<(), String> {
+/// Runs `cargo xtask bench` with the name of a suite and the options that follow it.
+pub(super) fn run(suite: &Suite, options: &[String]) -> Result<(), String> {
     let (mut rounds, mut program, mut only) = (ROUNDS, None, Vec::new());
     for option in options.chunks(2) {
         match option {
@@ -77,12 +106,12 @@ pub(super) fn run(options: &[String]) -> Result<(), String> {
             [flag, value] if flag == "--program" => {
                 program = Some(fs::canonicalize(value).map_err(|error| format!("{value}: {error}"))?);
             }
-            [flag, value] if flag == "--only" => only.push(part(value)?),
-            _ => return Err(format!("usage: cargo xtask bench {USAGE}")),
+            [flag, value] if flag == "--only" => only.push(part(suite, value)?),
+            _ => return Err(format!("usage: cargo xtask bench {}", suite.usage)),
         }
     }
     let is_whole = only.is_empty() && rounds >= ROUNDS;
-    let parts = if only.is_empty() { PARTS.iter().collect() } else { only };
+    let parts = if only.is_empty() { suite.parts.to_vec() } else { only };
 
     server::install_tools()?;
     install_missing(&[("cc", "gcc"), ("tar", "tar")])?;
@@ -109,9 +138,10 @@ pub(super) fn run(options: &[String]) -> Result<(), String> {
     let table = figure::table(&figures);
     report(&table);
     if is_whole {
-        let command = [&["sandbox".to_owned()], options].concat().join(" ");
-        let how = format!("{HOW}\nThe load average of the machine was {load} when it began.");
-        results::record(&Section { title: "Sandboxes", command: &command, how: &how, table: &table })?;
+        let command = [&[suite.name.to_owned()], options].concat().join(" ");
+        let how = suite.how;
+        let how = format!("{how}\nThe load average of the machine was {load} when it began.");
+        results::record(&Section { title: suite.title, command: &command, how: &how, table: &table })?;
     } else {
         say("not written down: that takes all parts, and no fewer rounds");
     }
@@ -125,11 +155,9 @@ fn load_average() -> Result<String, String> {
     Ok(text.split(' ').next().unwrap_or_default().to_owned())
 }
 
-fn part(name: &str) -> Result<&'static Part, String> {
-    PARTS.iter().find(|part| part.name == name).ok_or_else(|| {
-        format!(
-            "there is no such part: `{name}`\nhint: the parts are {}",
-            PARTS.map(|part| part.name).join(", ")
-        )
+fn part(suite: &Suite, name: &str) -> Result<Part, String> {
+    suite.parts.iter().find(|part| part.name == name).copied().ok_or_else(|| {
+        let names: Vec<&str> = suite.parts.iter().map(|part| part.name).collect();
+        format!("there is no such part: `{name}`\nhint: the parts are {}", names.join(", "))
     })
 }

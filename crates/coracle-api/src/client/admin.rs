@@ -106,7 +106,7 @@ impl Client {
             .await
     }
 
-    /// Starts or stops instances of a program, until so many run.
+    /// Starts or stops instances of a program, and keeps so many running.
     pub async fn scale(&self, function: &FunctionRef, instances: u32) -> Result<ScaledView, ClientError> {
         self.send(Method::POST, &format!("{}/scale", path_of(function)), &ScaleRequest { instances }).await
     }

@@ -32,7 +32,7 @@ pub(super) fn check_program(code: &Code, contract: Contract, settings: &Settings
         return wrong(what, "leave it out: an instance of a program serves calls for as long as it runs");
     }
     check_memory(settings)?;
-    check_words(code, &settings.program)?;
+    check_words(code, contract, &settings.program)?;
     check_place(&settings.program)?;
     check_listening(contract, &settings.program)?;
     check_bounds(&settings.program)?;
@@ -84,8 +84,18 @@ fn check_memory(settings: &Settings) -> Result<(), Wrong> {
     wrong(what, "set for example `memory = \"128MiB\"`")
 }
 
-fn check_words(code: &Code, program: &Program) -> Result<(), Wrong> {
+fn check_words(code: &Code, contract: Contract, program: &Program) -> Result<(), Wrong> {
     let all = || program.entrypoint.iter().chain(&program.command);
+    if contract == Contract::Watchdog {
+        // What it runs, its environment says, and the runtime has looked at that.
+        return match all().next() {
+            None => Ok(()),
+            Some(_) => wrong(
+                "`command` says what is run, and so does the environment of a watchdog",
+                "leave out `command` and `entrypoint`, or `fprocess` of `env`",
+            ),
+        };
+    }
     if matches!(code, Code::Bundle(_)) && all().next().is_none() {
         let what = "a bundle does not say what is run";
         return wrong(what, "name it with `command = [\"./server\"]`; it starts in the bundle's folder");
@@ -145,6 +155,14 @@ fn check_listening(contract: Contract, program: &Program) -> Result<(), Wrong> {
         if let Some((name, _)) = set.into_iter().find(|(_, is_set)| *is_set) {
             let what = format!("`{name}` is for programs that listen, and the contract is `stdio`");
             return wrong(what, format!("set `contract = \"http\"`, or leave `{name}` out"));
+        }
+    }
+    if contract == Contract::Watchdog {
+        let set = [("port", program.port.is_some()), ("http2", program.http2)];
+        if let Some((name, _)) = set.into_iter().find(|(_, is_set)| *is_set) {
+            let what =
+                format!("`{name}` is not for a watchdog, whose environment says where its function listens");
+            return wrong(what, "set `http_upstream_url` in `env`, as in \"http://127.0.0.1:5000\"");
         }
     }
     if program.port == Some(0) {
@@ -255,6 +273,7 @@ mod tests {
             (image(), Contract::Http, Settings::default()),
             (image(), Contract::Stdio, Settings::default()),
             (Code::Bundle(DIGEST), Contract::Stdio, with(|_| {})),
+            (Code::Bundle(DIGEST), Contract::Watchdog, Settings::default()),
             (Code::Bundle(DIGEST), Contract::Http, with(|s| s.program.port = Some(3000))),
             (image(), Contract::Http, with(|s| s.program.health = Some("/healthz?deep=1".into()))),
             (image(), Contract::Http, with(|s| s.program.user = Some("www-data:101".into()))),
@@ -361,6 +380,18 @@ mod tests {
                     s.program.network = Network::Host;
                 }),
                 "`outbound` bounds nothing",
+            ),
+            (
+                Code::Bundle(DIGEST),
+                Contract::Watchdog,
+                with(|_| {}),
+                "`command` says what is run, and so does the environment of a watchdog",
+            ),
+            (
+                image(),
+                Contract::Watchdog,
+                Settings { program: Program { port: Some(80), ..Program::default() }, ..Settings::default() },
+                "`port` is not for a watchdog",
             ),
             (
                 Code::Wasm(DIGEST),

@@ -30,17 +30,22 @@ async fn a_secret_is_revealed_to_the_runtime_and_to_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_value_may_hold_any_bytes() {
+    let world = World::new();
+    let catalog = world.open().await;
+    let every: Vec<u8> = (0..=255).collect();
+    catalog.set_secret(&ns("default"), &secret("raw"), &every).await.unwrap();
+    assert_eq!(catalog.reveal(&ns("default"), &secret("raw")).unwrap().expose(), every);
+}
+
+#[tokio::test]
 async fn a_value_that_is_refused_is_not_repeated_in_the_error() {
     let world = World::new();
     let catalog = world.open().await;
     let too_long = HUSH.repeat(SECRET_BYTES_MAX);
-    let with_nul = format!("{HUSH}\0");
-    let not_text = [HUSH.as_bytes(), &[0xff]].concat();
-    for value in [too_long.as_bytes(), with_nul.as_bytes(), &not_text] {
-        let problem = catalog.set_secret(&ns("default"), &secret("key"), value).await.unwrap_err();
-        assert_eq!(problem.code.name, "invalid-settings");
-        assert!(!format!("{problem} {problem:?} {:?}", problem.hint).contains("hush"), "{problem:?}");
-    }
+    let problem = catalog.set_secret(&ns("default"), &secret("key"), too_long.as_bytes()).await.unwrap_err();
+    assert_eq!(problem.code.name, "invalid-settings");
+    assert!(!format!("{problem} {problem:?} {:?}", problem.hint).contains("hush"), "{problem:?}");
     assert_eq!(said(catalog.set_secret(&ns("nowhere"), &secret("key"), b"x").await).0, "namespace-not-found");
     assert_eq!(said(catalog.secrets(&ns("nowhere"))).0, "namespace-not-found");
 }

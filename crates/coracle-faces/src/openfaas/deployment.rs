@@ -1,7 +1,7 @@
 //! What is deployed: a `FunctionDeployment`, its fields as they were sent, and what they ask of us.
 //! The gateway parses the body of a deploy; a stack file fills one in and asks for the same [`Wanted`].
 //!
-//! Source: faas-provider:types/function_deployment.go.
+//! Sources: faas-provider:types/model.go, faas:api-docs/spec.openapi.yml.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use coracle_model::{FunctionName, FunctionRef, Original, Problem, Settings, code
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::document::{Document, shown};
+use super::document::{Document, bad, shown};
 use super::{name, settings};
 
 /// The name of this face in [`Original`].
@@ -98,12 +98,13 @@ impl Deployment {
     /// Reads the body of a deploy; what its values mean is asked of [`function`](Self::function) and [`wanted`](Self::wanted).
     ///
     /// # Errors
-    /// A body that is no JSON object, a field of another type, no `service` or no `image`.
+    /// A body that is no JSON object, a field of another type, or no `service`.
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
         let mut sent = Document::parse(body)?;
+        sent.forget(PASSWORD);
         Ok(Self {
             service: sent.needed_text("service", "hello")?,
-            image: sent.needed_text("image", "ghcr.io/openfaas/figlet:latest")?,
+            image: sent.text("image")?.unwrap_or_default(),
             namespace: sent.text("namespace")?,
             env_process: sent.text("envProcess")?,
             env_vars: sent.pairs("envVars")?,
@@ -142,18 +143,21 @@ impl Deployment {
     /// What it asks for.
     ///
     /// # Errors
-    /// The field, the label or the annotation that has a value it cannot have.
+    /// No image, or the field, the label or the annotation that has a value it cannot have.
     pub fn wanted(&self) -> Result<Wanted, Problem> {
         let function = self.function()?;
+        if self.image.is_empty() {
+            return Err(bad("`image` is missing")
+                .hint("add it, as in `\"image\": \"ghcr.io/openfaas/figlet:latest\"`"));
+        }
         let mut settings = settings::of(self)?;
         settings.original = Some(Original { face: FACE.to_owned(), document: self.kept() });
         Ok(Wanted { function, image: self.image.clone(), settings })
     }
 
-    /// The document that is said back: all that was sent, but for what is not to be.
+    /// The document that is said back: all that was sent.
     fn kept(&self) -> String {
         let mut kept = self.clone();
-        kept.others.remove(PASSWORD);
         if let Some(labels) = &mut kept.labels {
             // Everyone is told the function's own name under it, whatever was sent.
             labels.remove(NAME_LABEL);
@@ -176,4 +180,188 @@ fn may_be_deployed(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
         && ends.into_iter().all(|end| end.is_some_and(is_plain))
         && name.bytes().all(|c| is_plain(c) || c == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FULL: &str = r#"{
+        "service": "resize", "image": "ghcr.io/acme/resize:1.2", "namespace": "shop", "envProcess": "./resize -q",
+        "envVars": {"level": "info"}, "constraints": ["node.platform.os == linux"], "secrets": ["api-key"],
+        "labels": {"team": "media", "com.openfaas.scale.max": "3"}, "annotations": {"topic": "images"},
+        "limits": {"memory": "64Mi", "cpu": "500m", "nvidia.com/gpu": "1"}, "requests": {"memory": "32Mi"},
+        "readOnlyRootFilesystem": true, "network": "func_functions", "registryAuth": "aHVzaA=="
+    }"#;
+
+    fn wanted(body: &str) -> Result<Wanted, Problem> {
+        Deployment::parse(body.as_bytes())?.wanted()
+    }
+
+    fn refused(bodies: &[&str], expected: Expect) {
+        let mut said = String::new();
+        for body in bodies {
+            let problem = wanted(body).unwrap_err();
+            assert_eq!(problem.code.status, 400);
+            let hint = problem.hint.as_deref().unwrap_or("-");
+            said += &format!("{body}\n    {}: {}\n    hint: {hint}\n", problem.code.name, problem.message);
+        }
+        expected.assert_eq(&said);
+    }
+
+    #[test]
+    fn all_that_was_sent_is_kept_but_a_password() {
+        let Wanted { function, image, settings } = wanted(FULL).unwrap();
+        assert_eq!(
+            (function.to_string().as_str(), image.as_str()),
+            ("resize.shop", "ghcr.io/acme/resize:1.2")
+        );
+        let original = settings.original.unwrap();
+        assert_eq!(original.face, FACE);
+        let mut sent: Value = serde_json::from_str(FULL).unwrap();
+        sent.as_object_mut().unwrap().remove(PASSWORD);
+        assert_eq!(serde_json::from_str::<Value>(&original.document).unwrap(), sent);
+    }
+
+    #[test]
+    fn what_is_absent_or_null_is_not_kept_and_what_is_empty_is() {
+        let sparse = r#"{"service":"f","image":"i","labels":{},"annotations":null,"envVars":null,"limits":{"cpu":null}}"#;
+        let original = wanted(sparse).unwrap().settings.original.unwrap();
+        assert_eq!(original.document, r#"{"service":"f","image":"i","labels":{},"limits":{}}"#);
+    }
+
+    #[test]
+    fn a_deployment_that_is_made_here_asks_for_the_same_as_one_that_was_sent() {
+        let made = Deployment {
+            env_process: Some("cat".into()),
+            limits: Some(Resources { memory: Some("64Mi".into()), ..Resources::default() }),
+            ..Deployment::new("f", "i")
+        };
+        let sent = serde_json::to_string(&made).unwrap();
+        assert_eq!(sent, r#"{"service":"f","image":"i","envProcess":"cat","limits":{"memory":"64Mi"}}"#);
+        assert_eq!(made.wanted().unwrap(), wanted(&sent).unwrap());
+    }
+
+    #[test]
+    fn whom_it_is_about_is_known_before_what_is_wrong_with_it() {
+        let body = r#"{"service":"f","labels":{"com.openfaas.scale.min":"two"}}"#;
+        let deployment = Deployment::parse(body.as_bytes()).unwrap();
+        assert_eq!(deployment.function().unwrap(), FunctionRef::parse("f").unwrap());
+        assert!(deployment.wanted().is_err());
+    }
+
+    #[test]
+    fn names_are_those_of_kubernetes() {
+        let long = "a".repeat(NAME_BYTES_MAX);
+        for right in ["a", "0", "resize-2", "a--b", &long] {
+            let function = Deployment::new(right, "i").function().unwrap();
+            assert_eq!(function, FunctionRef::parse(right).unwrap());
+        }
+        let too_long = "a".repeat(NAME_BYTES_MAX + 1);
+        for wrong in ["Bad_Name!", "A", "a_b", "-a", "a-", "a.b", "é", "a b", "a\n", &too_long] {
+            assert_eq!(
+                Deployment::new(wrong, "i").function().unwrap_err().code,
+                &code::INVALID_NAME,
+                "{wrong:?}"
+            );
+        }
+        for (namespace, ours) in [("openfaas-fn", "f.default"), ("", "f.default"), ("shop", "f.shop")] {
+            let deployment = Deployment { namespace: Some(namespace.into()), ..Deployment::new("f", "i") };
+            assert_eq!(deployment.function().unwrap().to_string(), ours);
+        }
+    }
+
+    #[test]
+    fn what_is_no_deployment_is_told_by_its_field() {
+        refused(
+            &[
+                "",
+                "{\"service\":",
+                "[1]",
+                "{}",
+                r#"{"service":"f","image":""}"#,
+                r#"{"service":["f"],"image":"i"}"#,
+                r#"{"service":"f","image":"i","envVars":["a=b"]}"#,
+                r#"{"service":"f","image":"i","envVars":{"a":1}}"#,
+                r#"{"service":"f","image":"i","labels":{"com.openfaas.scale.min":2}}"#,
+                r#"{"service":"f","image":"i","secrets":"key"}"#,
+                r#"{"service":"f","image":"i","secrets":["a","b/c"]}"#,
+                r#"{"service":"f","image":"i","secrets":[{}]}"#,
+                r#"{"service":"f","image":"i","limits":"64Mi"}"#,
+                r#"{"service":"f","image":"i","limits":{"memory":64}}"#,
+                r#"{"service":"f","image":"i","readOnlyRootFilesystem":"yes"}"#,
+                r#"{"service":"Bad_Name!","image":"i"}"#,
+                r#"{"service":"f","image":"i","namespace":"No Such"}"#,
+            ],
+            expect![[r#"
+
+                    bad-request: the body is no JSON: EOF while parsing a value at line 1 column 0
+                    hint: send a JSON object, with `Content-Type: application/json`
+                {"service":
+                    bad-request: the body is no JSON: EOF while parsing a value at line 1 column 11
+                    hint: send a JSON object, with `Content-Type: application/json`
+                [1]
+                    bad-request: the body is a list, and must be an object
+                    hint: send JSON such as `{"name": …}`
+                {}
+                    bad-request: `service` is missing
+                    hint: add it, as in `"service": "hello"`
+                {"service":"f","image":""}
+                    bad-request: `image` is missing
+                    hint: add it, as in `"image": "ghcr.io/openfaas/figlet:latest"`
+                {"service":["f"],"image":"i"}
+                    bad-request: `service` is a list, and must be a text
+                    hint: write for example `"1"`
+                {"service":"f","image":"i","envVars":["a=b"]}
+                    bad-request: `envVars` is a list, and must be an object of texts
+                    hint: write for example `{"a": "b"}`
+                {"service":"f","image":"i","envVars":{"a":1}}
+                    bad-request: `envVars.a` is a number, and must be a text
+                    hint: write for example `"1"`
+                {"service":"f","image":"i","labels":{"com.openfaas.scale.min":2}}
+                    bad-request: `labels.com.openfaas.scale.min` is a number, and must be a text
+                    hint: write for example `"1"`
+                {"service":"f","image":"i","secrets":"key"}
+                    bad-request: `secrets` is a text, and must be a list of texts
+                    hint: write for example `["a", "b"]`
+                {"service":"f","image":"i","secrets":["a","b/c"]}
+                    invalid-name: `secrets[1]`: `b/c` is not a name of a secret: a name is 1 to 64 of the characters A-Z a-z 0-9 _ - .
+                    hint: name a secret that exists, as in `"secrets": ["api-key"]`
+                {"service":"f","image":"i","secrets":[{}]}
+                    bad-request: `secrets[0]` is an object, and must be a text
+                    hint: write for example `"1"`
+                {"service":"f","image":"i","limits":"64Mi"}
+                    bad-request: `limits` is a text, and must be an object of texts
+                    hint: write for example `{"a": "b"}`
+                {"service":"f","image":"i","limits":{"memory":64}}
+                    bad-request: `limits.memory` is a number, and must be a text
+                    hint: write for example `"1"`
+                {"service":"f","image":"i","readOnlyRootFilesystem":"yes"}
+                    bad-request: `readOnlyRootFilesystem` is a text, and must be `true` or `false`
+                    hint: write for example `true`
+                {"service":"Bad_Name!","image":"i"}
+                    invalid-name: `service` is `Bad_Name!`, which is not a name of a function
+                    hint: use 1 to 63 of a-z 0-9 -, and begin and end with a letter or a digit, as in `resize-2`
+                {"service":"f","image":"i","namespace":"No Such"}
+                    invalid-name: `No Such` is not a name of a namespace: a name is 1 to 64 of the characters a-z 0-9 -
+                    hint: `namespace` is optional, as in `"namespace": "shop"`
+            "#]],
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_is_too_strange_to_be_read(
+            key in "service|image|namespace|envProcess|envVars|constraints|secrets|labels|annotations|limits|requests|readOnlyRootFilesystem|more",
+            value in "null|true|-1|1e400|\"\"|\"\\\\u0000\"|\\[\\]|\\[1\\]|\\[\"a\"\\]|\\{\\}|\\{\"a\":1\\}|\\{\"a\":\"b\"\\}|\\{\"memory\":\"x\"\\}",
+            cut in 0usize..80,
+        ) {
+            let body = format!(r#"{{"service":"f","image":"i","{key}":{value}}}"#);
+            let _ = wanted(&body);
+            let _ = wanted(&body[..cut.min(body.len())]);
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! A JSON object as a client sent it, taken apart member by member.
-//! Every parser of a body in this dialect begins here; what is wrong is named by its path, and its value never repeated.
+//! Every parser of a body in this dialect begins here; what is wrong is named by its path, and no text of it repeated, as it may be a secret.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use coracle_model::{Problem, code};
 use serde_json::{Map, Value};
 
 /// An object whose members are taken out by name; `null` is absent, as Go's decoder has it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Document {
     /// Where it stands in what was sent, with a dot at its end; empty for all of it.
     path: String,
@@ -49,7 +49,7 @@ impl Document {
                 let place = |(index, value)| text_of(&format!("{path}[{index}]"), value);
                 values.into_iter().enumerate().map(place).collect::<Result<_, _>>().map(Some)
             }
-            Some(other) => Err(wrong(&path, &other, "a list of texts", "[\"…\"]")),
+            Some(other) => Err(wrong(&path, &other, "a list of texts", "[\"a\", \"b\"]")),
         }
     }
 
@@ -69,7 +69,7 @@ impl Document {
         match self.taken(key) {
             None => Ok(None),
             Some(Value::Object(members)) => Ok(Some(Self { path: path + ".", members })),
-            Some(other) => Err(wrong(&path, &other, "an object", "{\"…\": \"…\"}")),
+            Some(other) => Err(wrong(&path, &other, "an object of texts", "{\"a\": \"b\"}")),
         }
     }
 
@@ -78,11 +78,11 @@ impl Document {
         let path = self.path_of(key);
         let Some(value) = self.taken(key) else { return Ok(None) };
         let Value::Array(values) = value else {
-            return Err(wrong(&path, &value, "a list of objects", "[{…}]"));
+            return Err(wrong(&path, &value, "a list of objects", "[{\"a\": \"b\"}]"));
         };
         let object = |(index, value)| match value {
             Value::Object(members) => Ok(Self { path: format!("{path}[{index}]."), members }),
-            other => Err(wrong(&format!("{path}[{index}]"), &other, "an object", "{…}")),
+            other => Err(wrong(&format!("{path}[{index}]"), &other, "an object", "{\"a\": \"b\"}")),
         };
         values.into_iter().enumerate().map(object).collect::<Result<_, _>>().map(Some)
     }
@@ -103,10 +103,15 @@ impl Document {
             Some(Ok(number)) => Ok(Some(number)),
             _ if value.is_number() => {
                 Err(bad(format!("`{}` is {value}, and must be a whole number from 0", self.path_of(key)))
-                    .hint(format!("write for example `\"{key}\": 1`")))
+                    .hint("write for example `1`"))
             }
             _ => Err(wrong(&self.path_of(key), &value, "a whole number from 0", "1")),
         }
+    }
+
+    /// Takes a member that nobody is to see.
+    pub(super) fn forget(&mut self, key: &str) {
+        self.members.remove(key);
     }
 
     /// What was not taken.
@@ -120,6 +125,15 @@ impl Document {
 
     fn taken(&mut self, key: &str) -> Option<Value> {
         self.members.remove(key).filter(|value| !value.is_null())
+    }
+}
+
+/// The words that Go reads as true or false.
+pub(super) fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 
@@ -143,14 +157,14 @@ pub(super) fn shown(text: &str) -> String {
 fn text_of(path: &str, value: Value) -> Result<String, Problem> {
     match value {
         Value::String(text) => Ok(text),
-        other => Err(wrong(path, &other, "a text", "\"…\"")),
+        other => Err(wrong(path, &other, "a text", "\"1\"")),
     }
 }
 
 /// A value is told by its kind: it may be a secret.
 fn wrong(path: &str, value: &Value, wanted: &str, example: &str) -> Problem {
     bad(format!("`{}` is {}, and must be {wanted}", shown(path), kind_of(value)))
-        .hint(format!("write it as in `\"{}\": {example}`", shown(path.rsplit('.').next().unwrap_or(path))))
+        .hint(format!("write for example `{example}`"))
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -1,7 +1,7 @@
 //! Who answers: the document of `/system/info`.
 //! The gateway renders it once.
 //!
-//! Sources: faas-provider:types/system.go, faas:gateway/types/gateway_info.go.
+//! Sources: faas-provider:types/requests.go, faas:gateway/types/inforequest.go.
 
 use serde::Serialize;
 
@@ -30,4 +30,17 @@ pub fn render(release: &str, sha: &str, arch: &str) -> String {
     let version = Version { sha, release };
     let provider = Provider { provider: PROVIDER, version, orchestration: PROVIDER };
     serde_json::to_string(&View { provider, version, arch }).expect("texts have no way to fail")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_finds_what_it_shows() {
+        assert_eq!(
+            render("0.1.0", "abc123", "x86_64"),
+            r#"{"provider":{"provider":"coracle","version":{"sha":"abc123","release":"0.1.0"},"orchestration":"coracle"},"version":{"sha":"abc123","release":"0.1.0"},"arch":"x86_64"}"#
+        );
+    }
 }

@@ -1,13 +1,13 @@
 //! Logs: what a query asks for, and lines as they are said.
 //! The gateway parses the query of `/system/logs` and streams the lines.
 //!
-//! Sources: faas-provider:logs/logs.go, logs/handler.go.
+//! Source: faas-provider:logs/handler.go.
 
 use coracle_model::{FunctionRef, Problem};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::document::{bad, shown};
+use super::document::{bad, shown, truth};
 use super::name;
 use super::request::function_of;
 
@@ -27,7 +27,7 @@ pub struct LogQuery {
 }
 
 impl LogQuery {
-    /// Reads a query, decoded into names and values; of two of one name the first counts, and an empty value is none.
+    /// Reads a query, decoded into names and values; of two of one name the last counts, and an empty value is none.
     ///
     /// # Errors
     /// The value that could not be understood; [`refusal::status`](super::refusal::status) has the status.
@@ -44,7 +44,7 @@ impl LogQuery {
                 "since" => &mut since,
                 _ => continue,
             };
-            place.get_or_insert(value);
+            *place = Some(value);
         }
         let name =
             name.ok_or_else(|| bad("`name` is missing").hint("name a function, as in `?name=hello`"))?;
@@ -89,14 +89,10 @@ fn parse_tail(text: &str) -> Result<Option<u32>, Problem> {
     Ok((lines > 0).then(|| u32::try_from(lines).unwrap_or(u32::MAX)))
 }
 
-/// The words that Go reads as true or false.
 fn parse_follow(text: &str) -> Result<bool, Problem> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(bad(format!("`follow` is `{}`, and must be true or false", shown(text)))
-            .hint("write `follow=true`")),
-    }
+    truth(text).ok_or_else(|| {
+        bad(format!("`follow` is `{}`, and must be true or false", shown(text))).hint("write `follow=true`")
+    })
 }
 
 fn parse_since(text: &str) -> Result<Timestamp, Problem> {
@@ -105,4 +101,78 @@ fn parse_since(text: &str) -> Result<Timestamp, Problem> {
         bad(format!("`since` is `{}`, which is no moment in RFC 3339", shown(text)))
             .hint("write for example `since=2026-01-31T12:00:00Z`")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::refusal::{Verb, status};
+    use super::*;
+
+    fn query(pairs: &[(&'static str, &'static str)]) -> Result<LogQuery, Problem> {
+        LogQuery::parse(pairs.iter().copied())
+    }
+
+    #[test]
+    fn what_the_command_line_asks_is_understood() {
+        let asked = query(&[
+            ("follow", "1"),
+            ("instance", "f-1"),
+            ("name", "f"),
+            ("namespace", "other"),
+            ("namespace", "shop"),
+            ("since", "2026-01-31T13:00:00+01:00"),
+            ("tail", "5"),
+            ("trace", "x"),
+        ]);
+        let since = Some("2026-01-31T12:00:00Z".parse().unwrap());
+        let function = FunctionRef::parse("f.shop").unwrap();
+        let expected =
+            LogQuery { function, instance: Some("f-1".into()), tail: Some(5), follow: true, since };
+        assert_eq!(asked.unwrap(), expected);
+        let plain =
+            query(&[("name", "f.openfaas-fn"), ("tail", "-1"), ("since", ""), ("follow", "false")]).unwrap();
+        let function = FunctionRef::parse("f").unwrap();
+        assert_eq!(plain, LogQuery { function, instance: None, tail: None, follow: false, since: None });
+    }
+
+    #[test]
+    fn an_offset_whose_plus_was_not_encoded_is_one() {
+        let asked = query(&[("name", "f"), ("since", "2026-01-31T13:00:00 01:00")]).unwrap();
+        assert_eq!(asked.since, Some("2026-01-31T12:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named() {
+        let table: [(&[(&str, &str)], &str); 7] = [
+            (&[], "`name` is missing"),
+            (&[("name", "")], "`name` is missing"),
+            (&[("name", "f"), ("tail", "all")], "`tail` is `all`, and must be a whole number"),
+            (&[("name", "f"), ("follow", "yes")], "`follow` is `yes`, and must be true or false"),
+            (&[("name", "f"), ("since", "5m")], "`since` is `5m`, which is no moment in RFC 3339"),
+            (
+                &[("name", "f"), ("since", "2026-01-31")],
+                "`since` is `2026-01-31`, which is no moment in RFC 3339",
+            ),
+            (
+                &[("name", "f"), ("tail", "99999999999999999999")],
+                "`tail` is `99999999999999999999`, and must be a whole number",
+            ),
+        ];
+        for (pairs, expected) in table {
+            let problem = LogQuery::parse(pairs.iter().copied()).unwrap_err();
+            assert_eq!(problem.message, expected);
+            assert_eq!(status(Verb::Logs, &problem), 422);
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_whatever_it_says() {
+        let mut out = String::new();
+        let function = FunctionRef::parse("f").unwrap();
+        render_line(&function, "f-1", Timestamp::UNIX_EPOCH, "a \"b\"\n\u{1b}[0m é", &mut out);
+        assert_eq!(
+            out,
+            "{\"name\":\"f\",\"namespace\":\"openfaas-fn\",\"instance\":\"f-1\",\"timestamp\":\"1970-01-01T00:00:00Z\",\"text\":\"a \\\"b\\\"\\n\\u001b[0m é\"}\n"
+        );
+    }
 }

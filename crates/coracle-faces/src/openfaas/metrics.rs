@@ -1,7 +1,7 @@
 //! Numbers under the names that OpenFaaS' dashboards ask for, in Prometheus' text format 0.0.4.
 //! The gateway writes them beside ours, a family after the other and within it some functions at a time.
 //!
-//! Sources: faas:gateway/metrics/metrics.go, faas:gateway/metrics/exporter.go, prometheus:client_golang/prometheus/histogram.go.
+//! Sources: faas:gateway/metrics/metrics.go, faas:gateway/metrics/exporter.go, client_golang:prometheus/histogram.go.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -125,4 +125,81 @@ impl fmt::Display for Label<'_> {
 
 fn written(result: fmt::Result) {
     result.expect("writing to a String cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_text_is_what_the_dashboards_ask_for() {
+        let (hello, shop) =
+            (FunctionRef::parse("hello").unwrap(), FunctionRef::parse("resize.shop").unwrap());
+        let mut took = Took { sum_ns: 12_000_000_005, ..Took::default() };
+        for call in [Duration::from_millis(5), Duration::from_millis(6), Duration::from_secs(12)] {
+            took.buckets[bucket_of(call)] += 1;
+        }
+        let mut out = String::new();
+        for family in Family::ALL {
+            family.write_head(&mut out);
+            match family {
+                Family::Invocations => {
+                    write_invocations(&hello, 200, 3, &mut out);
+                    write_invocations(&hello, 429, 1, &mut out);
+                }
+                Family::Seconds => write_seconds(&hello, 200, &took, &mut out),
+                Family::Started => write_started(&hello, 4, &mut out),
+                Family::Replicas => write_replicas(&shop, 2, &mut out),
+            }
+        }
+        expect![[r##"
+            # HELP gateway_function_invocation_total Calls that ended, by the status that was answered.
+            # TYPE gateway_function_invocation_total counter
+            gateway_function_invocation_total{function_name="hello.openfaas-fn",code="200"} 3
+            gateway_function_invocation_total{function_name="hello.openfaas-fn",code="429"} 1
+            # HELP gateway_functions_seconds How long calls took, by the status that was answered.
+            # TYPE gateway_functions_seconds histogram
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="0.005"} 1
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="0.01"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="0.025"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="0.05"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="0.1"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="0.25"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="0.5"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="1"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="2.5"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="5"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="10"} 2
+            gateway_functions_seconds_bucket{function_name="hello.openfaas-fn",code="200",le="+Inf"} 3
+            gateway_functions_seconds_sum{function_name="hello.openfaas-fn",code="200"} 12.000000005
+            gateway_functions_seconds_count{function_name="hello.openfaas-fn",code="200"} 3
+            # HELP gateway_function_invocation_started Calls that began.
+            # TYPE gateway_function_invocation_started counter
+            gateway_function_invocation_started{function_name="hello.openfaas-fn"} 4
+            # HELP gateway_service_count Instances of a function that are wanted.
+            # TYPE gateway_service_count gauge
+            gateway_service_count{function_name="resize.shop"} 2
+        "##]]
+        .assert_eq(&out);
+    }
+
+    proptest! {
+        #[test]
+        fn a_call_is_in_the_first_bucket_that_holds_it(ns in 0u64..20_000_000_000) {
+            let took = Duration::from_nanos(ns);
+            let bucket = bucket_of(took);
+            prop_assert!(BOUNDS.get(bucket).is_none_or(|(bound, _)| took <= *bound));
+            prop_assert!(bucket == 0 || BOUNDS[bucket - 1].0 < took);
+        }
+    }
+
+    #[test]
+    fn bounds_are_written_as_they_are() {
+        for (bound, text) in BOUNDS {
+            assert_eq!(bound.as_secs_f64(), text.parse::<f64>().unwrap());
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Documents of namespaces: a name, labels and annotations.
 //! The gateway parses what is created or changed, and renders what there is.
 //!
-//! Source: faas-provider:types/namespace.go.
+//! Sources: faas:api-docs/spec.openapi.yml, docs:reference/namespaces.md, faasd:pkg/provider/handlers/*.go.
 
 use std::collections::BTreeMap;
 
@@ -71,4 +71,42 @@ pub fn parse_name(theirs: &str) -> Result<NamespaceName, Problem> {
 pub fn render_list<'a>(namespaces: impl IntoIterator<Item = &'a NamespaceName>) -> String {
     let names: Vec<&str> = namespaces.into_iter().map(name::of_namespace).collect();
     serde_json::to_string(&names).expect("texts have no way to fail")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_in_the_path_or_in_the_body() {
+        let parse = |tail: &str, body: &str| Namespace::parse(tail, body.as_bytes());
+        let name = |tail: &str, body: &str| parse(tail, body).unwrap().name.to_string();
+        assert_eq!(name("", r#"{"name":"shop"}"#), "shop");
+        assert_eq!(name("shop", r#"{"name":"other"}"#), "shop");
+        assert_eq!(name("openfaas-fn", "{}"), "default");
+        let table = [
+            ("", "{}", "`name` is missing"),
+            ("shop", "", "the body is no JSON: EOF while parsing a value at line 1 column 0"),
+            ("shop", r#"{"labels":{"a":null}}"#, "`labels.a` is null, and must be a text"),
+        ];
+        for (tail, body, expected) in table {
+            assert_eq!(parse(tail, body).unwrap_err().message, expected);
+        }
+        assert_eq!(parse("A b", "{}").unwrap_err().code, &code::INVALID_NAME);
+    }
+
+    #[test]
+    fn what_was_sent_is_said_back() {
+        for (sent, said) in [
+            (r#"{"name":"openfaas-fn"}"#, r#"{"name":"openfaas-fn"}"#),
+            (
+                r#"{"labels":{"openfaas":"1"},"annotations":{},"name":"shop","more":1}"#,
+                r#"{"name":"shop","annotations":{},"labels":{"openfaas":"1"}}"#,
+            ),
+        ] {
+            assert_eq!(Namespace::parse("", sent.as_bytes()).unwrap().render(), said);
+        }
+        let names = ["default", "shop"].map(|name| NamespaceName::parse(name).unwrap());
+        assert_eq!(render_list(&names), r#"["openfaas-fn","shop"]"#);
+    }
 }

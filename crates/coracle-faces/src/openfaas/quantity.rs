@@ -27,7 +27,8 @@ pub fn span(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -123,4 +124,122 @@ fn suffix_of(suffix: &str) -> Option<(i32, u32)> {
     }
     let exponent = suffix.strip_prefix(['e', 'E'])?;
     Some((exponent.parse().ok()?, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_read_as_kubernetes_does() {
+        let table = [
+            ("0", Some(0)),
+            ("64Mi", Some(64 << 20)),
+            ("128M", Some(128_000_000)),
+            ("1Gi", Some(1 << 30)),
+            ("1G", Some(1_000_000_000)),
+            ("1k", Some(1_000)),
+            ("1Ki", Some(1_024)),
+            ("1.5Gi", Some(3 << 29)),
+            (".5Gi", Some(1 << 29)),
+            ("5.Mi", Some(5 << 20)),
+            ("1e9", Some(1_000_000_000)),
+            ("1E9", Some(1_000_000_000)),
+            ("1e+3", Some(1_000)),
+            ("15e-1", Some(2)),
+            ("1E", Some(1_000_000_000_000_000_000)),
+            ("128m", Some(1)),
+            ("1n", Some(1)),
+            ("0.0000000000000000000000000000000000000000000001", Some(1)),
+            ("+7", Some(7)),
+            ("007.0", Some(7)),
+            ("15Ei", Some(15 << 60)),
+            ("16Ei", None),
+            ("1e2000000000", None),
+            ("1e99999999999", None),
+            ("", None),
+            (".", None),
+            ("1.2.3", None),
+            ("-1", None),
+            ("64MB", None),
+            ("64MiB", None),
+            ("64 Mi", None),
+            ("1K", None),
+            ("1ki", None),
+            ("lots", None),
+            ("Mi", None),
+            ("１", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn processors_are_read_as_kubernetes_does() {
+        let table = [
+            ("500m", Some(500)),
+            ("0.5", Some(500)),
+            ("2", Some(2_000)),
+            ("1.2345", Some(1_235)),
+            ("100u", Some(1)),
+            ("0", Some(0)),
+            ("1k", Some(1_000_000)),
+            ("1G", None),
+            ("half", None),
+            ("-1", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(millicores(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_are_read_as_go_does_and_as_seconds() {
+        let table = [
+            ("30", Some(30_000)),
+            ("0", Some(0)),
+            ("15m", Some(900_000)),
+            ("1h30m", Some(5_400_000)),
+            ("1.5s", Some(1_500)),
+            (".5s", Some(500)),
+            ("250ms", Some(250)),
+            ("1m0.5s", Some(60_500)),
+            ("+5s", Some(5_000)),
+            ("", None),
+            ("+", None),
+            ("-5s", None),
+            ("5", Some(5_000)),
+            ("5x", None),
+            ("s", None),
+            ("1h30", None),
+            ("1 h", None),
+            ("1d", None),
+            ("99999999999h", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(span(text), expected.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange_to_be_read(text in "\\PC{0,40}", number in "[0-9.]{0,40}[a-zA-Z]{0,2}[-+0-9]{0,12}") {
+            for text in [text, number] {
+                let _ = (bytes(&text), millicores(&text), span(&text));
+            }
+        }
+
+        #[test]
+        fn a_whole_number_of_any_unit_is_exact(count in 0u64..1_000_000) {
+            for (name, twos) in BINARY.iter().take(4) {
+                prop_assert_eq!(bytes(&format!("{count}{name}")), Some(count << twos));
+            }
+            prop_assert_eq!(bytes(&count.to_string()), Some(count));
+            prop_assert_eq!(millicores(&format!("{count}m")), Some(count as u32));
+            prop_assert_eq!(span(&format!("{count}s")), span(&count.to_string()));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Small requests about one function: to remove it, and to run so many instances of it.
 //! The gateway parses their bodies here.
 //!
-//! Sources: faas-provider:types/requests.go, faas:gateway/types/requests.go.
+//! Sources: faas-provider:types/requests.go, faas:gateway/requests/requests.go.
 
 use coracle_model::{FunctionRef, Problem, code};
 
@@ -58,4 +58,62 @@ pub fn function_of(function: &str, namespace: Option<&str>) -> Result<FunctionRe
         found.namespace = name::namespace(namespace).map_err(wrong)?;
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(result: Result<impl ToString, Problem>) -> String {
+        result.map_or_else(|problem| format!("{}: {problem}", problem.code.status), |right| right.to_string())
+    }
+
+    #[test]
+    fn a_function_to_remove_is_named_with_or_without_its_namespace() {
+        let table = [
+            (r#"{"functionName":"f"}"#, None, "f.default"),
+            (r#"{"functionName":"f"}"#, Some("shop"), "f.shop"),
+            (r#"{"functionName":"f","namespace":"openfaas-fn"}"#, Some("shop"), "f.default"),
+            (r#"{"functionName":"f","namespace":""}"#, None, "f.default"),
+            (r#"{"functionName":"f.shop"}"#, None, "f.shop"),
+            (r#"{"functionName":""}"#, None, "400: `functionName` is missing"),
+            (r#"{"functionName":7}"#, None, "400: `functionName` is a number, and must be a text"),
+            ("bad", None, "400: the body is no JSON: expected value at line 1 column 1"),
+        ];
+        for (body, namespace, expected) in table {
+            assert_eq!(said(removal(body.as_bytes(), namespace)), expected, "{body}");
+        }
+        assert_eq!(removal(br#"{"functionName":"a b"}"#, None).unwrap_err().code, &code::INVALID_NAME);
+        assert_eq!(removal(br#"{"functionName":"f"}"#, Some("A")).unwrap_err().code, &code::INVALID_NAME);
+    }
+
+    #[test]
+    fn so_many_instances_are_wanted_of_the_function_in_the_path() {
+        let table = [
+            ("f", None, r#"{"serviceName":"f","replicas":3}"#, "f.default 3"),
+            ("f", None, r#"{"serviceName":"other","replicas":0}"#, "f.default 0"),
+            ("f.openfaas-fn", None, r#"{"replicas":4294967295}"#, "f.default 4294967295"),
+            ("f", Some("shop"), r#"{"replicas":1}"#, "f.shop 1"),
+            ("f", Some("shop"), r#"{"replicas":1,"namespace":"store"}"#, "f.store 1"),
+            ("f", None, "{}", "400: `replicas` is missing"),
+            ("f", None, r#"{"replicas":-1}"#, "400: `replicas` is -1, and must be a whole number from 0"),
+            ("f", None, r#"{"replicas":1.5}"#, "400: `replicas` is 1.5, and must be a whole number from 0"),
+            (
+                "f",
+                None,
+                r#"{"replicas":4294967296}"#,
+                "400: `replicas` is 4294967296, and must be a whole number from 0",
+            ),
+            (
+                "f",
+                None,
+                r#"{"replicas":"3"}"#,
+                "400: `replicas` is a text, and must be a whole number from 0",
+            ),
+        ];
+        for (path, namespace, body, expected) in table {
+            let asked = rescale(path, namespace, body.as_bytes());
+            assert_eq!(said(asked.map(|asked| format!("{} {}", asked.function, asked.replicas))), expected);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Documents of secrets: a name with a value in, names without values out.
 //! The gateway parses what is set or removed, and renders the list.
 //!
-//! Source: faas-provider:types/secret.go.
+//! Source: faas-provider:types/model.go.
 
 use std::fmt;
 
@@ -97,4 +97,68 @@ pub fn render_list<'a>(
     let namespace = name::of_namespace(namespace);
     let views: Vec<_> = secrets.into_iter().map(|secret| View { name: secret.as_str(), namespace }).collect();
     serde_json::to_string(&views).expect("texts have no way to fail")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_text_or_bytes_and_one_of_them() {
+        let table: [(&str, Result<&[u8], &str>); 9] = [
+            (r#"{"name":"key","value":" hush\n"}"#, Ok(b" hush\n")),
+            (r#"{"name":"key","value":""}"#, Ok(b"")),
+            (r#"{"name":"key","rawValue":"AP8K"}"#, Ok(&[0, 255, 10])),
+            (r#"{"name":"key","value":null,"rawValue":"AP8K"}"#, Ok(&[0, 255, 10])),
+            (r#"{"name":"key"}"#, Err("`value` is missing")),
+            (
+                r#"{"name":"key","value":"hush","rawValue":"AP8K"}"#,
+                Err("`value` and `rawValue` are both there"),
+            ),
+            (r#"{"name":"key","rawValue":"hush!"}"#, Err("`rawValue` is not base64")),
+            (r#"{"name":"key","value":1234}"#, Err("`value` is a number, and must be a text")),
+            (r#"{"value":"hush"}"#, Err("`name` is missing")),
+        ];
+        for (body, expected) in table {
+            let read = SecretValue::parse(body.as_bytes(), None);
+            assert!(!format!("{read:?}").contains("hush"), "{read:?}");
+            let read = read.map(|secret| secret.value).map_err(|problem| problem.message);
+            assert_eq!(read.as_deref().map_err(String::as_str), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_named_with_or_without_its_namespace() {
+        let table = [
+            (r#"{"name":"api.key"}"#, None, "default"),
+            (r#"{"name":"api.key"}"#, Some("shop"), "shop"),
+            (r#"{"name":"api.key","namespace":"openfaas-fn"}"#, Some("shop"), "default"),
+        ];
+        for (body, namespace, expected) in table {
+            let SecretRef { namespace, name } = SecretRef::parse(body.as_bytes(), namespace).unwrap();
+            assert_eq!((namespace.as_str(), name.as_str()), (expected, "api.key"));
+        }
+        let wrong = SecretRef::parse(br#"{"name":"a/b"}"#, None).unwrap_err();
+        assert_eq!(wrong.code, &code::INVALID_NAME);
+    }
+
+    #[test]
+    fn a_list_holds_names_and_no_values() {
+        let names = ["a", "b"].map(|name| SecretName::parse(name).unwrap());
+        assert_eq!(
+            render_list(&NamespaceName::default(), &names),
+            r#"[{"name":"a","namespace":"openfaas-fn"},{"name":"b","namespace":"openfaas-fn"}]"#
+        );
+        assert_eq!(render_list(&NamespaceName::default(), []), "[]");
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_come_through_as_they_are(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let body = serde_json::json!({"name": "key", "rawValue": STANDARD.encode(&bytes)}).to_string();
+            prop_assert_eq!(SecretValue::parse(body.as_bytes(), None).unwrap().value, bytes);
+        }
+    }
 }

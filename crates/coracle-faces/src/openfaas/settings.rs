@@ -1,7 +1,7 @@
 //! What a deployment asks of us, in our settings: limits, labels, annotations and the timeouts of a watchdog.
 //! `deployment.rs` calls it; what it does not name here is kept, said back and obeyed nowhere.
 //!
-//! Sources: docs:reference/workloads.md, docs:architecture/autoscaling.md, docs:openfaas-pro/scale-to-zero.md, docs:reference/yaml.md.
+//! Sources: docs:reference/workloads.md, docs:reference/yaml.md, faas-netes:pkg/handlers/deploy.go.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -111,7 +111,7 @@ fn outbound_of(annotations: &BTreeMap<String, String>) -> Result<Vec<Outbound>, 
 }
 
 /// A limit or a request, if one was sent.
-fn sent<'a>(amount: &'a Option<String>) -> Option<&'a str> {
+fn sent(amount: &Option<String>) -> Option<&str> {
     amount.as_deref().filter(|amount| !amount.is_empty())
 }
 
@@ -123,7 +123,7 @@ fn memory_of(limits: Option<&Resources>) -> Result<u64, Problem> {
         return Ok(bytes);
     }
     let what = format!(
-        "`limits.memory` is `{}`, which is {bytes} bytes and not between {} and {}",
+        "`limits.memory` is `{}`, which is not between {} and {}",
         shown(text),
         ByteSize(least),
         ByteSize(most)
@@ -208,4 +208,161 @@ fn start_timeout_of(annotations: &BTreeMap<String, String>) -> Result<Duration, 
         }
     }
     Ok(usual + longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_model::Scale;
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn texts(pairs: &[(&str, &str)]) -> Option<BTreeMap<String, String>> {
+        Some(pairs.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect())
+    }
+
+    fn annotated(pairs: &[(&str, &str)]) -> Deployment {
+        Deployment { annotations: texts(pairs), ..Deployment::new("f", "i") }
+    }
+
+    fn with_env(pairs: &[(&str, &str)]) -> Deployment {
+        Deployment { env_vars: texts(pairs), ..Deployment::new("f", "i") }
+    }
+
+    fn limited(memory: &str, cpu: &str) -> Deployment {
+        let limits = Resources { memory: Some(memory.into()), cpu: Some(cpu.into()), ..Resources::default() };
+        Deployment { limits: Some(limits), ..Deployment::new("f", "i") }
+    }
+
+    fn refused(deployments: &[Deployment], expected: Expect) {
+        let mut said = String::new();
+        for deployment in deployments {
+            let problem = of(deployment).unwrap_err();
+            said += &format!("{}\n    hint: {}\n", problem.message, problem.hint.unwrap_or_default());
+        }
+        expected.assert_eq(&said);
+    }
+
+    #[test]
+    fn where_nothing_is_said_an_instance_runs_and_may_do_much() {
+        let settings = of(&Deployment::new("f", "i")).unwrap();
+        let Limits { memory_bytes, timeout, stream_timeout, concurrency, waiting, .. } = settings.limits;
+        assert_eq!((memory_bytes, concurrency, waiting), (512 << 20, 1_000, 1_000));
+        assert_eq!((timeout, stream_timeout), (TIMEOUT_MIN, TIMEOUT_MIN));
+        let Scale { min, max, grows, .. } = settings.scale;
+        assert_eq!((min, max, grows), (1, 20, true));
+        assert!(
+            settings.outbound.is_empty() && !settings.program.read_only && settings.program.health.is_none()
+        );
+    }
+
+    #[test]
+    fn limits_are_quantities() {
+        let settings = of(&limited("64Mi", "500m")).unwrap();
+        assert_eq!((settings.limits.memory_bytes, settings.program.cpu_millis), (64 << 20, Some(500)));
+        let settings = of(&limited("", "")).unwrap();
+        assert_eq!((settings.limits.memory_bytes, settings.program.cpu_millis), (MEMORY_BYTES, None));
+        // The kernel takes no less, and Kubernetes gives as much.
+        assert_eq!(of(&limited("", "1m")).unwrap().program.cpu_millis, Some(Program::CPU_MILLIS_MIN));
+        let requests = limited("x", "").limits;
+        refused(
+            &[
+                limited("lots", ""),
+                limited("128m", ""),
+                limited("2Ti", ""),
+                limited("", "all"),
+                limited("", "0"),
+                Deployment { requests, ..Deployment::new("f", "i") },
+            ],
+            expect![[r#"
+                `limits.memory` is `lots`, which is no amount of memory
+                    hint: write for example `128Mi`, `1Gi` or `500M`
+                `limits.memory` is `128m`, which is not between 4MiB and 1024GiB
+                    hint: write for example `128Mi`; `M` is a million, and `m` a thousandth
+                `limits.memory` is `2Ti`, which is not between 4MiB and 1024GiB
+                    hint: write for example `128Mi`; `M` is a million, and `m` a thousandth
+                `limits.cpu` is `all`, which is no share of processors
+                    hint: write for example `500m` for half a core, or `1.5`
+                `limits.cpu` is `0`, and must be above 0 and at most 1024
+                    hint: write for example `500m` for half a core; leave it out for all there is
+                `requests.memory` is `x`, which is no amount of memory
+                    hint: write for example `128Mi`, `1Gi` or `500M`
+            "#]],
+        );
+    }
+
+    #[test]
+    fn the_command_of_a_watchdog_is_a_variable_and_its_timeouts_are_outlived() {
+        let named =
+            Deployment { env_process: Some("cat".into()), ..with_env(&[("fprocess", "wc"), ("a", "b")]) };
+        assert_eq!(Some(of(&named).unwrap().env), texts(&[("a", "b"), ("fprocess", "cat")]));
+        let table = [
+            (vec![("exec_timeout", "90")], 91),
+            (vec![("exec_timeout", "2m"), ("read_timeout", "5m"), ("write_timeout", "1s")], 301),
+            (vec![("exec_timeout", "60s")], 61),
+            (vec![("exec_timeout", "10s")], 60),
+            (vec![("exec_timeout", "0")], 60),
+            (vec![("exec_timeout", "soon")], 60),
+            (vec![("exec_timeout", "1000h")], 86_400),
+        ];
+        for (env, seconds) in table {
+            let limits = of(&with_env(&env)).unwrap().limits;
+            assert_eq!(limits.timeout, Duration::from_secs(seconds), "{env:?}");
+            assert_eq!(limits.stream_timeout, limits.timeout);
+        }
+    }
+
+    #[test]
+    fn annotations_say_how_an_instance_is_well() {
+        let program = |pairs: &[(&str, &str)]| of(&annotated(pairs)).unwrap().program;
+        let (health, ready) = ("com.openfaas.health.http.path", "com.openfaas.ready.http.path");
+        assert_eq!(program(&[(health, "/healthz"), (ready, "/ready")]).health.as_deref(), Some("/healthz"));
+        assert_eq!(program(&[(ready, "/ready")]).health.as_deref(), Some("/ready"));
+        assert_eq!(program(&[(ready, "/_/ready")]).health.as_deref(), Some("/_/health"));
+        let delays = [
+            ("com.openfaas.health.http.initialDelaySeconds", "5"),
+            ("com.openfaas.ready.http.initialDelay", "20s"),
+        ];
+        assert_eq!(program(&delays).start_timeout, Duration::from_secs(50));
+        refused(
+            &[
+                annotated(&[(health, "healthz")]),
+                annotated(&[(delays[0].0, "1h")]),
+                annotated(&[(delays[0].0, "soon")]),
+            ],
+            expect![[r#"
+                annotation `com.openfaas.health.http.path` is `healthz`, which is no path
+                    hint: write for example `com.openfaas.health.http.path: /healthz`
+                annotation `com.openfaas.health.http.initialDelaySeconds` is `1h`, and must be a number of seconds up to 9m30s
+                    hint: write for example `com.openfaas.health.http.initialDelaySeconds: "5"`
+                annotation `com.openfaas.health.http.initialDelaySeconds` is `soon`, and must be a number of seconds up to 9m30s
+                    hint: write for example `com.openfaas.health.http.initialDelaySeconds: "5"`
+            "#]],
+        );
+    }
+
+    #[test]
+    fn an_annotation_of_ours_grants_hosts() {
+        let grants = "https://api.example.com, *://db.local:5432,";
+        let outbound = of(&annotated(&[(OUTBOUND, grants)])).unwrap().outbound;
+        assert_eq!(json(&outbound), r#"["https://api.example.com","*://db.local:5432"]"#);
+        refused(
+            &[annotated(&[(OUTBOUND, "api.example.com")])],
+            expect![[r#"
+            annotation `coracle.outbound`: `api.example.com` does not say which hosts may be reached: write it with a scheme, as in `https://api.example.com`
+                hint: write for example `coracle.outbound: https://api.example.com, *://db.local:5432`
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_secret_that_is_named_twice_is_one() {
+        let secrets = Some(vec!["a".to_owned(), "b".to_owned(), "a".to_owned()]);
+        let settings = of(&Deployment { secrets, ..Deployment::new("f", "i") }).unwrap();
+        assert_eq!(json(&settings.secrets), r#"["a","b"]"#);
+    }
+
+    fn json<T: serde::Serialize>(value: &T) -> String {
+        serde_json::to_string(value).unwrap()
+    }
 }

@@ -1,13 +1,16 @@
 //! What is said about a function: a `FunctionStatus`, alone or in a list.
 //! The gateway renders it; what was sent at the deploy is said back as it was, from the document that was kept.
 //!
-//! Source: faas-provider:types/function_status.go.
+//! Sources: faas-provider:types/model.go, faas-netes:pkg/handlers/reader.go.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 
 use coracle_model::{ByteSize, Code, Cores, Digest, Limits, Revision, Settings};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::deployment::{FACE, NAME_LABEL};
@@ -53,57 +56,39 @@ pub fn render_list<'a>(statuses: impl IntoIterator<Item = Status<'a>>) -> String
     out
 }
 
-/// The fields of a document that was kept, each as it was written.
-type Members<'a> = BTreeMap<String, &'a RawValue>;
-
-/// Fields of a document that are said by themselves, or that nobody may put words into.
-const SAID: [&str; 11] = [
-    "service",
-    "name",
-    "image",
-    "namespace",
-    "labels",
-    "annotations",
-    "invocationCount",
-    "replicas",
-    "availableReplicas",
-    "createdAt",
-    "usage",
-];
-
 impl Status<'_> {
     /// Writes the document of one function.
     pub fn render(&self, out: &mut String) {
         let Revision { function, settings, .. } = self.revision;
         let mut object = Object::begin(out);
-        object.text("name", function.name.as_str());
-        object.text("namespace", name::of_namespace(&function.namespace));
-        match members_of(settings) {
-            Some(kept) => self.render_kept(&kept, &mut object),
-            None => self.render_settings(&mut object),
+        // Names hold nothing that JSON would escape.
+        object.plain("name", function.name.as_str());
+        object.plain("namespace", name::of_namespace(&function.namespace));
+        let kept = settings.original.as_ref().filter(|original| original.face == FACE);
+        if !kept.is_some_and(|original| self.render_kept(&original.document, &mut object)) {
+            self.render_settings(&mut object);
         }
         self.render_moment(&mut object);
         object.end();
     }
 
-    /// What was sent, as it was sent.
-    fn render_kept(&self, kept: &Members<'_>, object: &mut Object<'_>) {
-        match kept.get("image") {
-            Some(image) => object.raw("image", image.get()),
-            None => object.text("image", &image_of(&self.revision.code)),
+    /// What was sent, as it was sent; `false`, and nothing written, if that cannot be read.
+    fn render_kept(&self, document: &str, object: &mut Object<'_>) -> bool {
+        let begun = object.out.len();
+        let mut kept = serde_json::Deserializer::from_str(document);
+        let copying = Copying { status: self, object: &mut *object };
+        let is_read = kept.deserialize_map(copying).and_then(|()| kept.end()).is_ok();
+        if !is_read {
+            object.out.truncate(begun);
         }
-        self.render_labels(kept.get("labels").map(|labels| labels.get()), object);
-        object.raw("annotations", kept.get("annotations").map_or("{}", |annotations| annotations.get()));
-        for (key, value) in kept.iter().filter(|(key, _)| !SAID.contains(&key.as_str())) {
-            object.raw(key, value.get());
-        }
+        is_read
     }
 
     /// What comes nearest to it of a function that was deployed in other words.
     fn render_settings(&self, object: &mut Object<'_>) {
         let Settings { env, secrets, limits, program, labels, annotations, .. } = &self.revision.settings;
-        object.text("image", &image_of(&self.revision.code));
-        self.render_labels((!labels.is_empty()).then(|| json(labels)).as_deref(), object);
+        self.render_image(object);
+        self.render_labels(&json(labels), object);
         object.raw("annotations", &json(annotations));
         if !env.is_empty() {
             object.raw("envVars", &json(env));
@@ -113,10 +98,7 @@ impl Status<'_> {
         }
         let mut amounts = BTreeMap::new();
         if limits.memory_bytes != Limits::default().memory_bytes {
-            amounts.insert(
-                "memory",
-                ByteSize(limits.memory_bytes).to_string().replace("iB", "i").replace('B', ""),
-            );
+            amounts.insert("memory", as_quantity(limits.memory_bytes));
         }
         if let Some(millis) = program.cpu_millis {
             amounts.insert("cpu", Cores(millis).to_string());
@@ -129,13 +111,17 @@ impl Status<'_> {
         }
     }
 
+    fn render_image(&self, object: &mut Object<'_>) {
+        object.raw("image", &json(&image_of(&self.revision.code)));
+    }
+
     /// Labels, of which a function's own name is always one.
-    fn render_labels(&self, labels: Option<&str>, object: &mut Object<'_>) {
-        let name = self.revision.function.name.as_str();
-        let others = labels.and_then(|labels| labels.trim().strip_prefix('{')).map_or("}", str::trim_start);
-        // Names hold nothing that JSON would escape.
-        let comma = if others == "}" { "" } else { "," };
-        object.raw("labels", &format!("{{\"{NAME_LABEL}\":\"{name}\"{comma}{others}"));
+    fn render_labels(&self, labels: &str, object: &mut Object<'_>) {
+        let others = labels.strip_prefix('{').map_or("}", str::trim_start);
+        object.raw("labels", "{");
+        object.plain(NAME_LABEL, self.revision.function.name.as_str());
+        object.out.push_str(if others == "}" { "" } else { "," });
+        object.out.push_str(others);
     }
 
     /// How it is now. Zeros are left out, as Go's `omitempty` has it.
@@ -146,24 +132,82 @@ impl Status<'_> {
             ("availableReplicas", self.available.into()),
         ];
         for (key, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
-            object.raw(key, &count.to_string());
+            object.shown(key, format_args!("{count}"));
         }
-        object.text("createdAt", &self.created.to_string());
+        object.shown("createdAt", format_args!("\"{}\"", self.created));
         if let Some(usage) = &self.usage {
             object.raw("usage", &json(usage));
         }
     }
 }
 
-/// The fields that were sent through this face, if it was this face and they can be read.
-fn members_of(settings: &Settings) -> Option<Members<'_>> {
-    let original = settings.original.as_ref().filter(|original| original.face == FACE)?;
-    // Two thousand documents are asked for at once: fields are cut out and copied, and their values never built.
-    let members: Members<'_> = serde_json::from_str(&original.document).ok()?;
-    let is_object = |key: &str| members.get(key).is_none_or(|value| value.get().starts_with('{'));
-    let is_text = |key: &str| members.get(key).is_none_or(|value| value.get().starts_with('"'));
-    (is_object("labels") && is_object("annotations") && is_text("image")).then_some(members)
+/// Copies the fields of a document that was kept.
+///
+/// Two thousand documents are asked for at once: fields are cut out and copied, and their values never built.
+struct Copying<'a, 'out> {
+    status: &'a Status<'a>,
+    object: &'a mut Object<'out>,
 }
+
+/// A key of a document, which is seldom escaped.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Visitor<'de> for Copying<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the fields of a deployment")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let (mut image, mut labels, mut annotations) = (false, false, false);
+        while let Some((Key(key), value)) = fields.next_entry::<Key<'de>, &RawValue>()? {
+            let value = value.get();
+            match &*key {
+                "image" if is_first(value, '"', &mut image) => self.object.raw("image", value),
+                "labels" if is_first(value, '{', &mut labels) => {
+                    self.status.render_labels(value, self.object)
+                }
+                "annotations" if is_first(value, '{', &mut annotations) => {
+                    self.object.raw("annotations", value);
+                }
+                "image" | "labels" | "annotations" => {
+                    return Err(de::Error::custom("a field of another kind, or twice"));
+                }
+                key if SAID.contains(&key) => {}
+                key => self.object.raw(key, value),
+            }
+        }
+        if !image {
+            self.status.render_image(self.object);
+        }
+        if !labels {
+            self.status.render_labels("{}", self.object);
+        }
+        if !annotations {
+            self.object.raw("annotations", "{}");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value begins as it must, and is the first under its key.
+fn is_first(value: &str, begin: char, seen: &mut bool) -> bool {
+    value.starts_with(begin) && !std::mem::replace(seen, true)
+}
+
+/// Fields of a document that are said by themselves, and that nobody may put words into.
+const SAID: [&str; 8] = [
+    "service",
+    "name",
+    "namespace",
+    "invocationCount",
+    "replicas",
+    "availableReplicas",
+    "createdAt",
+    "usage",
+];
 
 /// What there is instead of an image where it is none: the kind of the code, and enough of its digest to know it again.
 fn image_of(code: &Code) -> String {
@@ -174,6 +218,11 @@ fn image_of(code: &Code) -> String {
         Code::Image { reference, .. } => reference.clone(),
         Code::Wasm(digest) | Code::Bundle(digest) => format!("coracle/{}:{}", code.kind(), short(digest)),
     }
+}
+
+/// Bytes as Kubernetes writes them: ours without the `B`.
+fn as_quantity(bytes: u64) -> String {
+    ByteSize(bytes).to_string().trim_end_matches('B').to_owned()
 }
 
 /// A JSON object that is being written.
@@ -187,18 +236,38 @@ impl<'a> Object<'a> {
         Self { out }
     }
 
-    fn text(&mut self, key: &str, text: &str) {
-        self.raw(key, &json(text));
+    /// A field whose value is a text with nothing to escape.
+    fn plain(&mut self, key: &str, text: &str) {
+        self.key(key);
+        self.out.push('"');
+        self.out.push_str(text);
+        self.out.push('"');
     }
 
     /// A field whose value is JSON already.
     fn raw(&mut self, key: &str, value: &str) {
+        self.key(key);
+        self.out.push_str(value);
+    }
+
+    /// The same, of something that is shown as JSON.
+    fn shown(&mut self, key: &str, value: fmt::Arguments<'_>) {
+        self.key(key);
+        self.out.write_fmt(value).expect("writing to a String cannot fail");
+    }
+
+    fn key(&mut self, key: &str) {
         if !self.out.ends_with('{') {
             self.out.push(',');
         }
-        self.out.push_str(&json(key));
-        self.out.push(':');
-        self.out.push_str(value);
+        if key.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+            self.out.push('"');
+            self.out.push_str(key);
+            self.out.push_str("\":");
+        } else {
+            self.out.push_str(&json(key));
+            self.out.push(':');
+        }
     }
 
     fn end(self) {
@@ -209,3 +278,6 @@ impl<'a> Object<'a> {
 fn json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("texts and numbers have no way to fail")
 }
+
+#[cfg(test)]
+mod tests;

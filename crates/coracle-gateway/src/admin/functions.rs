@@ -12,8 +12,9 @@ use coracle_api::{
 };
 use coracle_catalog::{Deploy, Deployment, Filter, Function};
 use coracle_model::{
-    Code, Contract, FunctionName, FunctionRef, Principal, Problem, Reach, Scale, Scope, Span, code,
+    Code, Contract, FunctionName, FunctionRef, Principal, Problem, Reach, Scale, Scope, Settings, Span, code,
 };
+use coracle_runtime::contract_of;
 use http::StatusCode;
 use tokio::time::timeout;
 
@@ -154,8 +155,11 @@ pub(super) async fn deployment(
         ..problem
     };
     // On the heap: compiling holds more than a handler's future should.
-    let (code, contract) = Box::pin(code_of(admin, function, &spec)).await.map_err(cannot)?;
-    Ok(Deployment { code, contract, settings: spec.into(), name })
+    let (code, asked) = (spec.code().map_err(cannot)?, spec.contract);
+    let settings = Settings::from(spec);
+    let (code, contract) =
+        Box::pin(code_of(admin, function, code, asked, &settings)).await.map_err(cannot)?;
+    Ok(Deployment { code, contract, settings, name })
 }
 
 /// Better heard at the deploy than at the first call.
@@ -175,14 +179,17 @@ pub(super) async fn tried(admin: &Admin, function: &FunctionRef) {
 async fn code_of(
     admin: &Admin,
     function: &FunctionRef,
-    spec: &FunctionSpec,
+    code: CodeSpec,
+    asked: Option<Contract>,
+    settings: &Settings,
 ) -> Result<(Code, Contract), Problem> {
-    let artifact = match spec.code()? {
+    let artifact = match code {
         CodeSpec::Artifact(artifact) => artifact,
         CodeSpec::Image(reference) => {
             can_run_programs(admin).await?;
             let (reference, digest) = images::deployed(admin, function, &reference).await?;
-            let contract = spec.contract.unwrap_or(Contract::Http);
+            let config = admin.images.get(digest)?.config;
+            let contract = contract_of(asked, Some(&config), settings)?;
             return Ok((Code::Image { reference, digest }, contract));
         }
     };
@@ -190,11 +197,11 @@ async fn code_of(
         can_run_programs(admin).await?;
         // An archive that cannot be unpacked is no function; and the first call finds it unpacked.
         admin.runtime.programs().prepare(artifact).await?;
-        return Ok((Code::Bundle(artifact), spec.contract.unwrap_or(Contract::Stdio)));
+        return Ok((Code::Bundle(artifact), contract_of(asked, None, settings)?));
     }
     let before = admin.catalog.resolve(function).map(|current| current.code.digest());
     let prepared = admin.runtime.prepare(artifact, before).await?;
-    match spec.contract {
+    match asked {
         Some(asked) if asked != prepared.contract => Err(Problem::new(
             &code::INVALID_SETTINGS,
             format!("its contract is `{}`, not `{asked}`", prepared.contract),

@@ -56,16 +56,16 @@ impl<M, T> State<M, T> {
         self.set_alarm(now, steps);
     }
 
-    /// Makes it so many instances: starts those that are missing, and lets those go that are too many, the youngest first.
+    /// Makes it so many instances until told otherwise, and lets those go that are too many, the youngest first.
+    ///
+    /// Those that are missing are started as any minimum is.
     pub(super) fn scale_to(&mut self, instances: u32, now: Instant, steps: &mut Vec<Step<M, T>>) -> u32 {
-        let instances = instances.clamp(self.scale.min, self.scale.max);
+        self.ask_for(Some(instances));
+        let instances = self.asked().unwrap_or_default();
         let load = self.load(now);
         let running = load.ready + load.starting;
         // Somebody wants to see it tried.
         self.trouble.try_again();
-        for _ in running..instances {
-            steps.push(self.begin_start());
-        }
         let mut excess = running.saturating_sub(instances) as usize;
         // Those that never served first, then the idle ones, and the busy ones as soon as they are idle.
         let starting = self.slots.iter().rev().filter(|slot| matches!(slot.stage, Stage::Starting));

@@ -21,9 +21,14 @@ const FAILED_CHECKS_MAX: u32 = 3;
 /// A fleet at one moment. `T` is what a call that waits is sent in the end.
 #[derive(Debug)]
 pub(super) struct State<M, T> {
-    /// Its minimum is raised for as long as [`State::hold`] says.
+    /// Its minimum is what is to run now: that of the settings, or what was asked for, or what is held.
     pub(super) scale: Scale,
     min: u32,
+    max: u32,
+    /// How many instances somebody asked for; 0 until the next call.
+    asked: Option<u32>,
+    /// Instances that are kept for as long as somebody waits for one.
+    held: u32,
     pub(super) is_checked: bool,
     /// In the order of their start: calls go to the first ones, so that the others go idle.
     pub(super) slots: Vec<Slot<M>>,
@@ -101,6 +106,9 @@ impl<M, T> State<M, T> {
     pub(super) fn new(scale: Scale, is_checked: bool, now: Instant) -> Self {
         Self {
             min: scale.min,
+            max: scale.max,
+            asked: None,
+            held: 0,
             recent: Recent::new(RECENT_MAX.min(scale.idle), now),
             scale,
             is_checked,
@@ -111,6 +119,12 @@ impl<M, T> State<M, T> {
             alarm: None,
             started: 0,
         }
+        .bounded()
+    }
+
+    fn bounded(mut self) -> Self {
+        self.bound();
+        self
     }
 
     pub(super) fn load(&mut self, now: Instant) -> Load {
@@ -246,7 +260,38 @@ impl<M, T> State<M, T> {
 
     /// Keeps so many instances running, beside the minimum.
     pub(super) fn hold(&mut self, instances: u32) {
-        self.scale.min = self.min.max(instances).min(self.scale.max);
+        self.held = instances;
+        self.bound();
+    }
+
+    /// Keeps so many instances running in place of the minimum, or none until the next call.
+    pub(super) fn ask_for(&mut self, instances: Option<u32>) {
+        self.asked = instances.map(|instances| instances.min(self.max));
+        self.bound();
+    }
+
+    /// How many instances were asked for.
+    pub(super) fn asked(&self) -> Option<u32> {
+        self.asked
+    }
+
+    /// A call has come: it ends that none is to run.
+    pub(super) fn called(&mut self) {
+        if self.asked == Some(0) {
+            self.ask_for(None);
+            self.ready().for_each(|ready| ready.is_last = false);
+        }
+    }
+
+    /// Whether a call that comes now finds no place, and none that it could wait for.
+    pub(super) fn is_full(&mut self, now: Instant) -> bool {
+        let calls = self.load(now).calls();
+        calls >= self.scale.max.saturating_mul(self.scale.target.max(1))
+    }
+
+    fn bound(&mut self) {
+        self.scale.min = scale::floor(self.min, self.asked, self.held).min(self.max);
+        self.scale.max = if self.scale.grows { self.max } else { self.scale.min.max(1) };
     }
 
     /// An instance that has lived for long enough since something went wrong shows that it is over.
@@ -270,6 +315,7 @@ impl<M, T> State<M, T> {
     pub(super) fn counts(&mut self, now: Instant) -> InstanceCounts {
         self.recover(now);
         let mut counts = InstanceCounts {
+            wanted: self.asked.unwrap_or(self.min),
             last_failure: self.trouble.last().cloned(),
             backs_off_for: self.trouble.until(now).map(|until| until - now),
             ..InstanceCounts::default()

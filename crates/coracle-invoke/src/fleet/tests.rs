@@ -7,7 +7,7 @@ mod script;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{FunctionRef, Scale};
+use coracle_model::{FunctionRef, Problem, Scale, code};
 use tokio::time::{Instant, sleep};
 
 pub(crate) use script::Script;
@@ -23,7 +23,8 @@ pub(crate) fn scale(min: u32, max: u32, target: u32) -> Scale {
 
 pub(crate) fn fleet_in(house: &Arc<House<Scripted>>, script: &Scripted, scale: Scale) -> Fleet<Scripted> {
     let function = FunctionRef::parse("hello").expect("a name");
-    Fleet::new(Arc::clone(script), Terms { function, scale, is_checked: true }, house)
+    let full = (!scale.grows).then(|| Problem::new(&code::FUNCTION_BUSY, "every instance is full"));
+    Fleet::new(Arc::clone(script), Terms { function, scale, is_checked: true, full }, house)
 }
 
 fn fleet(script: &Scripted, scale: Scale) -> Fleet<Scripted> {
@@ -293,6 +294,100 @@ async fn a_person_sets_how_many_run_within_the_bounds() {
     drop(busy);
     ms(200).await;
     assert_eq!(counts(&fleet), [0; 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_is_kept_until_told_otherwise() {
+    let script = Script::taking(20);
+    let fleet = fleet(&script, scale(1, 5, 1));
+    fleet.warm();
+    assert_eq!((fleet.counts().wanted, fleet.scale(3)), (1, 3));
+    ms(3_600_000).await;
+    assert_eq!((counts(&fleet), fleet.counts().wanted), ([0, 0, 0, 3, 0], 3));
+    script.crash(2);
+    ms(200).await;
+    assert_eq!(counts(&fleet), [0, 0, 0, 3, 0], "one that ends is replaced");
+    drop(leases(&fleet, 5).await);
+    assert_eq!(counts(&fleet), [0, 5, 0, 0, 0], "calls start more");
+    ms(3_600_000).await;
+    assert_eq!(counts(&fleet), [0, 0, 0, 3, 0]);
+    assert_eq!(fleet.scale(1), 1);
+    ms(200).await;
+    assert_eq!(counts(&fleet), [0, 0, 0, 1, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_runs_when_none_was_asked_for_and_the_next_call_brings_the_minimum_back() {
+    let script = Script::taking(20);
+    let fleet = fleet(&script, scale(2, 5, 20));
+    fleet.warm();
+    ms(200).await;
+    assert_eq!(fleet.scale(0), 0);
+    ms(3_600_000).await;
+    assert_eq!((counts(&fleet), fleet.counts().wanted, script.starts()), ([0; 5], 0, 2));
+    let leases = leases(&fleet, 20).await;
+    assert_eq!((fleet.counts().wanted, fleet.counts().total(), script.starts()), (2, 2, 4));
+    drop(leases);
+    ms(3_600_000).await;
+    assert_eq!(counts(&fleet), [0, 0, 0, 2, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_calls_at_once_after_none_start_one_that_can_take_them() {
+    let script = Script::taking(20);
+    let fleet = fleet(&script, scale(1, 5, 20));
+    fleet.warm();
+    ms(200).await;
+    fleet.scale(0);
+    ms(200).await;
+    drop(leases(&fleet, 20).await);
+    assert_eq!((script.starts(), fleet.counts().total()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_instance_that_was_to_go_stays_when_a_call_brings_the_minimum_back() {
+    let script = Script::taking(20);
+    let fleet = fleet(&script, scale(1, 5, 2));
+    let busy = lease(&fleet).await;
+    fleet.scale(0);
+    drop((lease(&fleet).await, busy));
+    ms(3_600_000).await;
+    assert_eq!((counts(&fleet), script.starts()), ([0, 0, 0, 1, 0], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_grows_a_call_that_finds_no_place_is_refused_at_once() {
+    let script = Script::taking(20);
+    let fleet = fleet(&script, Scale { grows: false, ..scale(0, 5, 2) });
+    // Two wait for the one that starts, and the third has nothing to wait for.
+    let waiting = tokio::spawn({
+        let fleet = fleet.clone();
+        async move { leases(&fleet, 2).await }
+    });
+    ms(1).await;
+    let begun = Instant::now();
+    assert_eq!((problem(&fleet).await.code, begun.elapsed()), (&code::FUNCTION_BUSY, Duration::ZERO));
+    let two = waiting.await.expect("two places");
+    assert_eq!(problem(&fleet).await.message, "every instance is full");
+    assert_eq!(fleet.scale(2), 2);
+    ms(30).await;
+    let more = leases(&fleet, 2).await;
+    assert_eq!(problem(&fleet).await.code, &code::FUNCTION_BUSY);
+    drop((two, more));
+    assert_eq!(script.starts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_grows_up_to_its_maximum_may_refuse_there() {
+    let script = Script::taking(20);
+    let function = FunctionRef::parse("hello").expect("a name");
+    let full = Some(Problem::new(&code::FUNCTION_BUSY, "all are full"));
+    let terms = Terms { function, scale: scale(1, 2, 1), is_checked: false, full };
+    let fleet = Fleet::new(Arc::clone(&script), terms, &House::new(100));
+    let both = leases(&fleet, 2).await;
+    assert_eq!((problem(&fleet).await.message.as_str(), script.starts()), ("all are full", 2));
+    drop(both);
+    drop(lease(&fleet).await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,9 +6,10 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_model::{Clock, Contract, Network, Program, Revision, Settings};
+use coracle_model::{Clock, Contract, Network, Outcome, Problem, Program, Revision, Settings};
 
-use crate::host::Host;
+use crate::abi::openfaas::{self, Standing, Watchdog};
+use crate::host::{Host, text_of};
 use crate::oci::image::ImageConfig;
 use crate::oci::routes::{Routes, routes};
 use crate::oci::sandbox::{self, Root, Runs, SecretFile, Spec};
@@ -33,6 +34,8 @@ pub struct Blueprint {
     pub(super) host: Arc<dyn Host>,
     bucket: Arc<LogBucket>,
     pub(super) routes: Routes,
+    /// The watchdog that stands before the program, if that is its contract; or why there can be none.
+    pub(super) watchdog: Result<Option<Watchdog>, Problem>,
     /// What the secrets were when this was made, as a number that tells nothing of them.
     secrets_then: u64,
     hashing: RandomState,
@@ -45,17 +48,73 @@ pub(super) enum Files {
 }
 
 impl Blueprint {
-    pub(super) fn new(revision: Arc<Revision>, host: Arc<dyn Host>, clock: Arc<dyn Clock>) -> Self {
+    /// `image` is what the image of the program says, if it has one.
+    pub(super) fn new(
+        revision: Arc<Revision>,
+        image: Option<&ImageConfig>,
+        host: Arc<dyn Host>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let settings = &revision.settings;
+        let is_watched = revision.contract == Contract::Watchdog;
+        let watchdog = is_watched.then(|| Watchdog::parse(image, settings)).transpose();
+        let port = watchdog.as_ref().ok().and_then(|watchdog| watchdog.as_ref()?.port());
+        let port = port.or(settings.program.port).unwrap_or(Program::PORT);
         let bucket = Arc::new(LogBucket::new(settings.limits.log_bytes_per_second, clock));
         let routes = match settings.program.network {
-            Network::Own => routes(&settings.outbound, settings.program.port.unwrap_or(Program::PORT)),
+            Network::Own => routes(&settings.outbound, port),
             // What reaches everything needs no way out.
             Network::Host => Routes::default(),
         };
         let hashing = RandomState::new();
         let secrets_then = hashing.hash_one(granted(&revision, &*host, |_| ()));
-        Self { revision, host, bucket, routes, secrets_then, hashing }
+        Self { revision, host, bucket, routes, watchdog, secrets_then, hashing }
+    }
+
+    /// Calls at once that one instance takes.
+    pub fn calls_each(&self) -> u32 {
+        let scale = &self.revision.settings.scale;
+        match self.max_inflight() {
+            Some(most) if scale.grows => most.min(scale.target),
+            Some(most) => most,
+            None => scale.target,
+        }
+    }
+
+    /// What a call is told that finds every instance full, where such calls do not wait.
+    pub fn full(&self) -> Option<Problem> {
+        self.max_inflight().map(openfaas::full)
+    }
+
+    /// What the platform answers for the instances, if a call asks after them; `None` where one of them serves it.
+    pub fn probed<B>(
+        &self,
+        request: &http::Request<B>,
+        standing: impl FnOnce() -> Standing,
+    ) -> Option<Outcome> {
+        let full = || openfaas::full(self.max_inflight().unwrap_or_default());
+        self.watchdog.as_ref().ok()?.as_ref()?.probed(request, standing, full)
+    }
+
+    fn max_inflight(&self) -> Option<u32> {
+        self.watchdog.as_ref().ok()?.as_ref()?.max_inflight
+    }
+
+    /// Whether its program listens; else it runs for each call.
+    pub(super) fn listens(&self) -> bool {
+        match &self.watchdog {
+            Ok(Some(watchdog)) => watchdog.port().is_some(),
+            Ok(None) | Err(_) => self.revision.contract == Contract::Http,
+        }
+    }
+
+    /// The path that answers 2xx when its program is ready and well.
+    pub(super) fn health(&self) -> Option<String> {
+        let own = self.revision.settings.program.health.as_deref();
+        match &self.watchdog {
+            Ok(Some(watchdog)) => watchdog.health(own),
+            Ok(None) | Err(_) => own.map(str::to_owned),
+        }
     }
 
     /// Whether the secrets that it grants are others than when this was made.
@@ -110,9 +169,12 @@ impl Blueprint {
             network,
             env: self.environment(&config, &secrets, port),
             secrets,
-            command: command(program, &config),
+            command: match &self.watchdog {
+                Ok(Some(watchdog)) => watchdog.command.clone(),
+                Ok(None) | Err(_) => command(program, &config),
+            },
             workdir: program.workdir.clone().unwrap_or(workdir),
-            runs: if self.revision.contract == Contract::Stdio { Runs::EachCall } else { Runs::Always },
+            runs: if self.listens() { Runs::Always } else { Runs::EachCall },
         }
     }
 
@@ -137,7 +199,8 @@ impl Blueprint {
                 .iter()
                 .filter_map(|name| Some((name, secrets.iter().find(|file| file.name == name.as_str())?)))
             {
-                all.push((Settings::variable_of(name), file.value.clone()));
+                // One that is no text is a file alone.
+                all.extend(text_of(&file.value).map(|text| (Settings::variable_of(name), text.to_owned())));
             }
         }
         let mut only: Vec<(String, String)> = Vec::with_capacity(all.len());
@@ -155,9 +218,7 @@ fn granted(revision: &Revision, host: &dyn Host, missing: impl Fn(&str)) -> Vec<
     let mut files = Vec::new();
     for name in &revision.settings.secrets {
         match host.secret(&revision.function.namespace, name) {
-            Some(value) => {
-                files.push(SecretFile { name: name.to_string(), value: value.reveal().to_owned() })
-            }
+            Some(value) => files.push(SecretFile { name: name.to_string(), value: value.reveal().to_vec() }),
             None => missing(name.as_str()),
         }
     }
@@ -165,7 +226,7 @@ fn granted(revision: &Revision, host: &dyn Host, missing: impl Fn(&str)) -> Vec<
 }
 
 /// What is run: as container engines put it together, an entrypoint that was set drops the image's command.
-fn command(program: &Program, image: &ImageConfig) -> Vec<String> {
+pub(crate) fn command(program: &Program, image: &ImageConfig) -> Vec<String> {
     let (first, rest) = match (program.entrypoint.is_empty(), program.command.is_empty()) {
         (false, _) => (&program.entrypoint, &program.command),
         (true, false) => (&image.entrypoint, &program.command),

@@ -25,10 +25,14 @@ mod tunnel;
 mod upgrade;
 
 pub use blueprint::Blueprint;
+pub(crate) use blueprint::command;
 pub use image::{Credentials, Image, ImageBounds, ImageConfig, Images, Progress, Pruned};
+pub(crate) use ingress::Ingress;
 pub use process::{Launched, Process};
 pub use programs::Programs;
+pub(crate) use sandbox::Sandbox;
 pub use sandbox::{Protection, SANDBOX_SPAWNER, sandbox_spawner};
+pub(crate) use stdio::{Manner, serve as serve_once};
 
 #[cfg(test)]
 mod testing;

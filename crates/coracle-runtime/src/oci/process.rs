@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use coracle_model::{Contract, Network, Problem, code};
+use coracle_model::{Network, Problem, code};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::abi::openfaas::{self, Place};
 use crate::capabilities::outbound::Egress;
+use crate::cgi;
 use crate::fault;
 use crate::host::Stream;
 use crate::oci::blueprint::Blueprint;
@@ -21,7 +23,7 @@ use crate::oci::ingress::Ingress;
 use crate::oci::pool::{Protocol, Sockets};
 use crate::oci::relay::Relay;
 use crate::oci::sandbox::{End, LastWords, Sandbox, Status, Step};
-use crate::oci::stdio;
+use crate::oci::stdio::{self, Manner};
 use crate::output::Output;
 use crate::wasm::{Answer, Work};
 
@@ -70,7 +72,7 @@ impl Process {
     pub(super) fn new(blueprint: Arc<Blueprint>, sandbox: Sandbox, port: u16) -> Self {
         let sandbox = Arc::new(sandbox);
         let output = blueprint.output(sandbox.id());
-        let ingress = (blueprint.revision.contract == Contract::Http).then(|| {
+        let ingress = blueprint.listens().then(|| {
             let sockets = sockets(&blueprint, &sandbox);
             let is_http2 = blueprint.revision.settings.program.http2;
             let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
@@ -105,10 +107,21 @@ impl Process {
     /// # Errors
     /// The call itself, untouched, if this instance has ended: another may serve it.
     pub async fn serve(&self, work: Work) -> Result<Answer, Work> {
-        match &self.ingress {
-            Some(ingress) => ingress.serve(work).await,
-            None if self.ended.borrow().is_some() => Err(work),
-            None => Ok(Box::pin(stdio::serve(&self.blueprint, &self.sandbox, work)).await),
+        if self.ingress.is_none() && self.ended.borrow().is_some() {
+            return Err(work);
+        }
+        match (&self.blueprint.watchdog, &self.ingress) {
+            (Ok(None) | Err(_), Some(ingress)) => ingress.serve(work).await,
+            (Ok(None) | Err(_), None) => {
+                let head = |head: &_, _: &_| cgi::variables(head);
+                let serving = stdio::serve(&self.blueprint, &self.sandbox, work, Manner::OURS, head);
+                Ok(Box::pin(serving).await)
+            }
+            (Ok(Some(watchdog)), ingress) => {
+                let place =
+                    Place { blueprint: &self.blueprint, sandbox: &self.sandbox, output: &self.output };
+                Box::pin(openfaas::serve(watchdog, place, ingress.as_ref(), work)).await
+            }
         }
     }
 
@@ -130,9 +143,7 @@ impl Process {
     /// Whether it is well: its port accepts, and its health path answers 2xx.
     pub async fn is_healthy(&self) -> bool {
         match &self.ingress {
-            Some(ingress) => {
-                ingress.is_ready(self.blueprint.revision.settings.program.health.as_deref()).await
-            }
+            Some(ingress) => ingress.is_ready(self.blueprint.health().as_deref()).await,
             None => self.ended.borrow().is_none(),
         }
     }

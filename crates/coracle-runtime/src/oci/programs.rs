@@ -10,7 +10,8 @@ use coracle_model::{Clock, Code, Digest, Network, Problem, Program, Revision, Sp
 use coracle_store::Artifacts;
 use tokio::time::{Instant, timeout};
 
-use crate::host::Host;
+use crate::abi::openfaas::Watchdog;
+use crate::host::{Host, text_of};
 use crate::oci::blueprint::{Blueprint, Files};
 use crate::oci::image::Images;
 use crate::oci::process::{Launched, Process};
@@ -83,13 +84,22 @@ impl Programs {
         host: Arc<dyn Host>,
         clock: Arc<dyn Clock>,
     ) -> Blueprint {
-        Blueprint::new(revision, host, clock)
+        let image = match &revision.code {
+            // One that is not there is said by the launch.
+            Code::Image { digest, .. } => self.images.get(*digest).ok(),
+            Code::Bundle(_) | Code::Wasm(_) => None,
+        };
+        Blueprint::new(revision, image.map(|image| image.config).as_ref(), host, clock)
     }
 
     /// Starts an instance: over when it is ready for calls. Dropping the future leaves nothing of it.
     pub(crate) async fn launch(&self, blueprint: &Arc<Blueprint>) -> Result<Launched, Box<Problem>> {
         let begun = Instant::now();
         let revision = &blueprint.revision;
+        let of_watchdog = match &blueprint.watchdog {
+            Ok(watchdog) => watchdog.as_ref().and_then(Watchdog::port),
+            Err(problem) => return Err(Box::new(problem.clone())),
+        };
         let program = &revision.settings.program;
         let files = match &revision.code {
             Code::Bundle(artifact) => Files::Bundle(self.bundle(*artifact).await?),
@@ -103,12 +113,15 @@ impl Programs {
             }
         };
         let image = begun.elapsed();
-        let port = port_of(program, &files).map_err(|error| {
+        let port = of_watchdog.map_or_else(|| port_of(program, &files), Ok).map_err(|error| {
             Problem::new(&code::INTERNAL, format!("find a free port for `{}`: {error}", revision.function))
         })?;
         let missing = std::cell::RefCell::new(Vec::new());
         let secrets = blueprint.secrets(|name| missing.borrow_mut().push(name.to_owned()));
         let missing = missing.into_inner();
+        let in_env = program.secrets_in_env;
+        let no_text = secrets.iter().filter(|file| in_env && text_of(&file.value).is_none());
+        let no_text: Vec<_> = no_text.map(|file| file.name.clone()).collect();
         let spec = blueprint.spec(files, secrets, port);
         let start_timeout = program.start_timeout;
         let sandbox = match timeout(start_timeout, self.sandboxes.make(spec)).await {
@@ -120,9 +133,12 @@ impl Programs {
         for name in missing {
             process.note(&format!("the secret `{name}` does not exist any more: it is not given"));
         }
+        for name in no_text {
+            process.note(&format!("the secret `{name}` is no text: it is a file, and no variable"));
+        }
         let deadline = begun + start_timeout;
         if let Some(ingress) = process.ingress()
-            && let Err(unready) = ingress.ready(deadline, program.health.as_deref()).await
+            && let Err(unready) = ingress.ready(deadline, blueprint.health().as_deref()).await
         {
             let problem = match (unready, timeout(LAST_WORDS_WITHIN, process.ended_with()).await) {
                 (_, Ok(problem)) => problem,

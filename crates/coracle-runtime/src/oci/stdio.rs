@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use coracle_model::{Body, Problem, Reply, code};
+use http::request::Parts;
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -18,18 +19,18 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::bodies::request::{RequestBody, Seen};
 use crate::bodies::response::{Done, Progress, Streamed};
 use crate::bodies::watch::{End, drive, read_out};
+use crate::fault;
 use crate::host::Stream;
 use crate::oci::blueprint::Blueprint;
 use crate::oci::process::in_words;
 use crate::oci::sandbox::{Ran, Sandbox, Status};
 use crate::output::Output;
 use crate::wasm::{Answer, Ended, Left, Running, Work, before};
-use crate::{cgi, fault};
 
 /// Output that is held back until the program ends, in bytes: below it, an exit code that says it failed becomes an error.
 const HELD_BACK_BYTES_MAX: usize = 64 << 10;
@@ -43,6 +44,29 @@ const CHUNKS_MAX: usize = 4;
 /// How long output may still come after the end of the program that was started: from others that it started.
 const AFTER_END: Duration = Duration::from_millis(100);
 
+/// How the program of a call is run, where contracts differ.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    /// Output that is held back until the program ends, in bytes: below it, an end that says it failed becomes an error.
+    pub(crate) held_back_bytes_max: usize,
+    /// Whether what it prints on standard error is part of its output.
+    pub(crate) combines: bool,
+    /// Whether an exit code can say that it failed.
+    pub(crate) may_fail: bool,
+    /// How long it may run.
+    pub(crate) runs_at_most: Option<Duration>,
+}
+
+impl Manner {
+    /// That of our own contract.
+    pub(super) const OURS: Self = Self {
+        held_back_bytes_max: HELD_BACK_BYTES_MAX,
+        combines: false,
+        may_fail: true,
+        runs_at_most: None,
+    };
+}
+
 /// How a program ended.
 struct Exit {
     problem: Option<Problem>,
@@ -53,18 +77,24 @@ struct Exit {
 /// A program that runs, to its end.
 type Program = Pin<Box<dyn Future<Output = Exit> + Send>>;
 
-/// Runs the program for a call, as far as the head of its response.
-pub(super) async fn serve(blueprint: &Arc<Blueprint>, sandbox: &Arc<Sandbox>, work: Work) -> Answer {
+/// Runs the program for a call, as far as the head of its response; `variables` makes its environment of the call's head.
+pub(crate) async fn serve(
+    blueprint: &Arc<Blueprint>,
+    sandbox: &Arc<Sandbox>,
+    work: Work,
+    manner: Manner,
+    variables: impl FnOnce(&Parts, &Body) -> Vec<(String, String)>,
+) -> Answer {
     let Work { id, request, deadline } = work;
     let revision = &blueprint.revision;
     let limits = &revision.settings.limits;
     let output = blueprint.output(sandbox.id());
     output.serve(id);
     let (head, body) = request.into_parts();
+    let env = variables(&head, &body);
     let (body, seen) = RequestBody::new(body, limits.request_body_bytes, limits.stream_timeout);
     let (chunk, mut chunks) = mpsc::channel(CHUNKS_MAX);
-    let running =
-        run(Arc::clone(blueprint), Arc::clone(sandbox), cgi::variables(&head), body, chunk, output.clone());
+    let running = run(Arc::clone(blueprint), Arc::clone(sandbox), manner, env, body, chunk, output.clone());
     let mut running: Program = Box::pin(running);
     let mut held = BytesMut::new();
     let step = std::future::poll_fn(|cx| {
@@ -72,13 +102,13 @@ pub(super) async fn serve(blueprint: &Arc<Blueprint>, sandbox: &Arc<Sandbox>, wo
         let ended = running.as_mut().poll(cx);
         while let Poll::Ready(Some(chunk)) = chunks.poll_recv(cx) {
             held.extend_from_slice(&chunk);
-            if held.len() > HELD_BACK_BYTES_MAX && ended.is_pending() {
+            if held.len() > manner.held_back_bytes_max && ended.is_pending() {
                 break;
             }
         }
         match ended {
             Poll::Ready(exit) => Poll::Ready(Some(exit)),
-            Poll::Pending if held.len() > HELD_BACK_BYTES_MAX => Poll::Ready(None),
+            Poll::Pending if held.len() > manner.held_back_bytes_max => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     });
@@ -93,6 +123,7 @@ pub(super) async fn serve(blueprint: &Arc<Blueprint>, sandbox: &Arc<Sandbox>, wo
             refuse(fault::late(revision, Some(&seen)))
         }
         Some(Some(Exit { problem: Some(problem), .. })) => {
+            let problem = if manner.combines { told_by_output(problem, &held, &output) } else { problem };
             refuse(fault::blame(problem, revision, Some(&seen)))
         }
         Some(Some(_)) if held.len() as u64 > limits.response_body_bytes => {
@@ -116,32 +147,47 @@ pub(super) async fn serve(blueprint: &Arc<Blueprint>, sandbox: &Arc<Sandbox>, wo
 async fn run(
     blueprint: Arc<Blueprint>,
     sandbox: Arc<Sandbox>,
+    manner: Manner,
     env: Vec<(String, String)>,
     body: RequestBody,
     chunk: mpsc::Sender<Bytes>,
     output: Output,
 ) -> Exit {
     let oom_kills = sandbox.oom_kills();
-    let ran = match Streams::new() {
+    let overdue = async {
+        match manner.runs_at_most {
+            Some(most) => sleep(most).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ran = match Streams::new(manner.combines) {
         Ok((ours, theirs)) => {
             let Streams { stdin, stdout, stderr } = ours;
             let feeding = feed(body, stdin);
             let reading = async {
-                tokio::join!(carry(stdout, &chunk), print(stderr, &output));
+                let printing = async {
+                    if let Some(stderr) = stderr {
+                        print(stderr, &output).await;
+                    }
+                };
+                tokio::join!(carry(stdout, &chunk), printing);
             };
             let mut reading = std::pin::pin!(reading);
             let mut running = std::pin::pin!(sandbox.run(env, theirs));
             let mut feeding = std::pin::pin!(feeding);
+            let mut overdue = std::pin::pin!(overdue);
             let (mut is_fed, mut is_read) = (false, false);
             let ran = loop {
                 tokio::select! {
                     biased;
-                    ran = &mut running => break ran,
+                    ran = &mut running => break ran.map(Some),
                     () = &mut feeding, if !is_fed => is_fed = true,
                     () = &mut reading, if !is_read => is_read = true,
+                    // All of its processes go with the future that runs it.
+                    () = &mut overdue => break Ok(None),
                 }
             };
-            if !is_read {
+            if !is_read && !matches!(ran, Ok(None)) {
                 // What others still hold open is theirs to lose.
                 let _ = timeout(AFTER_END, reading).await;
             }
@@ -150,7 +196,17 @@ async fn run(
         Err(error) => Err(error),
     };
     output.flush();
-    let problem = judge(&blueprint, ran, sandbox.oom_kills() > oom_kills, &output);
+    let problem = match ran {
+        Ok(None) => manner.runs_at_most.map(|most| fault::overran(&blueprint.revision.function, most)),
+        Ok(Some(Ran::Ended(status))) if !manner.may_fail => {
+            if status != Status::Exited(0) {
+                output.note(format!("its program {}", in_words(status)));
+            }
+            None
+        }
+        Ok(Some(ran)) => judge(&blueprint, Ok(ran), sandbox.oom_kills() > oom_kills, &output),
+        Err(error) => judge(&blueprint, Err(error), false, &output),
+    };
     Exit { problem, _stdout: chunk }
 }
 
@@ -193,18 +249,34 @@ fn judge(
 struct Streams {
     stdin: pipe::Sender,
     stdout: pipe::Receiver,
-    stderr: pipe::Receiver,
+    /// `None` where it is the same as standard output.
+    stderr: Option<pipe::Receiver>,
+}
+
+/// The same problem, with what the program printed last, where that is part of its output.
+fn told_by_output(problem: Problem, held: &[u8], output: &Output) -> Problem {
+    output.write(Stream::Stderr, held);
+    output.flush();
+    match output.last_stderr() {
+        Some(line) => Problem { message: format!("{}: {line}", problem.message), ..problem },
+        None => problem,
+    }
 }
 
 impl Streams {
-    fn new() -> io::Result<(Self, [OwnedFd; 3])> {
+    fn new(combines: bool) -> io::Result<(Self, [OwnedFd; 3])> {
         let (its_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, its_stderr) = if combines {
+            (None, its_stdout.try_clone()?)
+        } else {
+            let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+            (Some(pipe::Receiver::from_owned_fd(stderr)?), its_stderr)
+        };
         let ours = Self {
             stdin: pipe::Sender::from_owned_fd(stdin)?,
             stdout: pipe::Receiver::from_owned_fd(stdout)?,
-            stderr: pipe::Receiver::from_owned_fd(stderr)?,
+            stderr,
         };
         Ok((ours, [its_stdin, its_stdout, its_stderr]))
     }

@@ -64,9 +64,12 @@ impl Plan {
         }
         for name in secrets {
             match self.host.secret(&self.revision.function.namespace, name) {
-                Some(value) => {
-                    context.env(Settings::variable_of(name), value.reveal());
-                }
+                Some(value) => match value.text() {
+                    Some(text) => drop(context.env(Settings::variable_of(name), text)),
+                    None => {
+                        output.note(format!("the secret `{name}` is no text: it is given to programs alone"))
+                    }
+                },
                 None => output
                     .note(format!("the secret `{name}` does not exist any more: its variable is not set")),
             }

@@ -1,5 +1,5 @@
-//! `coracle scale`: so many instances of a program, now; from then on calls decide again.
-//! No revision is made: what holds for longer is the setting `scale` of the function.
+//! `coracle scale`: so many instances of a program, until told otherwise; calls may start more.
+//! No revision is made: what outlives the server is the setting `scale` of the function.
 
 use coracle_model::Scale;
 use serde_json::json;
@@ -11,12 +11,13 @@ use crate::{print, talk};
 const EXAMPLES: &str = "\
 Examples:
   coracle scale site 3       before the crowd comes
-  coracle scale site 0       stop those that nobody calls
+  coracle scale site 0       stop all that nobody calls
 
-Later an instance that nobody calls is stopped after `scale.idle`, and calls start others, up to `scale.max`.
+So many are kept until the next `scale`, or until the server ends; calls start more, up to `scale.max`.
+After 0 nothing runs until the next call, which brings `scale.min` back.
 To keep some for ever: `scale = { min = 3 }` in the manifest.";
 
-/// Start or stop instances of a program, until so many run.
+/// Start or stop instances of a program, and keep so many running.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -40,10 +41,9 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     };
     talk::say(format_args!("{function}: {wanted}"));
     let (asked, bound) = (args.instances, scaled.instances);
-    if bound != asked {
-        let (most, key) = if bound < asked { ("most", "scale.max") } else { ("least", "scale.min") };
+    if bound < asked {
         talk::hint(format_args!(
-            "{bound} is the {most} that `{key}` allows: deploy with `--set {key}={asked}`"
+            "{bound} is the most that `scale.max` allows: deploy with `--set scale.max={asked}`"
         ));
     }
     Ok(())

@@ -68,7 +68,7 @@ impl<'a> Stage<'a> {
         let functions = (0..count).map(|number| format!("[function.f{number}]\nimage = \"{TAG}\"\n"));
         self.deploy(&functions.collect::<String>())?;
         // A deploy tries an instance of each.
-        let mut connection = self.connect()?.with_token(&self.token);
+        let mut connection = self.connect_as_admin()?;
         for number in 0..count {
             let path = format!("/v1/namespaces/default/functions/f{number}/scale");
             let (answer, _) = connection.ask("POST", &path, br#"{"instances":0}"#)?;
@@ -80,7 +80,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Waits until no program runs.
-    fn await_none(&self) -> Result<(), String> {
+    pub(super) fn await_none(&self) -> Result<(), String> {
         until(END_MAX, || {
             let left = self.programs();
             Ok((!left.is_empty()).then(|| format!("programs run on: {left:?}")))
@@ -91,6 +91,11 @@ impl<'a> Stage<'a> {
         Connection::open(self.server.url())
     }
 
+    /// A connection that may ask everything.
+    pub(super) fn connect_as_admin(&self) -> Result<Connection, String> {
+        Ok(self.connect()?.with_token(&self.token))
+    }
+
     /// The address of a function.
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.server.url())
@@ -98,7 +103,7 @@ impl<'a> Stage<'a> {
 
     /// Waits until so many instances are frozen.
     pub(super) fn await_frozen(&self, count: usize) -> Result<(), String> {
-        let mut connection = self.connect()?.with_token(&self.token);
+        let mut connection = self.connect_as_admin()?;
         until(FREEZE_MAX, || {
             let (answer, body) = connection.ask("GET", "/metrics", b"")?;
             if answer.status != 200 {
@@ -143,7 +148,7 @@ impl<'a> Stage<'a> {
 }
 
 /// Looks until nothing is missing, or for too long: then what was missing is the error.
-fn until(
+pub(super) fn until(
     at_most: Duration,
     mut missing: impl FnMut() -> Result<Option<String>, String>,
 ) -> Result<(), String> {

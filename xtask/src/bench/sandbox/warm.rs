@@ -17,19 +17,19 @@ use crate::bench::server::{Server, pinned};
 use crate::surroundings::{now, say};
 
 /// Connections that leave no core idle.
-const CONNECTIONS: u32 = 16;
+pub(super) const CONNECTIONS: u32 = 16;
 
 /// How long a round of load takes.
 const ROUND_SECONDS: u32 = 3;
 
 /// One instance, which takes all of the load: beside one web server, and beside one server that spawns.
-const SCALE: &str = "scale = { min = 1, max = 1, target = 16 }\n";
+pub(super) const SCALE: &str = "scale = { min = 1, max = 1, target = 16 }\n";
 
 /// What is run for each call, inside as outside.
 const PROGRAM: &str = "/bin/cat";
 
 /// What wrk is told to send.
-const SCRIPT: &str = include_str!("../post.lua");
+pub(super) const SCRIPT: &str = include_str!("../post.lua");
 
 /// How long a web server may take until it answers, and between two looks.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ pub(super) fn stdio(plan: &Plan) -> Result<Vec<Figure>, String> {
 }
 
 /// Calls a second of each, one after the other in each round, so that a machine that slows down slows both.
-fn in_turns(
+pub(super) fn in_turns(
     plan: &Plan,
     urls: &[String; 2],
     run: impl Fn(&str, u32) -> Result<Load, String>,
@@ -123,6 +123,6 @@ impl Drop for Web {
     }
 }
 
-fn write(file: &Path, text: &str) -> Result<(), String> {
+pub(super) fn write(file: &Path, text: &str) -> Result<(), String> {
     fs::write(file, text).map_err(|error| format!("write {}: {error}", file.display()))
 }

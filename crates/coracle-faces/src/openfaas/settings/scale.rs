@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use coracle_model::{Limits, Problem, Scale, Span};
 
-use super::super::document::{bad, shown};
+use super::super::document::{bad, shown, truth};
 use super::super::quantity;
 
 const MIN: &str = "com.openfaas.scale.min";
@@ -105,11 +105,8 @@ fn zero_duration(labels: &Texts) -> Result<Duration, Problem> {
 }
 
 fn flag(labels: &Texts, label: &str) -> Result<bool, Problem> {
-    match labels.get(label).map(String::as_str) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(other) => Err(unlike(label, other, "`true` or `false`", "true")),
-    }
+    let Some(text) = labels.get(label) else { return Ok(false) };
+    truth(text).ok_or_else(|| unlike(label, text, "`true` or `false`", "true"))
 }
 
 fn number(
@@ -145,4 +142,150 @@ fn unlike(label: &str, text: &str, wanted: &str, example: &str) -> Problem {
 fn max_inflight(env: &Texts) -> Option<u32> {
     let most = env.get(MAX_INFLIGHT)?.parse().ok()?;
     (1..=Limits::CALLS_MAX).contains(&most).then_some(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts(pairs: &[(&str, &str)]) -> Texts {
+        pairs.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect()
+    }
+
+    fn scale(labels: &[(&str, &str)]) -> Scale {
+        of(&texts(labels), &Texts::new()).unwrap()
+    }
+
+    fn refused(cases: &[&[(&str, &str)]], expected: Expect) {
+        let mut said = String::new();
+        for labels in cases {
+            let problem = of(&texts(labels), &Texts::new()).unwrap_err();
+            said += &format!("{}\n    hint: {}\n", problem.message, problem.hint.unwrap_or_default());
+        }
+        expected.assert_eq(&said);
+    }
+
+    #[test]
+    fn labels_bound_the_number_of_instances() {
+        let bounds = |labels: &[(&str, &str)]| (scale(labels).min, scale(labels).max);
+        assert_eq!(bounds(&[]), (1, 20));
+        assert_eq!(bounds(&[(MIN, "2"), (MAX, "2")]), (2, 2));
+        assert_eq!(bounds(&[(MAX, "1000"), (MIN, " 5 ")]), (5, 1_000));
+        assert_eq!(bounds(&[(MIN, "0")]), (0, 20));
+    }
+
+    #[test]
+    fn a_function_that_may_sleep_has_no_minimum() {
+        let Scale { min, idle, .. } = scale(&[(ZERO, "true"), (MIN, "2")]);
+        assert_eq!((min, idle), (0, ZERO_DURATION_DEFAULT));
+        assert_eq!(scale(&[(ZERO, "true"), (ZERO_DURATION, "1m30s")]).idle, Duration::from_secs(90));
+        let stays = scale(&[(ZERO, "false"), (ZERO_DURATION, "1m")]);
+        assert_eq!((stays.min, stays.idle), (1, Scale::default().idle));
+    }
+
+    #[test]
+    fn only_capacity_is_a_target_of_ours() {
+        let table: [(&[(&str, &str)], u32); 7] = [
+            (&[], Scale::default().target),
+            (&[(TYPE, CAPACITY), (TARGET, "10")], 9),
+            (&[(TYPE, CAPACITY), (TARGET, "10"), (PROPORTION, "0.25")], 3),
+            (&[(TYPE, CAPACITY), (TARGET, "1")], 1),
+            (&[(TYPE, CAPACITY)], 45),
+            (&[(TYPE, "rps"), (TARGET, "100")], Scale::default().target),
+            (&[(TYPE, "cpu"), (TARGET, "500")], Scale::default().target),
+        ];
+        for (labels, target) in table {
+            assert_eq!(scale(labels).target, target, "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_on_calls_refuses_unless_capacity_makes_it_grow() {
+        let with = |labels: &[(&str, &str)], most: &str| {
+            let Scale { target, grows, .. } = of(&texts(labels), &texts(&[(MAX_INFLIGHT, most)])).unwrap();
+            (target, grows)
+        };
+        assert_eq!(with(&[], "3"), (3, false));
+        assert_eq!(with(&[(TYPE, "rps")], "30"), (30, false));
+        assert_eq!(with(&[(TYPE, CAPACITY)], "3"), (3, true));
+        assert_eq!(with(&[(TYPE, CAPACITY), (TARGET, "10")], "30"), (9, true));
+        for none in ["0", "", "many", "-1"] {
+            assert_eq!(with(&[], none), (Scale::default().target, true), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_label_is_named_with_what_it_may_be() {
+        refused(
+            &[
+                &[(MIN, "two")],
+                &[(MAX, "0")],
+                &[(MAX, "1001")],
+                &[(MIN, "5"), (MAX, "3")],
+                &[(MIN, "30")],
+                &[(FACTOR, "500")],
+                &[(FACTOR, "-1")],
+                &[(TARGET, "NaN")],
+                &[(PROPORTION, "1.5")],
+                &[(ZERO, "yes")],
+                &[(ZERO_DURATION, "never")],
+                &[(ZERO_DURATION, "0s")],
+            ],
+            expect![[r#"
+                label `com.openfaas.scale.min` is `two`, and must be a whole number from 0 to 1000
+                    hint: write for example `com.openfaas.scale.min: "1"`
+                label `com.openfaas.scale.max` is `0`, and must be a whole number from 1 to 1000
+                    hint: write for example `com.openfaas.scale.max: "20"`
+                label `com.openfaas.scale.max` is `1001`, and must be a whole number from 1 to 1000
+                    hint: write for example `com.openfaas.scale.max: "20"`
+                label `com.openfaas.scale.min` is 5, which is more than `com.openfaas.scale.max` of 3
+                    hint: write for example `com.openfaas.scale.min: "1"` and `com.openfaas.scale.max: "5"`
+                label `com.openfaas.scale.min` is 30, which is more than `com.openfaas.scale.max` of 20, as it is where the label is absent
+                    hint: write for example `com.openfaas.scale.min: "1"` and `com.openfaas.scale.max: "30"`
+                label `com.openfaas.scale.factor` is `500`, and must be a whole number from 0 to 100, in hundredths of the most instances; 0 switches steps off
+                    hint: write for example `com.openfaas.scale.factor: "20"`
+                label `com.openfaas.scale.factor` is `-1`, and must be a whole number from 0 to 100, in hundredths of the most instances; 0 switches steps off
+                    hint: write for example `com.openfaas.scale.factor: "20"`
+                label `com.openfaas.scale.target` is `NaN`, and must be a number above 0 and up to 100000
+                    hint: write for example `com.openfaas.scale.target: "50"`
+                label `com.openfaas.scale.target-proportion` is `1.5`, and must be a number above 0 and up to 1
+                    hint: write for example `com.openfaas.scale.target-proportion: "0.9"`
+                label `com.openfaas.scale.zero` is `yes`, and must be `true` or `false`
+                    hint: write for example `com.openfaas.scale.zero: "true"`
+                label `com.openfaas.scale.zero-duration` is `never`, and must be a span of time above 0 and up to 1d
+                    hint: write for example `com.openfaas.scale.zero-duration: "15m"`
+                label `com.openfaas.scale.zero-duration` is `0s`, and must be a span of time above 0 and up to 1d
+                    hint: write for example `com.openfaas.scale.zero-duration: "15m"`
+            "#]],
+        );
+    }
+
+    #[test]
+    fn the_step_of_an_alert_is_a_label_or_the_usual() {
+        for (text, expected) in [("0", 0), ("35", 35), ("100", 100), ("101", 20), ("x", 20)] {
+            assert_eq!(factor(&texts(&[(FACTOR, text)])), expected, "{text}");
+        }
+        assert_eq!(factor(&Texts::new()), FACTOR_DEFAULT);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_keeps_the_bounds_of_a_scale(
+            labels in prop::collection::btree_map(
+                prop::sample::select(vec![MIN, MAX, FACTOR, TYPE, TARGET, PROPORTION, ZERO, ZERO_DURATION]).prop_map(String::from),
+                "[0-9]{0,4}|0\\.[0-9]{1,3}|true|false|capacity|rps|[0-9]{1,2}m|\\PC{0,6}",
+                0..8,
+            ),
+            in_flight in "[0-9]{0,6}",
+        ) {
+            if let Ok(scale) = of(&labels, &texts(&[(MAX_INFLIGHT, &in_flight)])) {
+                prop_assert!(scale.min <= scale.max && (1..=Scale::INSTANCES_MAX).contains(&scale.max));
+                prop_assert!((1..=Limits::CALLS_MAX).contains(&scale.target));
+                prop_assert!(!scale.idle.is_zero() && scale.idle <= Scale::IDLE_MAX);
+            }
+        }
+    }
 }

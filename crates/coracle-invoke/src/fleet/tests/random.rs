@@ -95,6 +95,11 @@ proptest! {
                 call.expect("no call breaks off");
             }
             assert_eq!(house.leases(), 0);
+            // Beyond every pause of a crash loop, and beyond `idle`.
+            ms(100_000).await;
+            let counts = fleet.counts();
+            let expected = counts.wanted.min(places);
+            assert_eq!((counts.frozen, counts.total()), (expected, expected), "as many as were asked for");
             fleet.retire();
             fleet.until_gone().await;
             assert_eq!((script.alive(), house.instances()), (0, 0));

@@ -324,7 +324,7 @@ fn names(spec: &Spec) -> io::Result<()> {
     let etc = Path::new("/etc");
     folder(etc, 0o755)?;
     write(&etc.join("hosts"), &hosts, 0o644)?;
-    write(&etc.join("hostname"), &format!("{}\n", spec.hostname), 0o644)?;
+    write(&etc.join("hostname"), format!("{}\n", spec.hostname), 0o644)?;
     // Nobody answers questions for names here: what may be reached stands in `hosts`.
     write(&etc.join("resolv.conf"), "options attempts:1 timeout:1\n", 0o644)
 }
@@ -337,7 +337,7 @@ fn secrets(secrets: &[SecretFile], base: u32, spec: &Spec) -> io::Result<()> {
     let who = super::init::identity_of(spec).map_err(io::Error::other)?;
     let (uid, gid) = (base + who.uid, base + who.gid);
     let at = Path::new("/run/secrets");
-    folder(at, 0o755)?;
+    place("/run/secrets", 0o755)?;
     attach(tmpfs("0755", 8 << 20)?, at)?;
     for SecretFile { name, value } in secrets {
         let path = at.join(name);
@@ -345,9 +345,8 @@ fn secrets(secrets: &[SecretFile], base: u32, spec: &Spec) -> io::Result<()> {
         chown(&path, Some(uid), Some(gid))?;
     }
     // Where OpenFaaS' functions look for theirs.
-    let other = Path::new("/var/openfaas/secrets");
-    folder(other, 0o755)?;
-    attach(copy(at)?, other)?;
+    place("/var/openfaas/secrets", 0o755)?;
+    attach(copy(at)?, "/var/openfaas/secrets")?;
     for path in ["/run/secrets", "/var/openfaas/secrets"] {
         read_only(path)?;
     }
@@ -388,6 +387,14 @@ fn attach(mount: OwnedFd, at: impl AsRef<Path>) -> io::Result<()> {
 /// A folder of the root itself to mount something on: what an image has there instead, such as a link to elsewhere, goes.
 fn place(path: &str, mode: u32) -> io::Result<()> {
     let path = Path::new(path);
+    // On the way to it a link may stay, as long as it leads to a folder of the same root.
+    let way = path.ancestors().skip(1).filter(|above| !above.is_dir());
+    for above in way.collect::<Vec<_>>().into_iter().rev() {
+        if fs::symlink_metadata(above).is_ok() {
+            fs::remove_file(above)?;
+        }
+        folder(above, 0o755)?;
+    }
     if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_dir()) {
         fs::remove_file(path)?;
     }
@@ -403,11 +410,11 @@ fn folder(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Writes a file anew, in place of whatever is there under its name.
-fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+fn write(path: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> io::Result<()> {
     use std::io::Write as _;
     // Not there is as good.
     let _ = fs::remove_file(path);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-    file.write_all(text.as_bytes())
+    file.write_all(bytes.as_ref())
 }

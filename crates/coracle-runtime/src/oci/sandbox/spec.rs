@@ -78,7 +78,24 @@ pub(crate) enum Network {
 #[derive(Hash, Serialize, Deserialize)]
 pub(crate) struct SecretFile {
     pub(crate) name: String,
-    pub(crate) value: String,
+    #[serde(with = "letters")]
+    pub(crate) value: Vec<u8>,
+}
+
+/// Any bytes as a text, in which each is the letter of its number: short, and exact.
+mod letters {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&bytes.iter().map(|byte| char::from(*byte)).collect::<String>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        let bytes = text.chars().map(u8::try_from).collect::<Result<_, _>>();
+        bytes.map_err(|_| D::Error::custom("a letter that is no byte"))
+    }
 }
 
 /// When the program of a sandbox runs.
