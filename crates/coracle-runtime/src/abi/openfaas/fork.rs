@@ -143,6 +143,21 @@ mod tests {
     }
 
     #[test]
+    fn each_watchdog_has_its_own_status_for_a_process_without_an_answer() {
+        for (kind, statuses) in [
+            (Kind::Classic, [500, 408, 504]),
+            (Kind::Serializing, [500, 500, 504]),
+            (Kind::Streaming, [500, 504, 504]),
+        ] {
+            assert_eq!(
+                [End::Failed, End::Killed, End::Late].map(|end| status_of(kind, end)),
+                statuses,
+                "{kind:?}"
+            );
+        }
+    }
+
+    #[test]
     fn the_content_type_is_that_of_the_settings_else_that_of_the_call() {
         let mut fork = Fork {
             kind: Kind::Classic,
