@@ -46,6 +46,20 @@ fn the_page_of_metrics_lists_every_metric() {
     for metric in coracle_observe::metrics::table() {
         row(&mut page, &[&format!("`{}`", metric.name), metric.kind.as_str(), metric.help]);
     }
+    page.push_str(
+        "\n## Under OpenFaaS' names\n\nThe same calls, for dashboards that know these; `function_name` is `NAME.NAMESPACE`, where `default` is `openfaas-fn`.\n\n\
+         | metric | kind | what it counts |\n|---|---|---|\n",
+    );
+    for family in coracle_faces::openfaas::metrics::Family::ALL {
+        let mut head = String::new();
+        family.write_head(&mut head);
+        let after = |word: &str| {
+            let line =
+                head.lines().find_map(|line| line.strip_prefix(&format!("# {word} {} ", family.name())));
+            line.unwrap().to_owned()
+        };
+        row(&mut page, &[&format!("`{}`", family.name()), &after("TYPE"), &after("HELP")]);
+    }
     expect_file!["../../docs/metrics.md"].assert_eq(&page);
 }
 

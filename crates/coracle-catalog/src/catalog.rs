@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, broadcast};
 
 use crate::SecretKey;
+use crate::namespaces::NamespaceNotes;
 use crate::records::{KeyRecord, NamespaceRecord, PREFIX, Place};
 use crate::state::{Held, State};
 use crate::turn::{Draft, Follower, Writer, load};
@@ -220,7 +221,10 @@ impl Catalog {
                 None => draft.put(&Place::SecretKey, &KeyRecord { id: self.0.key.id() }),
             }
             if !state.namespaces.contains_key(&default) {
-                draft.put(&Place::Namespace(default.clone()), &NamespaceRecord { created: now });
+                draft.put(
+                    &Place::Namespace(default.clone()),
+                    &NamespaceRecord { created: now, notes: NamespaceNotes::default() },
+                );
             }
             Ok((draft, ()))
         })

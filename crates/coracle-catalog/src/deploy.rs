@@ -48,6 +48,17 @@ pub struct Deployment {
     pub settings: Settings,
 }
 
+/// What must be true of something's name before it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing.
+    Any,
+    /// Nothing has it yet.
+    New,
+    /// Something has it already.
+    Known,
+}
+
 impl Catalog {
     /// Makes new revisions current, in the order of the functions named.
     ///
@@ -59,9 +70,32 @@ impl Catalog {
     /// `NAMESPACE_NOT_FOUND`, `INVALID_SETTINGS`, `MISSING_SECRET`, `ROUTE_TAKEN`, `LIMIT_REACHED`, `CONFLICT` for a function
     /// of another app, and those of the database.
     pub async fn deploy(&self, deploy: Deploy) -> Result<Vec<Arc<Revision>>, Problem> {
+        self.deploy_if(deploy, Presence::Any).await
+    }
+
+    /// The same, if all its functions are new, or none is: of two that create one at once, one does.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `FUNCTION_NOT_FOUND`, and those of [`deploy`](Self::deploy).
+    pub async fn deploy_if(&self, deploy: Deploy, presence: Presence) -> Result<Vec<Arc<Revision>>, Problem> {
         check_alone(&deploy)?;
         let now = self.0.clock.now();
-        self.in_turn(|state| plan(state, &deploy, now)).await
+        self.in_turn(|state| {
+            for Deployment { name, .. } in &deploy.functions {
+                let function = FunctionRef { namespace: deploy.namespace.clone(), name: name.clone() };
+                check_presence(state, &function, presence)?;
+            }
+            plan(state, &deploy, now)
+        })
+        .await
+    }
+
+    /// That a function is there, or is not, as whoever deploys it expects: heard before its code is looked at.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `FUNCTION_NOT_FOUND`.
+    pub fn expect(&self, function: &FunctionRef, presence: Presence) -> Result<(), Problem> {
+        check_presence(&self.0.state(), function, presence)
     }
 }
 
@@ -81,6 +115,16 @@ fn check_alone(deploy: &Deploy) -> Result<(), Problem> {
         check_settings(&function.name, &function.code, function.contract, &function.settings)?;
     }
     Ok(())
+}
+
+fn check_presence(state: &State, function: &FunctionRef, presence: Presence) -> Result<(), Problem> {
+    match (presence, state.held(function)) {
+        (Presence::New, Some(_)) => {
+            Err(Problem::new(&code::ALREADY_EXISTS, format!("there is a function `{function}` already")))
+        }
+        (Presence::Known, None) => Err(Problem::no_function(function)),
+        _ => Ok(()),
+    }
 }
 
 /// Checks a deploy against what is there, and drafts what it changes.

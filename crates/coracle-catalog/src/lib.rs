@@ -21,9 +21,9 @@ mod turn;
 mod validate;
 
 pub use catalog::{App, CHANGES_MAX, Catalog, Filter, Function, Routed};
-pub use deploy::{Deploy, Deployment, FUNCTIONS_MAX, FUNCTIONS_PER_DEPLOY_MAX, REVISIONS_KEPT_MAX};
+pub use deploy::{Deploy, Deployment, FUNCTIONS_MAX, FUNCTIONS_PER_DEPLOY_MAX, Presence, REVISIONS_KEPT_MAX};
 pub use key::SecretKey;
-pub use namespaces::{NAMESPACES_MAX, NamespaceInfo};
+pub use namespaces::{NAMESPACES_MAX, NamespaceInfo, NamespaceNotes};
 pub use registries::{REGISTRIES_PER_NAMESPACE_MAX, RegistryCredentials, RegistryInfo};
 pub use secrets::{SECRET_BYTES_MAX, SECRETS_PER_NAMESPACE_MAX, Secret, SecretInfo};
 pub use tokens::{AuthFailure, TOKENS_MAX, TOKENS_PER_NAMESPACE_MAX, TokenInfo, new_token_text};

@@ -1,13 +1,17 @@
 //! Namespaces: the rooms that everything else lives in.
 //! The admin API makes, lists and removes them; the others ask whether one exists.
 
+use std::collections::BTreeMap;
+
 use coracle_model::{NamespaceName, Problem, Reach, code};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::Catalog;
 use crate::records::{NamespaceRecord, Place, lies_in};
 use crate::state::State;
 use crate::turn::Draft;
+use crate::validate::check_notes;
 
 /// The most namespaces of a server.
 pub const NAMESPACES_MAX: usize = 10_000;
@@ -21,6 +25,20 @@ pub struct NamespaceInfo {
     pub created: Timestamp,
     /// How many functions live in it.
     pub functions: usize,
+    /// What people and tools have noted about it.
+    pub notes: NamespaceNotes,
+}
+
+/// What people and tools note about a namespace, and nobody here obeys; what was never said is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NamespaceNotes {
+    /// To select by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// To read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Catalog {
@@ -29,7 +47,20 @@ impl Catalog {
     /// # Errors
     /// `ALREADY_EXISTS`, `LIMIT_REACHED`, and those of the database.
     pub async fn create_namespace(&self, name: &NamespaceName) -> Result<NamespaceInfo, Problem> {
-        let info = NamespaceInfo { name: name.clone(), created: self.0.clock.now(), functions: 0 };
+        self.create_namespace_with(name, NamespaceNotes::default()).await
+    }
+
+    /// Makes a namespace with notes about it.
+    ///
+    /// # Errors
+    /// `INVALID_SETTINGS` for the notes, and those of [`create_namespace`](Self::create_namespace).
+    pub async fn create_namespace_with(
+        &self,
+        name: &NamespaceName,
+        notes: NamespaceNotes,
+    ) -> Result<NamespaceInfo, Problem> {
+        check_notes(name, &notes)?;
+        let record = NamespaceRecord { created: self.0.clock.now(), notes };
         self.in_turn(|state| {
             if state.namespaces.contains_key(name) {
                 return Err(Problem::new(&code::ALREADY_EXISTS, format!("namespace `{name}` exists")));
@@ -42,11 +73,27 @@ impl Catalog {
                 .hint("remove those that are empty"));
             }
             let mut draft = Draft::default();
-            draft.put(&Place::Namespace(name.clone()), &NamespaceRecord { created: info.created });
+            draft.put(&Place::Namespace(name.clone()), &record);
             Ok((draft, ()))
         })
         .await?;
-        Ok(info)
+        Ok(NamespaceInfo { name: name.clone(), created: record.created, functions: 0, notes: record.notes })
+    }
+
+    /// Replaces the notes about a namespace.
+    ///
+    /// # Errors
+    /// `NAMESPACE_NOT_FOUND`, `INVALID_SETTINGS`, and those of the database.
+    pub async fn note_namespace(&self, name: &NamespaceName, notes: NamespaceNotes) -> Result<(), Problem> {
+        check_notes(name, &notes)?;
+        self.in_turn(|state| {
+            check_namespace(state, name)?;
+            let created = state.namespaces.get(name).map_or(self.0.clock.now(), |known| known.created);
+            let mut draft = Draft::default();
+            draft.put(&Place::Namespace(name.clone()), &NamespaceRecord { created, notes: notes.clone() });
+            Ok((draft, ()))
+        })
+        .await
     }
 
     /// Removes a namespace without functions and secrets, and the tokens that reach no further than it.
@@ -88,22 +135,39 @@ impl Catalog {
     /// The namespaces, in the order of their names.
     pub fn namespaces(&self) -> Vec<NamespaceInfo> {
         let state = self.0.state();
-        let info = |(name, created): (&NamespaceName, &Timestamp)| NamespaceInfo {
+        state.namespaces.iter().map(|(name, record)| NamespaceInfo::of(&state, name, record)).collect()
+    }
+
+    /// A namespace by its name.
+    ///
+    /// # Errors
+    /// `NAMESPACE_NOT_FOUND`.
+    pub fn namespace(&self, name: &NamespaceName) -> Result<NamespaceInfo, Problem> {
+        let state = self.0.state();
+        let record = state.namespaces.get(name).ok_or_else(|| not_found(name))?;
+        Ok(NamespaceInfo::of(&state, name, record))
+    }
+}
+
+impl NamespaceInfo {
+    fn of(state: &State, name: &NamespaceName, record: &NamespaceRecord) -> Self {
+        Self {
             name: name.clone(),
-            created: *created,
+            created: record.created,
             functions: state.functions_in(name),
-        };
-        state.namespaces.iter().map(info).collect()
+            notes: record.notes.clone(),
+        }
     }
 }
 
 /// That a namespace exists.
 pub(crate) fn check_namespace(state: &State, name: &NamespaceName) -> Result<(), Problem> {
-    if state.namespaces.contains_key(name) {
-        return Ok(());
-    }
-    Err(Problem::new(&code::NAMESPACE_NOT_FOUND, format!("there is no namespace `{name}`"))
-        .hint(format!("coracle namespace create {name}")))
+    if state.namespaces.contains_key(name) { Ok(()) } else { Err(not_found(name)) }
+}
+
+fn not_found(name: &NamespaceName) -> Problem {
+    Problem::new(&code::NAMESPACE_NOT_FOUND, format!("there is no namespace `{name}`"))
+        .hint(format!("coracle namespace create {name}"))
 }
 
 /// Whether a token holds in this namespace and nowhere else.

@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::namespaces::NamespaceNotes;
+
 /// What the keys start with whose records are held in memory.
 pub(crate) const PREFIX: &str = "catalog/";
 /// The version of the records that this program writes, and the newest that it reads.
@@ -101,9 +103,11 @@ pub(crate) struct KeyRecord {
     pub(crate) id: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NamespaceRecord {
     pub(crate) created: Timestamp,
+    #[serde(flatten)]
+    pub(crate) notes: NamespaceNotes,
 }
 
 /// The head of a function: all that a call needs, in one entry.

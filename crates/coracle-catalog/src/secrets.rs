@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::Catalog;
+use crate::deploy::Presence;
 use crate::namespaces::check_namespace;
 use crate::records::{Place, SecretRecord};
 use crate::turn::Draft;
@@ -54,6 +55,20 @@ impl Catalog {
         name: &SecretName,
         value: &[u8],
     ) -> Result<SecretInfo, Problem> {
+        self.set_secret_if(namespace, name, value, Presence::Any).await
+    }
+
+    /// The same, if the secret is new, or was there before.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `SECRET_NOT_FOUND`, and those of [`set_secret`](Self::set_secret).
+    pub async fn set_secret_if(
+        &self,
+        namespace: &NamespaceName,
+        name: &SecretName,
+        value: &[u8],
+        presence: Presence,
+    ) -> Result<SecretInfo, Problem> {
         check_value(name, value)?;
         let sealed = BASE64.encode(self.0.key.seal(&purpose(namespace, name), value)?);
         let updated = self.0.clock.now();
@@ -63,6 +78,14 @@ impl Catalog {
             check_namespace(state, namespace)?;
             let others = state.secrets.get(namespace);
             let is_new = others.is_none_or(|others| !others.contains_key(name));
+            match presence {
+                Presence::New if !is_new => {
+                    let message = format!("namespace `{namespace}` has a secret `{name}` already");
+                    return Err(Problem::new(&code::ALREADY_EXISTS, message));
+                }
+                Presence::Known if is_new => return Err(not_found(namespace, name)),
+                _ => {}
+            }
             if is_new && others.is_some_and(|others| others.len() >= SECRETS_PER_NAMESPACE_MAX) {
                 let message =
                     format!("namespace `{namespace}` has {SECRETS_PER_NAMESPACE_MAX} secrets already");

@@ -8,7 +8,6 @@ use coracle_model::{
     AppName, Digest, FunctionName, FunctionRef, NamespaceName, Revision, SecretName, TokenId,
 };
 use coracle_store::Key;
-use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use crate::catalog::Function;
@@ -32,7 +31,7 @@ pub(crate) struct State {
     /// All commits up to this revision are in memory; what the watch says of them is old news.
     pub(crate) seen: u64,
     pub(crate) secret_key: Option<String>,
-    pub(crate) namespaces: BTreeMap<NamespaceName, Timestamp>,
+    pub(crate) namespaces: BTreeMap<NamespaceName, NamespaceRecord>,
     pub(crate) functions: BTreeMap<NamespaceName, BTreeMap<FunctionName, Held>>,
     /// The functions once more, for calls: one hash instead of a walk down two trees.
     pub(crate) current: HashMap<FunctionRef, Arc<Revision>>,
@@ -123,7 +122,7 @@ impl State {
             Place::Turn | Place::Revision(..) => {}
             Place::SecretKey => self.secret_key = read::<KeyRecord>(value)?.map(|record| record.id),
             Place::Namespace(name) => match read::<NamespaceRecord>(value)? {
-                Some(record) => drop(self.namespaces.insert(name, record.created)),
+                Some(record) => drop(self.namespaces.insert(name, record)),
                 None => drop(self.namespaces.remove(&name)),
             },
             Place::Function(function) => {

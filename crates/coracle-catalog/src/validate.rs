@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_model::{
-    ByteSize, Code, Contract, FunctionName, FunctionRef, Limits, Original, Problem, Route, SecretName,
-    Settings, Span, code,
+    ByteSize, Code, Contract, FunctionName, FunctionRef, Limits, NamespaceName, Original, Problem, Route,
+    SecretName, Settings, Span, code,
 };
 
 use self::program::check_program;
+use crate::namespaces::NamespaceNotes;
 use crate::routes::{Routes, Target};
 
 /// The environment of a function, names and values together, in bytes.
@@ -221,6 +222,25 @@ fn check_counts(settings: &Settings) -> Result<(), Wrong> {
             wrong(format!("`{name}` has {count} entries, more than {most}"), format!("name at most {most}"))
         }
     }
+}
+
+/// The notes about a namespace.
+pub(crate) fn check_notes(namespace: &NamespaceName, notes: &NamespaceNotes) -> Result<(), Problem> {
+    let kinds = [
+        ("label", &notes.labels, LABELS_BYTES_MAX),
+        ("annotation", &notes.annotations, ANNOTATIONS_BYTES_MAX),
+    ];
+    let check = |(noun, noted, bytes_max): (&str, &Option<BTreeMap<String, String>>, usize)| {
+        let Some(noted) = noted else { return Ok(()) };
+        if noted.len() > LABELS_MAX {
+            let what = format!("it has {} {noun}s, more than {LABELS_MAX}", noted.len());
+            return wrong(what, format!("send at most {LABELS_MAX}"));
+        }
+        check_labels(noun, noted, bytes_max)
+    };
+    kinds.into_iter().try_for_each(check).map_err(|Wrong { what, hint }| {
+        Problem::new(&code::INVALID_SETTINGS, format!("namespace `{namespace}`: {what}")).hint(hint)
+    })
 }
 
 fn check_labels(noun: &str, labels: &BTreeMap<String, String>, bytes_max: usize) -> Result<(), Wrong> {

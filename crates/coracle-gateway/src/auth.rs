@@ -1,25 +1,57 @@
-//! Who asks, and whether they may: the token of a request, and the rights that come with it.
+//! Who asks, and whether they may: the token of a request, or its user and password, and the rights that come with it.
 //! `data` asks for private functions, `admin` in every handler.
 
-use std::str;
+use std::{fmt, str};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use coracle_catalog::{AuthFailure, Catalog};
-use coracle_model::{FunctionRef, NamespaceName, Principal, Problem, Scope, code};
+use coracle_model::{FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, TokenId, code};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use subtle::ConstantTimeEq;
 
 /// Makes a principal of a request. A clone is a handle to the same.
 #[derive(Debug, Clone)]
 pub struct Authenticator {
     catalog: Catalog,
+    login: Option<Login>,
+}
+
+/// A user and a password that may do everything, as the admin's token may.
+#[derive(Clone)]
+pub struct Login {
+    user: blake3::Hash,
+    password: blake3::Hash,
+}
+
+impl Login {
+    /// The id that its holder goes by in logs, where others have that of their token.
+    const ID: &str = "basic-auth";
+
+    /// This user with this password.
+    pub fn new(user: &str, password: &str) -> Self {
+        Self { user: blake3::hash(user.as_bytes()), password: blake3::hash(password.as_bytes()) }
+    }
+
+    /// Whether they are this one, found out in a time that says nothing about either: hashes are of one length.
+    fn is(&self, user: &str, password: &str) -> bool {
+        let Self { user: own_user, password: own_password } = Self::new(user, password);
+        let is_user = self.user.as_bytes().ct_eq(own_user.as_bytes());
+        (is_user & self.password.as_bytes().ct_eq(own_password.as_bytes())).into()
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login(…)")
+    }
 }
 
 impl Authenticator {
-    /// One that knows the tokens of this catalog.
-    pub fn new(catalog: Catalog) -> Self {
-        Self { catalog }
+    /// One that knows the tokens of this catalog, and this login, if there is one.
+    pub fn new(catalog: Catalog, login: Option<Login>) -> Self {
+        Self { catalog, login }
     }
 
     /// Who sends a request with these headers; without a token it is anonymous.
@@ -28,11 +60,17 @@ impl Authenticator {
     /// `UNAUTHENTICATED` for a token that is wrong, expired, or not one at all.
     pub fn principal(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
         let Some(header) = headers.get(AUTHORIZATION) else { return Ok(Principal::Anonymous) };
-        let token = header.to_str().ok().and_then(token_of).ok_or_else(|| {
+        let credentials = header.to_str().ok().and_then(Credentials::parse).ok_or_else(|| {
             unauthenticated("the `Authorization` header holds no token")
                 .hint("send `Authorization: Bearer TOKEN`, or Basic with the token as the password")
         })?;
-        self.catalog.authenticate(&token).map_err(|failure| match failure {
+        if let (Some(login), Some(user)) = (&self.login, &credentials.user)
+            && login.is(user, &credentials.token)
+        {
+            let id = TokenId(Login::ID.to_owned());
+            return Ok(Principal::Token { id, scope: Scope::Admin, reach: Reach::All });
+        }
+        self.catalog.authenticate(&credentials.token).map_err(|failure| match failure {
             AuthFailure::Unknown => unauthenticated("the token is not known here")
                 .hint("it may be of another server or revoked; the admin's is in the file `admin.token` of the data directory"),
             AuthFailure::Expired => unauthenticated("the token has expired").hint("make a new one: coracle token create"),
@@ -111,26 +149,33 @@ fn unauthenticated(message: &str) -> Problem {
     Problem::new(&code::UNAUTHENTICATED, message)
 }
 
-/// The token of an `Authorization` header: of `Bearer TOKEN`, or the password of `Basic`, whoever the user is.
-fn token_of(header: &str) -> Option<String> {
-    let (scheme, value) = header.trim().split_once(' ')?;
-    let value = value.trim();
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return (!value.is_empty()).then(|| value.to_owned());
+/// What an `Authorization` header holds: a token, of `Bearer TOKEN`, or as the password of `Basic`, where a user comes with it.
+#[derive(PartialEq)]
+struct Credentials {
+    user: Option<String>,
+    token: String,
+}
+
+impl Credentials {
+    fn parse(header: &str) -> Option<Self> {
+        let (scheme, value) = header.trim().split_once(' ')?;
+        let value = value.trim();
+        let (user, token) = if scheme.eq_ignore_ascii_case("bearer") {
+            (None, value.to_owned())
+        } else if scheme.eq_ignore_ascii_case("basic") {
+            let pair = BASE64.decode(value).ok()?;
+            let (user, password) = str::from_utf8(&pair).ok()?.split_once(':')?;
+            (Some(user.to_owned()), password.to_owned())
+        } else {
+            return None;
+        };
+        (!token.is_empty()).then_some(Self { user, token })
     }
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let pair = BASE64.decode(value).ok()?;
-    let (_user, password) = str::from_utf8(&pair).ok()?.split_once(':')?;
-    (!password.is_empty()).then(|| password.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coracle_model::{Reach, TokenId};
-
     #[test]
     fn a_token_comes_as_bearer_or_as_the_password_of_basic() {
         let basic = |pair: &str| format!("Basic {}", BASE64.encode(pair));
@@ -149,8 +194,19 @@ mod tests {
             ("", None),
         ];
         for (header, token) in table {
-            assert_eq!(token_of(header).as_deref(), token, "{header}");
+            assert_eq!(Credentials::parse(header).map(|found| found.token).as_deref(), token, "{header}");
         }
+    }
+
+    #[test]
+    fn a_login_is_its_user_with_its_password_and_no_other() {
+        let login = Login::new("admin", "hush");
+        let table =
+            [("admin", "hush", true), ("admin", "hus", false), ("ada", "hush", false), ("admin", "", false)];
+        for (user, password, expected) in table {
+            assert_eq!(login.is(user, password), expected, "{user}:{password}");
+        }
+        assert_eq!(format!("{login:?}"), "Login(…)");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Function traffic: which function a request is for, what the guest sees of it, and what the client gets back.
+//! Function traffic: what the guest sees of a request, and what the client gets back.
 //! `listen` hands every request here; what is for us, and not for a function, goes on to `admin`.
 
 use std::net::IpAddr;
@@ -12,10 +12,9 @@ use bytes::Bytes;
 use coracle_catalog::Catalog;
 use coracle_invoke::Invoke;
 use coracle_model::{
-    Body, BodyError, Call, CallId, Contract, FunctionName, FunctionRef, NamespaceName, Principal, Problem,
-    Revision,
+    Body, BodyError, Call, CallId, Contract, FunctionRef, Principal, Problem, Revision, Scope, Trace, code,
 };
-use coracle_model::{Scope, Trace, code};
+use coracle_observe::Observe;
 use coracle_runtime::random_bits;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -23,11 +22,13 @@ use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use tower_service::Service;
 
 use crate::auth::Authenticator;
 use crate::listen::Client;
 use crate::problem;
+use crate::target::Target;
 
 /// The front of the server: a cheap handle that answers requests.
 #[derive(Debug, Clone)]
@@ -37,11 +38,13 @@ pub struct Front(Arc<Inner>);
 struct Inner {
     catalog: Catalog,
     invoke: Invoke,
+    observe: Observe,
     authenticator: Authenticator,
     admin: Router,
 }
 
 const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
+const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -64,34 +67,26 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const LINGER_BYTES_MAX: usize = 4 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Names under this one are functions: `NAME.NAMESPACE.localhost`.
-const HOST_SUFFIX: &str = ".localhost";
-
-/// Whom a request is for.
-#[derive(Debug)]
-enum Target {
-    /// A function by its name; `/function/…` answers with our `X-Call-Id`, a host name does not.
-    Named { function: FunctionRef, path: PathAndQuery, announces: bool },
-    /// A function by a route of its manifest.
-    Routed { revision: Arc<Revision>, path: PathAndQuery },
-    /// Us.
-    Admin,
-}
-
 /// An answer on its way.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 impl Front {
     /// A front that sends calls to invoke and the rest to the routes of `admin`.
-    pub fn new(catalog: Catalog, invoke: Invoke, authenticator: Authenticator, admin: Router) -> Self {
-        Self(Arc::new(Inner { catalog, invoke, authenticator, admin }))
+    pub fn new(
+        catalog: Catalog,
+        invoke: Invoke,
+        observe: Observe,
+        authenticator: Authenticator,
+        admin: Router,
+    ) -> Self {
+        Self(Arc::new(Inner { catalog, invoke, observe, authenticator, admin }))
     }
 
     /// Answers one request.
     ///
     /// The future is in a box because hyper and we move it several times before it runs.
     pub(crate) fn answer(self, request: Request<Incoming>, client: Client) -> Answer {
-        match self.target(&request) {
+        match Target::of(&request, &self.0.catalog) {
             Err(problem) => {
                 let refusal = problem::render(&problem, None, request.headers().get(header::ACCEPT));
                 Box::pin(std::future::ready(refusal))
@@ -104,30 +99,6 @@ impl Front {
                 let function = revision.function.clone();
                 Box::pin(self.call(request, client, function, path, Some(revision), false))
             }
-        }
-    }
-
-    fn target(&self, request: &Request<Incoming>) -> Result<Target, Problem> {
-        check_host(request)?;
-        let uri = request.uri();
-        let path_and_query = || uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        if let Some(function) = function_of_host(host_of(request)) {
-            return Ok(Target::Named { function: function?, path: path_and_query(), announces: false });
-        }
-        let path = uri.path();
-        if let Some(rest) = path.strip_prefix("/function/") {
-            let name = rest.split('/').next().unwrap_or_default();
-            let function = function_named(name)?;
-            let path = path_after(uri, "/function/".len() + name.len());
-            return Ok(Target::Named { function, path, announces: true });
-        }
-        if is_ours(path) {
-            return Ok(Target::Admin);
-        }
-        match self.0.catalog.route(path) {
-            Some(routed) => Ok(Target::Routed { revision: routed.revision, path: path_and_query() }),
-            None => Err(Problem::new(&code::ROUTE_NOT_FOUND, format!("no function answers `{}`", shown(path)))
-                .hint("functions answer at `/function/NAME`, and at the routes of their manifests: see `coracle list`")),
         }
     }
 
@@ -159,6 +130,7 @@ impl Front {
         let principal = match admit(&inner.authenticator, &mut head.headers, &revision) {
             Ok(principal) => principal,
             Err(problem) => {
+                inner.observe.metrics.function(&function).turned_away(problem.code.status);
                 linger(&head.headers, body).await;
                 return refuse(&problem);
             }
@@ -177,6 +149,10 @@ impl Front {
         if let Some(protocol) = protocol {
             name_protocol(&mut head.headers, protocol);
         }
+        let started = announces.then(|| start_time(inner.observe.clock.now()));
+        if let Some(started) = &started {
+            head.headers.insert(START_TIME, started.clone());
+        }
         let request = Request::from_parts(head, Body::stream(Passing(body)));
         let call = Call { id: id.clone(), function, request, principal, trace, client: Some(client) };
         match inner.invoke.call(call, revision, after).await {
@@ -186,17 +162,23 @@ impl Front {
                 if let Some(protocol) = protocol {
                     name_protocol(reply.headers_mut(), protocol);
                 }
-                if announces
-                    && ours
-                    && let Some(value) = id_value
-                {
-                    reply.headers_mut().insert(CALL_ID, value);
+                if let Some(started) = started {
+                    reply.headers_mut().insert(START_TIME, started);
+                    if ours && let Some(value) = id_value {
+                        reply.headers_mut().insert(CALL_ID, value);
+                    }
                 }
                 reply
             }
             Err(problem) => refuse(&problem),
         }
     }
+}
+
+/// A moment in nanoseconds since 1970.
+fn start_time(at: Timestamp) -> HeaderValue {
+    // Until the year 2554 they fit.
+    u64::try_from(at.as_nanosecond()).unwrap_or_default().into()
 }
 
 /// Requests of HTTP/2 are answered by tasks of their own, which the connection does not wait for.
@@ -317,26 +299,6 @@ fn name_protocol(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::UPGRADE, protocol);
 }
 
-/// Which host is meant decides who answers, so it must be said once, and as a host: RFC 9112, section 3.2.
-fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let is_sound = match (hosts.next(), hosts.next()) {
-        (None, _) => request.uri().authority().is_some() || request.version() != Version::HTTP_11,
-        (Some(host), None) => {
-            host.is_empty()
-                || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
-        }
-        (Some(_), Some(_)) => false,
-    };
-    if is_sound {
-        return Ok(());
-    }
-    Err(Problem::new(
-        &code::BAD_REQUEST,
-        "the request has no `Host` header, several, or one that names no host",
-    ))
-}
-
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // The header `connection` names more of them.
     let named: Vec<HeaderName> = headers
@@ -355,62 +317,6 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-}
-
-fn host_of<B>(request: &Request<B>) -> Option<&str> {
-    let named = request.uri().authority().map(Authority::as_str);
-    named.or_else(|| request.headers().get(header::HOST)?.to_str().ok())
-}
-
-/// The function that a host name stands for: `NAME.NAMESPACE.localhost`; `None` for every other host.
-fn function_of_host(host: Option<&str>) -> Option<Result<FunctionRef, Problem>> {
-    let host = host?;
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).strip_suffix(HOST_SUFFIX)?;
-    let (function, namespace) = name.rsplit_once('.')?;
-    Some(
-        FunctionName::parse(function)
-            .and_then(|name| Ok(FunctionRef { namespace: NamespaceName::parse(namespace)?, name }))
-            .map_err(invalid_name),
-    )
-}
-
-/// The function of `/function/NAME[.NAMESPACE]`.
-fn function_named(name: &str) -> Result<FunctionRef, Problem> {
-    if name.is_empty() {
-        return Err(Problem::new(
-            &code::FUNCTION_NOT_FOUND,
-            "the path names no function: it is `/function/NAME`",
-        )
-        .hint("`coracle list` shows those that are deployed"));
-    }
-    FunctionRef::parse(name).map_err(invalid_name)
-}
-
-fn invalid_name(error: coracle_model::InvalidName) -> Problem {
-    Problem::new(&code::INVALID_NAME, error.to_string())
-        .hint("`coracle list` shows the functions that are deployed")
-}
-
-/// What is left of a path for the guest, with the query; at least `/`.
-fn path_after(uri: &Uri, taken: usize) -> PathAndQuery {
-    let whole = uri.path_and_query().map_or("", PathAndQuery::as_str);
-    let rest = whole.get(taken..).unwrap_or_default();
-    let rest = if rest.starts_with('/') {
-        PathAndQuery::try_from(rest)
-    } else {
-        PathAndQuery::try_from(format!("/{rest}"))
-    };
-    rest.unwrap_or(PathAndQuery::from_static("/"))
-}
-
-fn is_ours(path: &str) -> bool {
-    let first = path.strip_prefix('/').and_then(|path| path.split('/').next()).unwrap_or_default();
-    matches!(first, "v1" | "healthz" | "metrics")
-}
-
-/// What of a path is repeated in an error.
-fn shown(path: &str) -> String {
-    path.chars().take(200).collect()
 }
 
 /// A body of hyper's or axum's, as one of ours.
@@ -444,43 +350,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_guest_sees_its_own_path() {
-        let table = [
-            ("/function/hello", "/"),
-            ("/function/hello/", "/"),
-            ("/function/hello?x=1", "/?x=1"),
-            ("/function/hello/a/b?x=1", "/a/b?x=1"),
-            ("/function/hello//a", "//a"),
-        ];
-        for (path, seen) in table {
-            let uri: Uri = path.parse().unwrap();
-            assert_eq!(path_after(&uri, "/function/hello".len()).as_str(), seen, "{path}");
-        }
-    }
-
-    #[test]
-    fn host_names_stand_for_functions() {
-        let named = |host| {
-            function_of_host(Some(host)).map(|function| function.map(|function| function.to_string()).ok())
-        };
-        assert_eq!(named("hello.default.localhost:8080"), Some(Some("hello.default".into())));
-        assert_eq!(named("hello.default.localhost"), Some(Some("hello.default".into())));
-        assert_eq!(named("localhost:8080"), None);
-        assert_eq!(named("example.com"), None);
-        assert_eq!(named("hello.localhost"), None);
-        assert_eq!(named("a.b.c.localhost"), Some(None));
-    }
-
-    #[test]
-    fn a_name_that_is_not_one_is_told_from_a_function_that_is_not_there() {
-        let code = |name: &str| function_named(name).unwrap_err().code.name;
-        assert_eq!(code(""), "function-not-found");
-        assert_eq!(code("a b"), "invalid-name");
-        assert_eq!(code(".."), "invalid-name");
-        assert_eq!(code(&"a".repeat(300)), "invalid-name");
-    }
 
     #[test]
     fn a_connection_is_not_the_guests_unless_both_sides_changed_its_protocol() {

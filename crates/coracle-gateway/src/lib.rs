@@ -6,9 +6,12 @@ mod admin;
 mod auth;
 mod data;
 mod listen;
+mod openfaas;
+mod pages;
 mod problem;
+mod target;
 
 pub use admin::Admin;
-pub use auth::Authenticator;
+pub use auth::{Authenticator, Login};
 pub use data::Front;
 pub use listen::{Bounds, CONNECTIONS_MAX, HEAD_TIMEOUT, serve, serve_metrics};

@@ -66,7 +66,12 @@ impl Invoke {
     pub fn instances_of(&self, function: &FunctionRef) -> InstanceCounts {
         match self.0.rooms.get(function).map(|room| room.current_pool()).as_deref() {
             Some(Pool::Program(program)) => program.counts(),
-            Some(Pool::Wasm(_)) | None => InstanceCounts::default(),
+            Some(Pool::Wasm(_)) => InstanceCounts::default(),
+            None => {
+                let wanted = self.0.catalog.resolve(function).filter(|revision| is_program(revision));
+                let wanted = wanted.map_or(0, |revision| revision.settings.scale.min);
+                InstanceCounts { wanted, ..InstanceCounts::default() }
+            }
         }
     }
 

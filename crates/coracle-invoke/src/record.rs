@@ -31,6 +31,7 @@ impl Recorder {
         revision: u32,
         request: &http::Request<coracle_model::Body>,
     ) -> Self {
+        metrics.started.increment();
         // The time of day of the start is worked out at the end: one clock is read here, not two.
         let record = CallRecord {
             id,
@@ -96,7 +97,6 @@ impl Recorder {
         let took = self.took();
         let Some(mut record) = self.record.take() else { return };
         let now = self.observe.clock.now();
-        self.metrics.ended(class_of(problem), took, now);
         if usage.memory_bytes > 0 {
             self.metrics.memory_bytes.set(usage.memory_bytes);
         }
@@ -113,6 +113,8 @@ impl Recorder {
             record.end =
                 End::Failed { code: Cow::Borrowed(problem.code.name), message: problem.message.clone() };
         }
+        self.metrics.ended(class_of(problem), took, now);
+        self.metrics.answers.count(record.status, took);
         self.observe.calls.record(record);
     }
 

@@ -81,6 +81,7 @@ codes! {
     // Asking in the right way.
     BAD_REQUEST = "bad-request" 400 Caller "the request could not be understood";
     METHOD_NOT_ALLOWED = "method-not-allowed" 405 Caller "this path does not take this method";
+    NOT_IMPLEMENTED = "not-implemented" 501 Host "this part of the API is still to come";
     INVALID_NAME = "invalid-name" 400 Caller "a name has a character or a length that is not allowed";
     UNAUTHENTICATED = "unauthenticated" 401 Caller "a token is needed, and none that is valid came";
     FORBIDDEN = "forbidden" 403 Caller "the token does not reach this far";

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_catalog::{Catalog, SecretKey};
-use coracle_gateway::{Admin, Authenticator, CONNECTIONS_MAX, Front};
+use coracle_gateway::{Admin, Authenticator, CONNECTIONS_MAX, Front, Login};
 use coracle_invoke::Invoke;
 use coracle_model::{Code, FunctionRef, NamespaceName, Problem, SecretName, code};
 use coracle_observe::Observe;
@@ -48,8 +48,8 @@ pub(crate) struct Options {
     pub(crate) data: PathBuf,
     /// Where to listen; port 0 picks one.
     pub(crate) listen: SocketAddr,
-    /// Where `/metrics` answers without a token, if anywhere.
-    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Where `/metrics` answers without a token.
+    pub(crate) metrics_listen: MetricsListen,
     /// How long calls in flight may take once the server is to stop.
     pub(crate) drain: Duration,
     /// How long a connection may take for the head of its next request.
@@ -68,6 +68,8 @@ pub(crate) struct Options {
     pub(crate) upload_bytes: u64,
     /// The file of the key that secrets are sealed with, if it is not in the data directory.
     pub(crate) key_file: Option<PathBuf>,
+    /// The folder with the files of a user and a password who may do everything.
+    pub(crate) basic_auth: Option<PathBuf>,
     /// The folder of compiled code, if it is not in the data directory.
     pub(crate) cache: Option<PathBuf>,
     /// A backup to begin from.
@@ -80,7 +82,7 @@ impl Options {
         Self {
             data,
             listen,
-            metrics_listen: None,
+            metrics_listen: MetricsListen::Nowhere,
             drain: DRAIN,
             head_timeout: coracle_gateway::HEAD_TIMEOUT,
             instances: INSTANCES,
@@ -90,8 +92,39 @@ impl Options {
             incremental: false,
             upload_bytes: coracle_api::ARTIFACT_BYTES_MAX,
             key_file: None,
+            basic_auth: None,
             cache: None,
             restore: None,
+        }
+    }
+}
+
+/// Where metrics answer without a token, beside the main address, where they take one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MetricsListen {
+    /// Nowhere.
+    Nowhere,
+    /// At the usual address, unless another program has it: nobody asked for it.
+    UsualIfFree,
+    /// Here, or not at all.
+    At(SocketAddr),
+}
+
+impl MetricsListen {
+    /// Where Prometheus finds the metrics of such servers, if nobody says otherwise.
+    pub(crate) const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082);
+
+    fn listen(self) -> Result<Option<TcpListener>, Problem> {
+        match self {
+            Self::Nowhere => Ok(None),
+            Self::At(address) => listen(address).map(Some).map_err(|problem| {
+                problem.hint("choose another address with `--metrics-listen ADDR:PORT`, or `none`")
+            }),
+            Self::UsualIfFree => Ok(listen(Self::USUAL)
+                .inspect_err(|problem| {
+                    tracing::warn!(%problem, "metrics answer only with a token; say where else with `--metrics-listen`");
+                })
+                .ok()),
         }
     }
 }
@@ -120,6 +153,9 @@ pub(crate) async fn serve(
     // Before anything is made or restored: a port that is taken must leave nothing behind.
     let listener = listen(options.listen)?;
     let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
+    let metrics_listener = options.metrics_listen.listen()?;
+    let metrics = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let login = options.basic_auth.as_deref().map(login).transpose()?;
     let data = open_data(&options)?;
     let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
     let database = Arc::new(Embedded::open(&data.database()).map_err(|error| unusable(&data, &error))?);
@@ -154,7 +190,7 @@ pub(crate) async fn serve(
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
     let clearing = tokio::spawn(clear_up(catalog.clone(), artifacts.clone(), runtime.clone(), clock));
-    let authenticator = Authenticator::new(catalog.clone());
+    let authenticator = Authenticator::new(catalog.clone(), login);
     let admin = Admin {
         catalog: catalog.clone(),
         runtime,
@@ -169,16 +205,10 @@ pub(crate) async fn serve(
     };
     let data = Arc::clone(&admin.data);
     let (stop_listening, stopped) = watch::channel(false);
-    let metrics = match options.metrics_listen {
-        None => None,
-        Some(address) => {
-            let listener = listen(address)?;
-            let bound = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
-            tokio::spawn(coracle_gateway::serve_metrics(listener, admin.clone(), stopped.clone()));
-            Some(bound)
-        }
-    };
-    let front = Front::new(catalog, invoke.clone(), authenticator, admin.router());
+    if let Some(listener) = metrics_listener {
+        tokio::spawn(coracle_gateway::serve_metrics(listener, admin.clone(), stopped.clone()));
+    }
+    let front = Front::new(catalog, invoke.clone(), observe.clone(), authenticator, admin.router());
     let metrics_of_all = observe.metrics.clone();
     let bounds = coracle_gateway::Bounds { connections, head_timeout: options.head_timeout };
     let serving = coracle_gateway::serve(listener, front, metrics_of_all, bounds, stopped);
@@ -272,6 +302,31 @@ fn admin_token(path: &Path) -> Result<String, Problem> {
     writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(unusable)?;
     fs::rename(&draft, path).map_err(unusable)?;
     Ok(token)
+}
+
+/// The user and the password in the files of a folder, as a mounted secret has them.
+fn login(folder: &Path) -> Result<Login, Problem> {
+    let read = |name| {
+        let path = folder.join(name);
+        let cannot = |why: String| {
+            Problem::new(&code::BAD_REQUEST, format!("read {}: {why}", path.display()))
+                .hint("`--basic-auth-dir` names a folder with the files `basic-auth-user` and `basic-auth-password`")
+        };
+        let text = fs::read_to_string(&path).map_err(|error| cannot(error.to_string()))?;
+        match text.trim() {
+            "" => Err(cannot("it is empty".to_owned())),
+            text => Ok(text.to_owned()),
+        }
+    };
+    let (user, password) = (read("basic-auth-user")?, read("basic-auth-password")?);
+    if user.contains(':') {
+        return Err(Problem::new(
+            &code::BAD_REQUEST,
+            "the user in `basic-auth-user` has a `:`, which ends it",
+        )
+        .hint("choose a name without"));
+    }
+    Ok(Login::new(&user, &password))
 }
 
 /// Says where the server listens, for the command line on the same machine; without it, it serves none the less.

@@ -286,7 +286,10 @@ fn a_server_that_cannot_start_leaves_nothing_behind() {
     server.ok(&["backup", backup.to_str().unwrap()]);
     let up = |data: &str, listen: &str, backup: &std::path::Path| {
         let mut command = coracle();
-        command.args(["up", "--listen", listen, "--restore"]).arg(backup).arg("--data");
+        command
+            .args(["up", "--listen", listen, "--metrics-listen", "none", "--restore"])
+            .arg(backup)
+            .arg("--data");
         Ended::of(command.arg(folder.path().join(data)).stdin(Stdio::null()).output().unwrap())
     };
     let taken = up("new", server.url.strip_prefix("http://").unwrap(), &backup);
@@ -434,7 +437,7 @@ fn a_server_that_was_killed_serves_the_same_functions_again() {
 fn the_demo_can_be_called_at_once() {
     let data = Data::new();
     let mut server = coracle()
-        .args(["up", "--demo", "--listen", "127.0.0.1:0", "--data"])
+        .args(["up", "--demo", "--listen", "127.0.0.1:0", "--metrics-listen", "none", "--data"])
         .arg(data.path())
         .env("CORACLE_CACHE", harness::CACHE)
         .stderr(Stdio::piped())

@@ -219,7 +219,7 @@ fn a_function_answers_under_a_host_name_of_its_own() {
     let reply = at("acid.default.localhost:8080", "/headers?x=1");
     assert_eq!(value(&seen(&reply), "path"), Some("/headers?x=1"));
     assert_eq!(at("nobody.default.localhost", "/").problem(), (404, "function-not-found".to_owned()));
-    assert_eq!(at("localhost", "/").problem(), (404, "route-not-found".to_owned()));
+    assert_eq!(at("localhost", "/nothing").problem(), (404, "route-not-found".to_owned()));
     assert_eq!(at("acid.default.localhost", "/v1/status").status, 404, "all of its paths are the guest's");
 }
 
@@ -234,9 +234,12 @@ fn routes_lead_to_their_functions_and_ours_are_not_given_away() {
             "{path}"
         );
     }
-    for path in ["/", "/shops", "/users/7", "/exact/", "/users//posts"] {
+    for path in ["/shops", "/users/7", "/exact/", "/users//posts"] {
         assert_eq!(get(&server, path).problem(), (404, "route-not-found".to_owned()), "{path}");
     }
+    assert_eq!(get(&server, "/").header("location"), Some("/ui/"), "as long as nobody answers it");
+    deploy(&server, "first", &["--route", "/"]);
+    assert_eq!(get(&server, "/").header("location"), None);
     let file = wasm("hello");
     let deploy =
         |route: &str| server.run(&["deploy", file.to_str().unwrap(), "--name", "x", "--route", route]);

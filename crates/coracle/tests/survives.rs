@@ -117,7 +117,7 @@ fn code_that_is_damaged_beyond_repair_is_an_error_of_its_own_function_alone() {
 fn two_servers_never_share_a_folder() {
     let server = Server::start();
     let second = coracle()
-        .args(["up", "--listen", "127.0.0.1:0", "--data"])
+        .args(["up", "--listen", "127.0.0.1:0", "--metrics-listen", "none", "--data"])
         .arg(server.data())
         .output()
         .map(Ended::of)

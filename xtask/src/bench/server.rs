@@ -98,7 +98,10 @@ impl Server {
     }
 
     fn up(mut program: Command, data: &Path, more: &[&str]) -> Result<Self, String> {
-        let up = program.args(["up", "--listen", "127.0.0.1:0", "--json", "--data"]).arg(data).args(more);
+        let up = program
+            .args(["up", "--listen", "127.0.0.1:0", "--metrics-listen", "none", "--json", "--data"])
+            .arg(data)
+            .args(more);
         Self::start("coracle up", up)
     }
 

@@ -164,7 +164,7 @@ fn write(
 /// Reads on for a while after the answer is clear.
 ///
 /// A client that sends all before it reads would else see a broken connection in place of the reason.
-pub(super) async fn linger(body: &mut Body, bytes_max: u64) {
+pub(crate) async fn linger(body: &mut Body, bytes_max: u64) {
     let mut left = bytes_max.max(LINGER_BYTES_MIN);
     while left > 0 {
         let Ok(Some(Ok(frame))) = timeout(PIECE_TIMEOUT, body.frame()).await else { return };

@@ -176,7 +176,7 @@ pub(super) async fn tried(admin: &Admin, function: &FunctionRef) {
 }
 
 /// The code that a spec names, and how it is spoken to.
-async fn code_of(
+pub(crate) async fn code_of(
     admin: &Admin,
     function: &FunctionRef,
     code: CodeSpec,

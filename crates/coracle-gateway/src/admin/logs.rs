@@ -41,27 +41,29 @@ pub(super) async fn read(
     };
     let filter = filter_of(&query, namespace, function)?;
     let since = query.since.map(|since| since.at(admin.observe.clock.now()));
-    let reading = Reading::begin(&admin.observe.logs, filter, &query, since).await.map_err(problem_of)?;
+    let tail = query.tail.or(since.is_none().then_some(PAGE_ITEMS_DEFAULT));
+    let wanted = Wanted { filter, tail, since, follow: query.follow };
+    let reading = Reading::begin(&admin.observe.logs, wanted).await?;
     let skipped = reading.functions_skipped;
-    let lines = stream::unfold(Some(reading), async |reading| {
-        let mut reading = reading?;
-        match reading.next().await {
-            Ok(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(reading))),
-            Ok(None) => None,
-            // The client sees that the stream broke off; it has no other place for an error.
-            Err(problem) => Some((Err(BodyError::from(problem)), None)),
-        }
-    });
-    let mut response = Response::new(Body::new(StreamBody::new(lines)));
-    response.headers_mut().insert(CONTENT_TYPE, NDJSON);
+    let mut response = reading.streamed(encode);
     if skipped > 0 {
         response.headers_mut().insert(FUNCTIONS_SKIPPED, skipped.into());
     }
     Ok(response)
 }
 
+/// What of the logs a client wants.
+pub(crate) struct Wanted {
+    pub(crate) filter: Filter,
+    /// The last so many; without it, all since a time.
+    pub(crate) tail: Option<usize>,
+    pub(crate) since: Option<Timestamp>,
+    /// Those that are written from now on.
+    pub(crate) follow: bool,
+}
+
 /// A client's place in the logs: first what is there, then what comes.
-struct Reading {
+pub(crate) struct Reading {
     logs: Logs,
     filter: Filter,
     found: Vec<Line>,
@@ -77,12 +79,32 @@ struct Reading {
 }
 
 impl Reading {
-    async fn begin(
-        logs: &Logs,
-        filter: Filter,
-        query: &LogQuery,
-        since: Option<Timestamp>,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn begin(logs: &Logs, wanted: Wanted) -> Result<Self, Problem> {
+        Self::try_begin(logs, wanted).await.map_err(problem_of)
+    }
+
+    /// The lines as a response, each written by `encode` with its end; a client that goes away ends it.
+    pub(crate) fn streamed(self, encode: fn(&Line, &mut Vec<u8>)) -> Response<Body> {
+        let lines = stream::unfold(Some((self, encode)), async |reading| {
+            let (mut reading, encode) = reading?;
+            match reading.next().await {
+                Ok(Some(lines)) => {
+                    let mut bytes = Vec::new();
+                    lines.iter().for_each(|line| encode(line, &mut bytes));
+                    Some((Ok(Frame::data(Bytes::from(bytes))), Some((reading, encode))))
+                }
+                Ok(None) => None,
+                // The client sees that the stream broke off; it has no other place for an error.
+                Err(problem) => Some((Err(BodyError::from(problem)), None)),
+            }
+        });
+        let mut response = Response::new(Body::new(StreamBody::new(lines)));
+        response.headers_mut().insert(CONTENT_TYPE, NDJSON);
+        response
+    }
+
+    async fn try_begin(logs: &Logs, wanted: Wanted) -> Result<Self, Error> {
+        let Wanted { filter, tail, since, follow } = wanted;
         let mut reading = Self {
             logs: logs.clone(),
             filter,
@@ -93,11 +115,9 @@ impl Reading {
             catching_up: false,
             functions_skipped: 0,
         };
-        let tail =
-            query.tail.or(since.is_none().then_some(PAGE_ITEMS_DEFAULT)).map(|n| n.min(READ_LINES_MAX));
-        match tail {
+        match tail.map(|n| n.min(READ_LINES_MAX)) {
             Some(n) => {
-                let lines = if query.follow {
+                let lines = if follow {
                     let (lines, follower) = logs.tail_then_follow(&reading.filter, n).await?;
                     reading.follower = Some(follower);
                     lines
@@ -111,7 +131,7 @@ impl Reading {
             }
             None => {
                 // The follower first, so that no line falls between the two.
-                if query.follow {
+                if follow {
                     reading.follower = Some(logs.follow(&reading.filter)?);
                     reading.catching_up = true;
                 }
@@ -125,8 +145,8 @@ impl Reading {
         Ok(reading)
     }
 
-    /// The next lines, as they go to the client; `None` when there are no more.
-    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+    /// The next lines; `None` when there are no more.
+    async fn next(&mut self) -> Result<Option<Vec<Line>>, Problem> {
         loop {
             if self.found.is_empty()
                 && let Some(from) = self.more_from.take()
@@ -138,7 +158,7 @@ impl Reading {
                 self.take_page(page);
             }
             if !self.found.is_empty() {
-                return Ok(Some(std::mem::take(&mut self.found).iter().flat_map(encoded).collect()));
+                return Ok(Some(std::mem::take(&mut self.found)));
             }
             let Some(follower) = &mut self.follower else { return Ok(None) };
             match follower.next().await {
@@ -176,7 +196,7 @@ fn after(at: Timestamp) -> Timestamp {
     at.checked_add(1.nanosecond()).unwrap_or(Timestamp::MAX)
 }
 
-fn encoded(line: &Line) -> Vec<u8> {
+fn encode(line: &Line, out: &mut Vec<u8>) {
     let view = LogLine {
         time: line.at,
         function: line.function.clone(),
@@ -191,9 +211,8 @@ fn encoded(line: &Line) -> Vec<u8> {
         text: line.text.clone(),
     };
     // Texts and numbers always have a JSON.
-    let mut json = serde_json::to_vec(&view).unwrap_or_default();
-    json.push(b'\n');
-    json
+    out.extend(serde_json::to_vec(&view).unwrap_or_default());
+    out.push(b'\n');
 }
 
 fn filter_of(
@@ -210,7 +229,7 @@ fn filter_of(
         LogStream::Stderr => Stream::Stderr,
         LogStream::Platform => Stream::Platform,
     });
-    Ok(Filter { namespace, function, call: call.transpose()?, stream })
+    Ok(Filter { namespace, function, instance: None, call: call.transpose()?, stream })
 }
 
 /// Whose lines are meant: what is not said is what the token is for.

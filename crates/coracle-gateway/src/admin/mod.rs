@@ -2,15 +2,15 @@
 //! `serve.rs` of the binary fills in [`Admin`]; `data` hands every request here that is not for a function.
 
 mod apps;
-mod artifacts;
+pub(crate) mod artifacts;
 mod calls;
 mod format;
-mod functions;
+pub(crate) mod functions;
 mod images;
-mod logs;
-mod namespaces;
+pub(crate) mod logs;
+pub(crate) mod namespaces;
 mod registries;
-mod rim;
+pub(crate) mod rim;
 mod secrets;
 mod server;
 mod stats;
@@ -27,7 +27,7 @@ use coracle_runtime::{Images, Runtime};
 use coracle_store::{Artifacts, DataDir, Embedded};
 use http::Method;
 
-use crate::Authenticator;
+use crate::{Authenticator, openfaas, pages};
 
 /// What the API speaks for.
 #[derive(Debug, Clone)]
@@ -54,14 +54,15 @@ pub struct Admin {
     pub upload_bytes_max: u64,
 }
 
-type Shared = Arc<Admin>;
+pub(crate) type Shared = Arc<Admin>;
 
 impl Admin {
     /// The routes, ready to be asked; the server counts as started now.
     pub fn router(self) -> Router {
         let status = server::Started::now(&*self.observe.clock);
         let mut router = Router::new();
-        for (_, path, handler) in routes(status) {
+        let own = routes(status).into_iter().map(|(_, path, handler)| (path, handler));
+        for (path, handler) in own.chain(pages::routes()).chain(openfaas::routes()) {
             router = router.route(path, handler);
         }
         rim::rendered(router.fallback(rim::unknown_path).method_not_allowed_fallback(rim::unknown_method))

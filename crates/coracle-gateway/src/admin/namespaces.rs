@@ -5,7 +5,8 @@ use axum::Json;
 use axum::extract::State;
 use coracle_api::{NamespaceView, Page};
 use coracle_catalog::NamespaceInfo;
-use coracle_model::{Principal, Reach, Scope, code};
+use coracle_faces::openfaas;
+use coracle_model::{NamespaceName, Principal, Problem, Reach, Scope, code};
 use http::StatusCode;
 
 use super::rim::{Answer, InNamespace, Who};
@@ -22,6 +23,12 @@ pub(super) async fn create(
     InNamespace(name): InNamespace,
 ) -> Answer<(StatusCode, Json<NamespaceView>)> {
     admin.authenticator.require(who, Scope::Admin)?;
+    // Its functions would answer to the names of those in the first one.
+    if name.as_str() == openfaas::name::DEFAULT {
+        let message =
+            format!("`{name}` is what clients of OpenFaaS call the namespace `{}`", NamespaceName::DEFAULT);
+        return Err(Problem::new(&code::INVALID_NAME, message).hint("choose another name").into());
+    }
     match admin.catalog.create_namespace(&name).await {
         Ok(created) => Ok((StatusCode::CREATED, Json(view(created)))),
         // Put twice is put once.
@@ -44,7 +51,7 @@ pub(super) async fn remove(
 }
 
 /// The namespaces that a token reaches, in part or whole.
-pub(super) fn reached(admin: &Admin, who: &Principal) -> impl Iterator<Item = NamespaceInfo> {
+pub(crate) fn reached(admin: &Admin, who: &Principal) -> impl Iterator<Item = NamespaceInfo> {
     admin.catalog.namespaces().into_iter().filter(move |namespace| match who {
         Principal::Anonymous => false,
         Principal::Token { reach: Reach::All, .. } => true,
@@ -54,6 +61,6 @@ pub(super) fn reached(admin: &Admin, who: &Principal) -> impl Iterator<Item = Na
 }
 
 fn view(namespace: NamespaceInfo) -> NamespaceView {
-    let NamespaceInfo { name, created, functions } = namespace;
+    let NamespaceInfo { name, created, functions, notes: _ } = namespace;
     NamespaceView { name, functions, created }
 }

@@ -14,7 +14,7 @@ use coracle_api::{JSON_BYTES_MAX, decode_json, decode_query, nearest, operations
 use coracle_model::{InvalidName, NamespaceName, Principal, Problem, code};
 use http::header::ACCEPT;
 use http::request::Parts;
-use http::{Method, Uri};
+use http::{Method, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -26,15 +26,31 @@ use crate::problem;
 const JSON_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a handler answers.
-pub(super) type Answer<T> = Result<T, Failure>;
+pub(crate) type Answer<T> = Result<T, Failure>;
 
 /// A problem on its way out; [`rendered`] makes it a response, once it knows what the client takes.
 #[derive(Debug, Clone)]
-pub(super) struct Failure(Arc<Problem>);
+pub(crate) struct Failure {
+    problem: Arc<Problem>,
+    /// Where the client expects another status than ours.
+    status: Option<StatusCode>,
+}
+
+impl Failure {
+    /// A problem that is answered with a status of somebody else's choice.
+    pub(crate) fn with_status(problem: Problem, status: StatusCode) -> Self {
+        Self { problem: Arc::new(problem), status: Some(status) }
+    }
+
+    /// Whether it is that nobody knows who asks.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        self.problem.code == &code::UNAUTHENTICATED
+    }
+}
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self(Arc::new(problem))
+        Self { problem: Arc::new(problem), status: None }
     }
 }
 
@@ -47,12 +63,15 @@ impl IntoResponse for Failure {
 }
 
 /// The routes, with every failure rendered as the client prefers it.
-pub(super) fn rendered(router: Router<Shared>) -> Router<Shared> {
+pub(crate) fn rendered(router: Router<Shared>) -> Router<Shared> {
     router.layer(middleware::from_fn(async |request: Request, next: Next| {
         let accept = request.headers().get(ACCEPT).cloned();
         let mut response = next.run(request).await;
-        let Some(Failure(problem)) = response.extensions_mut().remove::<Failure>() else { return response };
+        let Some(Failure { problem, status }) = response.extensions_mut().remove() else { return response };
         let mut rendered = problem::render(&problem, None, accept.as_ref()).map(axum::body::Body::new);
+        if let Some(status) = status {
+            *rendered.status_mut() = status;
+        }
         // `Allow`, which the router alone knows.
         rendered.headers_mut().extend(std::mem::take(response.headers_mut()));
         rendered
@@ -60,7 +79,7 @@ pub(super) fn rendered(router: Router<Shared>) -> Router<Shared> {
 }
 
 /// A path that is not there, with the nearest one that is.
-pub(super) async fn unknown_path(uri: Uri) -> Failure {
+pub(crate) async fn unknown_path(uri: Uri) -> Failure {
     let path: String = uri.path().chars().take(200).collect();
     let problem = Problem::new(&code::ROUTE_NOT_FOUND, format!("there is no `{path}` in this API"));
     match nearest_path(&path) {
@@ -71,7 +90,7 @@ pub(super) async fn unknown_path(uri: Uri) -> Failure {
 }
 
 /// A method that a path does not take; the header `Allow` names those that it does.
-pub(super) async fn unknown_method(method: Method, uri: Uri) -> Failure {
+pub(crate) async fn unknown_method(method: Method, uri: Uri) -> Failure {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(&code::METHOD_NOT_ALLOWED, format!("`{path}` does not take {method}"))
         .hint("the header `Allow` names what it takes")
@@ -92,7 +111,7 @@ fn nearest_path(path: &str) -> Option<String> {
 }
 
 /// Who asks; handlers decide whether they may.
-pub(super) struct Who(pub(super) Principal);
+pub(crate) struct Who(pub(crate) Principal);
 
 impl FromRequestParts<Shared> for Who {
     type Rejection = Failure;
@@ -103,7 +122,7 @@ impl FromRequestParts<Shared> for Who {
 }
 
 /// The `{ns}` of a path.
-pub(super) struct InNamespace(pub(super) NamespaceName);
+pub(crate) struct InNamespace(pub(crate) NamespaceName);
 
 impl FromRequestParts<Shared> for InNamespace {
     type Rejection = Failure;
@@ -115,7 +134,7 @@ impl FromRequestParts<Shared> for InNamespace {
 }
 
 /// The `{ns}` and the `{name}` of a path.
-pub(super) struct Named<N>(pub(super) NamespaceName, pub(super) N);
+pub(crate) struct Named<N>(pub(crate) NamespaceName, pub(crate) N);
 
 impl<N: FromStr<Err = InvalidName>> FromRequestParts<Shared> for Named<N> {
     type Rejection = Failure;
@@ -128,7 +147,7 @@ impl<N: FromStr<Err = InvalidName>> FromRequestParts<Shared> for Named<N> {
 }
 
 /// The last part of a path, whatever text it is.
-pub(super) struct Segment(pub(super) String);
+pub(crate) struct Segment(pub(crate) String);
 
 impl FromRequestParts<Shared> for Segment {
     type Rejection = Failure;
@@ -140,7 +159,7 @@ impl FromRequestParts<Shared> for Segment {
 }
 
 /// The query of a request.
-pub(super) struct Asked<T>(pub(super) T);
+pub(crate) struct Asked<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
     type Rejection = Failure;
@@ -151,15 +170,27 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
 }
 
 /// The JSON body of a request that comes with a token: nobody else's is read.
-pub(super) struct Sent<T>(pub(super) T);
+pub(crate) struct Sent<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Shared> for Sent<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, admin: &Shared) -> Answer<Self> {
+        let SentBytes(body) = SentBytes::from_request(request, admin).await?;
+        Ok(Self(decode_json(&body)?))
+    }
+}
+
+/// The body of a request that comes with a token, no larger than JSON may be; whoever takes it reads it.
+pub(crate) struct SentBytes(pub(crate) Bytes);
+
+impl FromRequest<Shared> for SentBytes {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, admin: &Shared) -> Answer<Self> {
         let principal = admin.authenticator.principal(request.headers())?;
         admin.authenticator.require_somewhere(principal, coracle_model::Scope::Call)?;
-        Ok(Self(decode_json(&json_body(request).await?)?))
+        Ok(Self(json_body(request).await?))
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 use super::namespaces::reached;
 use super::rim::{Answer, Who};
 use super::{Admin, Shared};
+use crate::openfaas;
 
 /// Read at once of a backup on its way out.
 const BACKUP_PIECE_BYTES: usize = 64 << 10;
@@ -89,11 +90,14 @@ pub(super) async fn healthz() -> ([(HeaderName, &'static str); 1], &'static str)
 
 pub(super) async fn metrics(State(admin): State<Shared>) -> ([(HeaderName, &'static str); 1], Body) {
     mirror(&admin);
-    let pieces = stream::unfold(admin.observe.metrics.text(), async |mut text| {
-        // Calls that wait for this thread go first: with many functions there are hundreds of pieces.
-        tokio::task::yield_now().await;
-        Some((Ok::<_, BodyError>(text.next()?), text))
-    });
+    let pieces = stream::unfold(
+        admin.observe.metrics.text().chain(openfaas::metrics::text(&admin)),
+        async |mut text| {
+            // Calls that wait for this thread go first: with many functions there are hundreds of pieces.
+            tokio::task::yield_now().await;
+            Some((Ok::<_, BodyError>(text.next()?), text))
+        },
+    );
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], Body::from_stream(pieces))
 }
 

@@ -81,7 +81,7 @@ impl Server {
             Runtime::open(bounds, artifacts.clone(), programs, &cache, program, host, clock.clone()).unwrap();
         let admin = Admin {
             invoke: Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), 1, 0),
-            authenticator: Authenticator::new(catalog.clone()),
+            authenticator: Authenticator::new(catalog.clone(), None),
             catalog,
             runtime,
             observe,

@@ -63,6 +63,8 @@ pub struct Filter {
     pub namespace: NamespaceName,
     /// of one function there,
     pub function: Option<FunctionName>,
+    /// of one of its instances,
+    pub instance: Option<u64>,
     /// of one call,
     pub call: Option<CallId>,
     /// and of one stream.
@@ -72,7 +74,7 @@ pub struct Filter {
 impl Filter {
     /// All lines of a namespace.
     pub fn namespace(namespace: NamespaceName) -> Self {
-        Self { namespace, function: None, call: None, stream: None }
+        Self { namespace, function: None, instance: None, call: None, stream: None }
     }
 
     /// All lines of a function.
@@ -85,6 +87,7 @@ impl Filter {
         let is_call = |call: &CallId| line.call.as_ref().is_some_and(|id| id.as_str() == call.as_str());
         self.namespace == line.function.namespace
             && self.function.as_ref().is_none_or(|name| *name == line.function.name)
+            && self.instance.is_none_or(|instance| instance == line.instance)
             && self.stream.is_none_or(|stream| stream == line.stream)
             && self.call.as_ref().is_none_or(is_call)
     }
@@ -191,6 +194,8 @@ mod tests {
         check(&function, true);
         check(&Filter { call: CallId::parse("order-17"), ..function.clone() }, true);
         check(&Filter { call: CallId::parse("order-18"), ..function.clone() }, false);
+        check(&Filter { instance: Some(17), ..function.clone() }, true);
+        check(&Filter { instance: Some(18), ..function.clone() }, false);
         check(&Filter { stream: Some(Stream::Stderr), ..whole.clone() }, true);
         check(&Filter { stream: Some(Stream::Stdout), ..whole }, false);
         check(&Filter { namespace: NamespaceName::parse("shop").expect("a name"), ..function }, false);

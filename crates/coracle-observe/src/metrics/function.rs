@@ -8,11 +8,15 @@ use jiff::Timestamp;
 
 use super::histogram::Counts;
 use super::window::{Marks, Recent, Window};
-use super::{Counter, Gauge, Histogram};
+use super::{Answers, Counter, Gauge, Histogram};
 
 /// Atomics only: counting never waits.
 #[derive(Debug, Default)]
 pub struct FunctionMetrics {
+    /// Calls that began, those that were refused included.
+    pub started: Counter,
+    /// What the clients of its calls saw.
+    pub answers: Answers,
     calls: [Counter; Class::ALL.len()],
     /// How long calls took, waiting included, until their bodies ended.
     pub(super) latency: Histogram,
@@ -110,6 +114,14 @@ pub struct Snapshot {
 }
 
 impl FunctionMetrics {
+    /// Counts a call that was refused before it began, with what its client saw.
+    ///
+    /// Such calls are not among those that ended: nothing was asked of the function.
+    pub fn turned_away(&self, status: u16) {
+        self.started.increment();
+        self.answers.count(status, Duration::ZERO);
+    }
+
     /// Counts a call that ended now, and how long it took.
     ///
     /// A refused call has no latency: it took no time, and would make the others look fast.

@@ -46,6 +46,17 @@ pub(super) struct Counts {
     pub(super) longest_ns: u64,
 }
 
+/// How many durations stayed within each of some bounds, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Distribution<const N: usize> {
+    /// For each bound, how many were no longer.
+    pub within: [u64; N],
+    /// How many there were.
+    pub count: u64,
+    /// All of them together.
+    pub sum: Duration,
+}
+
 impl Histogram {
     /// Counts one.
     pub fn observe(&self, took: Duration) {
@@ -56,6 +67,25 @@ impl Histogram {
         // Read first: nearly no call is the longest.
         if took_ns > self.longest_ns.load(Relaxed) {
             self.longest_ns.fetch_max(took_ns, Relaxed);
+        }
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+    }
+
+    /// How they are spread over other buckets, whose upper bounds are in microseconds, rise, and are all among our own.
+    pub fn distribution<const N: usize>(&self, bounds_us: &[u64; N]) -> Distribution<N> {
+        let counts = self.counts();
+        let within = |bound_us: u64| {
+            let until = BOUNDS.partition_point(|&(own, _)| own <= bound_us);
+            counts.buckets[..until].iter().sum()
+        };
+        Distribution {
+            within: bounds_us.map(within),
+            count: counts.count(),
+            sum: Duration::from_nanos(counts.sum_ns),
         }
     }
 
@@ -123,6 +153,22 @@ mod tests {
         for (us, seconds) in BOUNDS {
             assert_eq!(seconds.parse(), Ok(us as f64 / 1e6), "{seconds}");
         }
+    }
+
+    #[test]
+    fn the_buckets_that_prometheus_has_by_default_are_read_exactly() {
+        const THEIRS_US: [u64; 11] = [
+            5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+            10_000_000,
+        ];
+        assert!(THEIRS_US.iter().all(|bound| BOUNDS.iter().any(|(own, _)| own == bound)));
+        let histogram = Histogram::default();
+        for us in [70, 4_000, 5_000, 5_001, 300_000, 10_000_000, 90_000_000] {
+            histogram.observe(Duration::from_micros(us));
+        }
+        let Distribution { within, count, sum } = histogram.distribution(&THEIRS_US);
+        assert_eq!(within, [3, 4, 4, 4, 4, 4, 5, 5, 5, 5, 6]);
+        assert_eq!((count, sum), (7, Duration::from_micros(100_314_071)));
     }
 
     #[test]

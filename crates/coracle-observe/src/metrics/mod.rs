@@ -3,6 +3,7 @@
 //!
 //! No prometheus crate: the hot path must be plain atomics that the caller holds (no label lookup, no registry), and the text format is small enough to write by hand.
 
+mod answers;
 mod atom;
 mod function;
 mod histogram;
@@ -16,9 +17,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use coracle_model::FunctionRef;
 
+pub use answers::{Answers, STATUSES_MAX};
 pub use atom::{Counter, Gauge};
 pub use function::{Class, FunctionMetrics, Hold, ProgramMetrics, Snapshot};
-pub use histogram::Histogram;
+pub use histogram::{Distribution, Histogram};
 pub use render::Text;
 pub use server::{ServerMetrics, resident_bytes};
 pub use table::{Kind, Row, table};
@@ -71,9 +73,13 @@ impl Metrics {
 
     /// Everything in Prometheus' text format, version 0.0.4; each piece tells the numbers of when it is taken.
     pub fn text(&self) -> Text {
+        Text::new(self.clone(), self.functions())
+    }
+
+    /// Every function that has numbers, in the order of their names.
+    pub fn functions(&self) -> Vec<(FunctionRef, Arc<FunctionMetrics>)> {
         let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
-        let functions = functions.iter().map(|(name, metrics)| (name.clone(), Arc::clone(metrics))).collect();
-        Text::new(self.clone(), functions)
+        functions.iter().map(|(name, metrics)| (name.clone(), Arc::clone(metrics))).collect()
     }
 
     /// The numbers of a function that has some: looking at one, or counting what is left of a removed one, must not bring it back.

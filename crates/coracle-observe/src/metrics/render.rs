@@ -83,6 +83,16 @@ fn write_row(row: &Row, server: &ServerMetrics, functions: &Functions, out: &mut
                 )
             })
         }),
+        Source::Answers => functions.iter().try_for_each(|(function, metrics)| {
+            metrics.answers.iter().try_for_each(|(status, took)| {
+                write!(out, "{name}{{{},status=\"", Labels(function))?;
+                match status {
+                    Some(status) => write!(out, "{status}")?,
+                    None => out.write_str("other")?,
+                }
+                writeln!(out, "\"}} {}", took.count())
+            })
+        }),
         Source::Latency => functions.iter().try_for_each(|(function, metrics)| {
             write_histogram(name, Labels(function), &metrics.latency, out)
         }),
@@ -181,12 +191,20 @@ mod tests {
         hello.ended(Class::Ok, Duration::from_micros(70), at);
         hello.ended(Class::Guest, Duration::from_secs(90), at);
         shop.ended(Class::Refused, Duration::ZERO, at);
+        hello.started.add(2);
+        hello.answers.count(200, Duration::from_micros(70));
+        hello.answers.count(502, Duration::from_secs(90));
+        shop.turned_away(401);
         shop.waiting.set(3);
         metrics.server().compiled_so_far(1, Duration::from_millis(1_250));
         metrics.server().code_bytes.set(4096);
         check(
             &metrics,
             expect![[r##"
+                # HELP coracle_calls_started_total Calls that began, those that were refused included.
+                # TYPE coracle_calls_started_total counter
+                coracle_calls_started_total{namespace="default",function="hello"} 2
+                coracle_calls_started_total{namespace="shop",function="resize"} 1
                 # HELP coracle_calls_total Calls that ended, by how they ended.
                 # TYPE coracle_calls_total counter
                 coracle_calls_total{namespace="default",function="hello",outcome="ok"} 1
@@ -199,6 +217,11 @@ mod tests {
                 coracle_calls_total{namespace="shop",function="resize",outcome="host"} 0
                 coracle_calls_total{namespace="shop",function="resize",outcome="refused"} 1
                 coracle_calls_total{namespace="shop",function="resize",outcome="client_gone"} 0
+                # HELP coracle_answers_total Answers by status, as the client saw them: those of the function, and those of the platform for it.
+                # TYPE coracle_answers_total counter
+                coracle_answers_total{namespace="default",function="hello",status="200"} 1
+                coracle_answers_total{namespace="default",function="hello",status="502"} 1
+                coracle_answers_total{namespace="shop",function="resize",status="401"} 1
                 # HELP coracle_call_seconds How long calls took, from admission to the end of the body; refused calls are left out.
                 # TYPE coracle_call_seconds histogram
                 coracle_call_seconds_bucket{namespace="default",function="hello",le="0.00005"} 0
@@ -304,9 +327,9 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), lines);
-        // By outcome 5, of the histogram 22, and one for each of 5 others.
+        // By outcome 5, of the histogram 22, and one for each of 6 others.
         let of_functions = names.iter().filter(|name| name.contains("function=")).count();
-        assert_eq!(of_functions, count * (5 + 22 + 5));
+        assert_eq!(of_functions, count * (5 + 22 + 6));
     }
 
     #[test]

@@ -43,6 +43,8 @@ impl Kind {
 pub(super) enum Source {
     /// By namespace, function and outcome.
     Outcomes,
+    /// By namespace, function and status.
+    Answers,
     /// By namespace and function, in buckets.
     Latency,
     /// By namespace, function and state; of programs only.
@@ -61,7 +63,12 @@ impl Source {
     /// Whether each function has a number of its own.
     pub(super) fn is_of_functions(&self) -> bool {
         match self {
-            Self::Outcomes | Self::Latency | Self::Instances | Self::Starts | Self::Function(_) => true,
+            Self::Outcomes
+            | Self::Answers
+            | Self::Latency
+            | Self::Instances
+            | Self::Starts
+            | Self::Function(_) => true,
             Self::Server(_) | Self::ServerSeconds(_) => false,
         }
     }
@@ -72,8 +79,18 @@ pub fn table() -> &'static [Row] {
     &TABLE
 }
 
-static TABLE: [Row; 20] = [
+static TABLE: [Row; 22] = [
+    counter(
+        "coracle_calls_started_total",
+        "Calls that began, those that were refused included.",
+        Source::Function(|f| f.started.get()),
+    ),
     counter("coracle_calls_total", "Calls that ended, by how they ended.", Source::Outcomes),
+    counter(
+        "coracle_answers_total",
+        "Answers by status, as the client saw them: those of the function, and those of the platform for it.",
+        Source::Answers,
+    ),
     Row {
         name: "coracle_call_seconds",
         kind: Kind::Histogram,

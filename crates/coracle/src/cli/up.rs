@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::demo;
 use crate::options::Common;
-use crate::serve::{self, Ready};
+use crate::serve::{self, MetricsListen, Ready};
 use crate::signals::Signals;
 use crate::stop::{Done, Stop};
 use crate::talk::{BOLD, DIM, styled};
@@ -33,9 +33,9 @@ pub(crate) struct Args {
     /// Where to listen; port 0 picks one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
-    /// Where /metrics answers without a token
-    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
-    metrics_listen: Option<SocketAddr>,
+    /// /metrics without a token, or `none` [default: 127.0.0.1:8082]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics_listen)]
+    metrics_listen: Option<MetricsListen>,
     /// Deploy three functions to play with
     #[arg(long)]
     demo: bool,
@@ -69,6 +69,9 @@ pub(crate) struct Args {
     /// The key that secrets are sealed with [default: in the data directory]
     #[arg(long, value_name = "FILE", env = "CORACLE_KEY_FILE", hide_env_values = true)]
     key_file: Option<PathBuf>,
+    /// The folder of a user and a password who may do everything
+    #[arg(long, value_name = "DIR")]
+    basic_auth_dir: Option<PathBuf>,
     /// The folder of compiled code [default: in the data directory]
     #[arg(long, value_name = "DIR", env = "CORACLE_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
@@ -86,7 +89,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     let options = serve::Options {
         data: data.clone(),
         listen: args.listen,
-        metrics_listen: args.metrics_listen,
+        metrics_listen: args.metrics_listen.unwrap_or(MetricsListen::UsualIfFree),
         drain: args.drain.0,
         head_timeout: args.head_timeout.0,
         instances: args.instances,
@@ -96,6 +99,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         incremental: args.incremental,
         upload_bytes: args.upload_max.0,
         key_file: args.key_file,
+        basic_auth: args.basic_auth_dir,
         cache: args.cache,
         restore: args.restore,
     };
@@ -141,6 +145,16 @@ async fn announce(ready: &Ready, data: &Path, demo: bool, json: bool) -> Done {
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "write an address and a port, as in `127.0.0.1:8080` or `0.0.0.0:80`")
+}
+
+fn metrics_listen(text: &str) -> Result<MetricsListen, &'static str> {
+    match text {
+        "none" => Ok(MetricsListen::Nowhere),
+        text => match text.parse() {
+            Ok(address) => Ok(MetricsListen::At(address)),
+            Err(_) => Err("write an address and a port, as in `127.0.0.1:8082`, or `none`"),
+        },
+    }
 }
 
 /// The server's own log goes to standard error, as talk does.

@@ -73,15 +73,13 @@ impl Server {
     }
 
     fn spawn(mut command: Command, data: Data, flags: &[&str]) -> Self {
-        let mut child = command
-            .args(["up", "--listen", "127.0.0.1:0", "--json", "--data"])
-            .arg(data.path())
-            .args(flags)
-            .env("CORACLE_CACHE", CACHE)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.args(["up", "--listen", "127.0.0.1:0", "--json", "--data"]).arg(data.path()).args(flags);
+        if !flags.contains(&"--metrics-listen") {
+            // Servers of other tests want the usual port too.
+            command.args(["--metrics-listen", "none"]);
+        }
+        let mut child =
+            command.env("CORACLE_CACHE", CACHE).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         // A server that does not start closes its output, and what it said stands in the test's own.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
