@@ -423,7 +423,7 @@ fn a_manifest_is_read_before_anything_is_sent() {
     expect![[r#"
         exit code 1
         --- stderr
-        error[invalid-manifest]: there is no coracle.toml in FOLDER
+        error[invalid-manifest]: there is neither a coracle.toml nor a stack.yaml in FOLDER
         hint: begin a project with `coracle new NAME --lang rust`, or say what runs in it: coracle deploy FOLDER --name NAME --command ./PROGRAM
         see: coracle explain invalid-manifest
     "#]]

@@ -22,13 +22,19 @@ pub(super) fn find(path: &Path) -> Option<PathBuf> {
     if !path.is_dir() {
         return (stack::is_named(path) && path.is_file()).then(|| path.to_owned());
     }
-    let file = stack::FILE_NAMES.iter().map(|name| path.join(name)).find(|file| file.is_file())?;
-    if path.join(manifest::FILE_NAME).exists() {
+    in_folder(path).filter(|_| !path.join(manifest::FILE_NAME).exists())
+}
+
+/// Says of a stack file that it does not count, if there is one that does not.
+pub(super) fn say_which_counts(path: &Path) {
+    if let Some(file) = in_folder(path).filter(|_| path.join(manifest::FILE_NAME).exists()) {
         let (file, manifest) = (file.display(), manifest::FILE_NAME);
         talk::say(format_args!("{manifest} is what is deployed; {file} beside it is left alone"));
-        return None;
     }
-    Some(file)
+}
+
+fn in_folder(folder: &Path) -> Option<PathBuf> {
+    stack::FILE_NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file())
 }
 
 /// What a stack file deploys, or what is chosen of it: a plan for each namespace.
