@@ -1,7 +1,7 @@
 //! Reading what a client sent: every mistake is a problem that says where it stands and what was meant.
-//! The gateway reads bodies with it; the CLI borrows [`nearest`] for manifests and names.
+//! The gateway reads bodies with it.
 
-use coracle_model::{Problem, code};
+use coracle_model::{Problem, code, nearest};
 use serde::de::DeserializeOwned;
 
 /// The largest JSON body of a request, in bytes.
@@ -33,41 +33,6 @@ pub fn nearest_field(message: &str) -> Option<String> {
     let (unknown, rest) = rest.split_once('`')?;
     let known = rest.split('`').skip(1).step_by(2);
     nearest(unknown, known).map(|known| format!("did you mean `{known}`?"))
-}
-
-/// Of the words that are known, the one that was probably meant, if any is near.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A third of the letters may be wrong; more is a guess.
-    let reach = (word.chars().count() / 3).clamp(1, 4);
-    let near = known.into_iter().map(|known| (distance(word, known), known));
-    near.filter(|(distance, _)| *distance <= reach)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
-}
-
-/// The longest words that are compared, in letters: the effort grows with their product.
-const WORD_LETTERS_MAX: usize = 80;
-
-/// How many letters must be added, dropped, changed or swapped with their neighbour to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let letters = |word: &str| -> Vec<char> {
-        word.chars().take(WORD_LETTERS_MAX).map(|c| c.to_ascii_lowercase()).collect()
-    };
-    let (a, b) = (letters(a), letters(b));
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let changed = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = changed.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -113,22 +78,5 @@ mod tests {
             bad-request: the body is not what was expected: unknown variant `deplay`, expected one of `call`, `deploy`, `admin` at line 1 column 18
             hint: did you mean `deploy`?"#]],
         );
-    }
-
-    #[test]
-    fn the_nearest_word_is_found_and_a_far_one_is_not_guessed() {
-        let known = ["timeout", "memory", "route", "env"];
-        let table = [
-            ("timout", Some("timeout")),
-            ("timeuot", Some("timeout")),
-            ("Memory", Some("memory")),
-            ("routes", Some("route")),
-            ("evn", Some("env")),
-            ("colour", None),
-            ("", None),
-        ];
-        for (word, meant) in table {
-            assert_eq!(nearest(word, known), meant, "{word}");
-        }
     }
 }

@@ -32,7 +32,7 @@ pub use image::{
     IMAGE_BYTES_MAX, ImageQuery, ImageView, LoadQuery, PrunedView, PullEvent, PullProgress, PullRequest,
     RegistryLogin, RegistryView,
 };
-pub use json::{JSON_BYTES_MAX, decode_json, nearest, nearest_field};
+pub use json::{JSON_BYTES_MAX, decode_json, nearest_field};
 pub use log::{FUNCTIONS_SKIPPED, LogLine, LogQuery, LogStream, Since};
 pub use namespace::{AppView, NamespaceView};
 pub use page::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, Page};

@@ -173,7 +173,7 @@ fn app_list() {}
     responses((status = 200, description = "The app", body = AppView)))]
 fn app_get() {}
 
-/// Deploy an app, all of its functions or none. Those that are not named any more are removed.
+/// Deploy an app, all of its functions or none. Those that are not named any more are removed, unless `part` is set.
 #[utoipa::path(put, path = "/v1/namespaces/{ns}/apps/{name}", tag = "apps", params(OfNamespace),
     request_body = AppSpec,
     responses((status = 200, description = "Its functions", body = Page<FunctionView>)))]

@@ -183,13 +183,16 @@ pub enum CodeSpec {
     Image(String),
 }
 
-/// Functions that are deployed together, all or none: those of the app that are not named are removed.
+/// Functions that are deployed together, all or none: those of the app that are not named are removed, unless it is a part.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppSpec {
     /// The functions of the app, by name.
     #[schema(value_type = BTreeMap<String, FunctionSpec>)]
     pub functions: BTreeMap<FunctionName, FunctionSpec>,
+    /// Whether these are a part of the app: functions of it that are not named stay as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub part: bool,
 }
 
 impl FunctionSpec {

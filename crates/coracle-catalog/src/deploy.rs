@@ -70,24 +70,21 @@ impl Catalog {
     /// `NAMESPACE_NOT_FOUND`, `INVALID_SETTINGS`, `MISSING_SECRET`, `ROUTE_TAKEN`, `LIMIT_REACHED`, `CONFLICT` for a function
     /// of another app, and those of the database.
     pub async fn deploy(&self, deploy: Deploy) -> Result<Vec<Arc<Revision>>, Problem> {
-        self.deploy_if(deploy, Presence::Any).await
+        self.deploy_as(deploy, Others::Leave, Presence::Any).await
     }
 
-    /// The same, if all its functions are new, or none is: of two that create one at once, one does.
+    /// The same for some functions of an app, if they are there or are not, as is expected: the others of it stay as they are.
+    ///
+    /// Of two that create the same function at once, one does.
     ///
     /// # Errors
     /// `ALREADY_EXISTS`, `FUNCTION_NOT_FOUND`, and those of [`deploy`](Self::deploy).
-    pub async fn deploy_if(&self, deploy: Deploy, presence: Presence) -> Result<Vec<Arc<Revision>>, Problem> {
-        check_alone(&deploy)?;
-        let now = self.0.clock.now();
-        self.in_turn(|state| {
-            for Deployment { name, .. } in &deploy.functions {
-                let function = FunctionRef { namespace: deploy.namespace.clone(), name: name.clone() };
-                check_presence(state, &function, presence)?;
-            }
-            plan(state, &deploy, now)
-        })
-        .await
+    pub async fn deploy_part(
+        &self,
+        deploy: Deploy,
+        presence: Presence,
+    ) -> Result<Vec<Arc<Revision>>, Problem> {
+        self.deploy_as(deploy, Others::Stay, presence).await
     }
 
     /// That a function is there, or is not, as whoever deploys it expects: heard before its code is looked at.
@@ -97,6 +94,31 @@ impl Catalog {
     pub fn expect(&self, function: &FunctionRef, presence: Presence) -> Result<(), Problem> {
         check_presence(&self.0.state(), function, presence)
     }
+
+    async fn deploy_as(
+        &self,
+        deploy: Deploy,
+        others: Others,
+        presence: Presence,
+    ) -> Result<Vec<Arc<Revision>>, Problem> {
+        check_alone(&deploy)?;
+        let now = self.0.clock.now();
+        self.in_turn(|state| {
+            for Deployment { name, .. } in &deploy.functions {
+                let function = FunctionRef { namespace: deploy.namespace.clone(), name: name.clone() };
+                check_presence(state, &function, presence)?;
+            }
+            plan(state, &deploy, others, now)
+        })
+        .await
+    }
+}
+
+/// What becomes of functions of an app that a deploy of it does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Leave,
+    Stay,
 }
 
 /// What of a deploy can be told wrong without looking at anything else.
@@ -128,7 +150,12 @@ fn check_presence(state: &State, function: &FunctionRef, presence: Presence) -> 
 }
 
 /// Checks a deploy against what is there, and drafts what it changes.
-fn plan(state: &State, deploy: &Deploy, now: Timestamp) -> Result<(Draft, Vec<Arc<Revision>>), Problem> {
+fn plan(
+    state: &State,
+    deploy: &Deploy,
+    others: Others,
+    now: Timestamp,
+) -> Result<(Draft, Vec<Arc<Revision>>), Problem> {
     let Deploy { namespace, app, functions } = deploy;
     check_namespace(state, namespace)?;
     for function in functions {
@@ -138,7 +165,8 @@ fn plan(state: &State, deploy: &Deploy, now: Timestamp) -> Result<(Draft, Vec<Ar
         })?;
     }
     let named: BTreeSet<_> = functions.iter().map(|function| &function.name).collect();
-    let members = app.as_ref().and_then(|app| state.apps.get(namespace)?.get(app));
+    let members = app.as_ref().filter(|_| others == Others::Leave);
+    let members = members.and_then(|app| state.apps.get(namespace)?.get(app));
     let leaving: Vec<_> = members.into_iter().flatten().filter(|name| !named.contains(name)).collect();
     // Whoever is deployed or removed here gives its routes up first.
     let yields = |holder: &FunctionRef| {

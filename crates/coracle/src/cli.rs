@@ -22,6 +22,7 @@ mod scale;
 mod secret;
 mod show;
 mod status;
+mod store;
 mod token;
 mod top;
 mod up;
@@ -39,7 +40,7 @@ pub(crate) enum Verb {
     Up(up::Args),
     /// Begin a project in Rust, JavaScript, Python, C or any other language
     New(new::Args),
-    /// Deploy a folder, a .wasm file, any program, or an image
+    /// Deploy a folder, a stack.yaml, a .wasm file, any program, or an image
     Deploy(Box<deploy::Args>),
     /// Build, deploy and watch: every save is a new revision
     Dev(dev::Args),
@@ -67,6 +68,8 @@ pub(crate) enum Verb {
     Secret(secret::Args),
     /// Pull, load, list and remove images
     Image(image::Args),
+    /// List and deploy functions that others wrote
+    Store(store::Args),
     /// Create, list and revoke tokens
     Token(token::Args),
     /// Create, list and remove namespaces
@@ -99,6 +102,7 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
         Verb::Scale(args) => scale::run(args, common).await,
         Verb::Secret(args) => secret::run(args, common).await,
         Verb::Image(args) => image::run(args, common).await,
+        Verb::Store(args) => store::run(args, common).await,
         Verb::Token(args) => token::run(args, common).await,
         Verb::Namespace(args) => namespace::run(args, common).await,
         Verb::Status(args) => status::run(args, common).await,

@@ -3,6 +3,8 @@
 
 mod document;
 mod function;
+pub(crate) mod stack;
+pub(crate) mod store;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +41,8 @@ pub(crate) struct Function {
     /// How it is spoken to, where somebody says it.
     pub(crate) contract: Option<Contract>,
     pub(crate) settings: Settings,
+    /// What to type when its image is nowhere to be had.
+    pub(crate) remedy: Option<String>,
     /// Where `code` stands, for the error that it is missing; `None` when no manifest names it.
     source_at: Option<Position>,
 }
@@ -82,7 +86,7 @@ impl Manifest {
                 "namespace" => manifest.namespace = Some(entry.parsed()?),
                 "function" => {
                     for function in entry.table()? {
-                        manifest.functions.push(function::read(&function)?);
+                        manifest.functions.push(function::read(&function, &[])?);
                     }
                 }
                 _ => return Err(unknown_at_top(&entry)),
@@ -101,7 +105,15 @@ impl Manifest {
 impl Function {
     /// One that is there already, and has the settings that are given to it.
     pub(crate) fn new(name: FunctionName, source: Source) -> Self {
-        Self { name, build: None, source, contract: None, settings: Settings::default(), source_at: None }
+        Self {
+            name,
+            build: None,
+            source,
+            contract: None,
+            settings: Settings::default(),
+            remedy: None,
+            source_at: None,
+        }
     }
 
     /// The file or folder to deploy, once it is built; `None` for an image, which somebody else has.
@@ -161,15 +173,20 @@ fn set_line(function: &mut Function, text: &str) -> Result<(), Problem> {
 }
 
 fn read_text(path: &Path) -> std::io::Result<String> {
+    read_text_of(path, MANIFEST_BYTES_MAX)
+}
+
+/// Reads a file that somebody named, unless it is none, or longer than this.
+pub(crate) fn read_text_of(path: &Path, bytes_max: u64) -> std::io::Result<String> {
     use std::io::{Error, Read as _};
     let mut text = String::new();
     // Asked first: a pipe would be waited for.
     if !std::fs::metadata(path)?.is_file() {
         return Err(Error::other("it is not a file"));
     }
-    std::fs::File::open(path)?.take(MANIFEST_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err(Error::other(format!("it is longer than {MANIFEST_BYTES_MAX} bytes")));
+    std::fs::File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > bytes_max {
+        return Err(Error::other(format!("it is longer than {bytes_max} bytes")));
     }
     Ok(text)
 }

@@ -15,9 +15,8 @@ use crate::stop::Done;
 
 const EXAMPLES: &str = "\
 Examples:
-  coracle up --demo                    a server with three functions to play with
-  coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it
-  coracle call hello -d Ada";
+  coracle up --demo                    a server with functions to play with: coracle call hello -d Ada
+  coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it";
 
 /// Serverless functions made simple, in one binary.
 #[derive(Debug, Parser)]
@@ -133,6 +132,15 @@ fn folder_of(variable: &str) -> Option<PathBuf> {
 #[expect(clippy::disallowed_methods, reason = "this is the binary's options; PATH is the shell's")]
 pub(crate) fn path() -> Vec<PathBuf> {
     std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
+}
+
+/// A variable of the environment, as a stack file refers to it; one that is no text is none.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the binary's options; which variables a stack file names is its own affair"
+)]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// A token, which stands in no error and no debug output.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
 
+mod archive;
 #[expect(dead_code, reason = "these tests use a part of it")]
 mod guests;
 #[expect(dead_code, reason = "these tests use a part of the harness")]
@@ -366,7 +367,7 @@ fn a_program_that_does_not_want_to_end_is_made_to() {
 #[test]
 fn an_image_is_loaded_deployed_and_answers() {
     let folder = tempfile::tempdir().unwrap();
-    let archive = image(folder.path());
+    let archive = archive::serve(folder.path());
     let server = Server::start();
     server.ok(&["image", "load", archive.to_str().unwrap(), "--tag", "shop/serve:1"]);
     let manifest = "[function.serve]\nimage = 'shop/serve:1'\n";
@@ -375,48 +376,6 @@ fn an_image_is_loaded_deployed_and_answers() {
     assert_eq!(get(&server, "/function/serve/").text(), "hello\n");
     assert_eq!(get(&server, "/function/serve/env/COLOUR").text(), "red", "the environment of the image");
     assert_eq!(get(&server, "/function/serve/env/PORT").text(), "9000", "the port that it exposes");
-}
-
-/// A docker archive of one static program.
-fn image(folder: &Path) -> std::path::PathBuf {
-    use sha2::Digest as _;
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/serve/serve.c");
-    let program = folder.join("serve");
-    let compiled = std::process::Command::new("cc")
-        .args(["-static", "-O2", "-o"])
-        .arg(&program)
-        .arg(source)
-        .status()
-        .unwrap();
-    assert!(compiled.success());
-    let tar = |files: &[(&str, &[u8])]| {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (name, content) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o755);
-            header.set_mtime(0);
-            builder.append_data(&mut header, name, *content).unwrap();
-        }
-        builder.into_inner().unwrap()
-    };
-    let layer = tar(&[("serve", &std::fs::read(&program).unwrap())]);
-    let diff: String = sha2::Sha256::digest(&layer).iter().map(|byte| format!("{byte:02x}")).collect();
-    let config = serde_json::json!({
-        "os": "linux", "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
-        "config": { "Entrypoint": ["/serve"], "Env": ["COLOUR=red"], "ExposedPorts": { "9000/tcp": {} }, "User": "7:7" },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff}")] }
-    });
-    let manifest =
-        serde_json::json!([{ "Config": "config.json", "RepoTags": null, "Layers": ["layer.tar"] }]);
-    let archive = folder.join("image.tar");
-    let files: [(&str, &[u8]); 3] = [
-        ("config.json", &serde_json::to_vec(&config).unwrap()),
-        ("layer.tar", &layer),
-        ("manifest.json", &serde_json::to_vec(&manifest).unwrap()),
-    ];
-    std::fs::write(&archive, tar(&files)).unwrap();
-    archive
 }
 
 /// Whether a process of the machine has this text among its arguments.

@@ -78,6 +78,8 @@ fn try_deploy(server: &Server, env: &str, lines: &str) -> Ended {
     for (name, program) in [("listens.py", LISTENS), ("both.py", BOTH)] {
         std::fs::write(folder.path().join("app").join(name), program).unwrap();
     }
+    let hostile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/hostile/hostile.py");
+    std::fs::copy(hostile, folder.path().join("app/hostile.py")).unwrap();
     let manifest = format!("[function.f]\ncode = 'app'\nenv = {{ {env} }}\n{lines}\n");
     std::fs::write(folder.path().join("coracle.toml"), manifest).unwrap();
     server.run(&["deploy", folder.path().to_str().unwrap()])
@@ -307,6 +309,27 @@ fn events_arrive_one_by_one() {
     assert_eq!(wire.piece().unwrap().unwrap(), b"data: 1\n\n");
     assert_eq!(get(&server, "/function/f/go").status, 200);
     assert_eq!(wire.piece().unwrap().unwrap(), b"data: 2\n\n");
+}
+
+#[test]
+fn another_protocol_is_passed_to_a_process_that_listens() {
+    let server = watched(&format!("{}, LISTEN_ON = '5000'", HTTP.replace("listens.py", "hostile.py")), "");
+    let mut wire = Wire::to(&server);
+    wire.send("GET /function/f/upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+    assert_eq!(wire.head("GET").status, 101);
+    for word in ["ping", "pong"] {
+        wire.send(word);
+        assert_eq!(wire.exactly(4), word.as_bytes());
+    }
+}
+
+#[test]
+fn a_streaming_process_that_runs_for_too_long_breaks_off_whatever_the_function_may() {
+    let server = watched("fprocess = 'cat', mode = 'streaming', exec_timeout = '600ms'", "timeout = '500ms'");
+    let mut wire = Wire::to(&server);
+    wire.send("POST /function/f HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab");
+    let reply = wire.reply("POST");
+    assert_eq!((reply.status, reply.text().as_str(), reply.whole), (200, "ab", false));
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Recipe {
     }
 }
 
-pub(super) const GUESTS: [Guest; 17] = [
+pub(super) const GUESTS: [Guest; 20] = [
     fixture("tiny", "guests/built/tiny.wasm", rust("guests", "tiny", Kind::Bare)),
     fixture("acid", "guests/built/acid.wasm", rust("guests", "acid", Kind::Handler)),
     fixture("upper", "guests/built/upper.wasm", rust("guests", "upper", Kind::Command)),
@@ -72,8 +72,11 @@ pub(super) const GUESTS: [Guest; 17] = [
     fixture("hello", "examples/hello/hello.wasm", rust("examples", "hello", Kind::Handler)),
     fixture("sse", "examples/sse/sse.wasm", rust("examples", "sse", Kind::Handler)),
     fixture("resize", "examples/resize/resize.wasm", rust("examples", "resize", Kind::Handler)),
+    fixture("markdown", "examples/markdown/markdown.wasm", rust("examples", "markdown", Kind::Handler)),
+    fixture("qrcode", "examples/qrcode/qrcode.wasm", rust("examples", "qrcode", Kind::Handler)),
+    fixture("banner", "examples/banner/banner.wasm", rust("examples", "banner", Kind::Handler)),
+    fixture("csv-json", "examples/csv-json/csv-json.wasm", rust("examples", "csv-json", Kind::Handler)),
     example("hello-rust", rust("examples/hello-rust", "hello-rust", Kind::Handler)),
-    example("markdown", rust("examples", "markdown", Kind::Handler)),
     example("stdio-upper", rust("examples", "stdio-upper", Kind::CoreCommand)),
     example("hello-c", project("examples/hello-c", Language::C)),
     example("hello-js", project("examples/hello-js", Language::JavaScript)),
@@ -108,7 +111,7 @@ mod tests {
 
     #[test]
     fn every_example_is_a_guest_or_a_program_of_the_machine() {
-        const PROGRAMS: [&str; 3] = ["hello-binary", "hello-node-http", "hello-python-http"];
+        const PROGRAMS: [&str; 4] = ["hello-binary", "hello-node-http", "hello-python-http", "sysinfo"];
         for entry in fs::read_dir(root().join("examples")).unwrap() {
             let folder = entry.unwrap().path();
             if folder.join("coracle.toml").exists() && !PROGRAMS.iter().any(|name| folder.ends_with(name)) {

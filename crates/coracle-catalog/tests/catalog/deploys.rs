@@ -1,6 +1,6 @@
 //! Deploy, roll back, remove, list, route: what a person does with functions.
 
-use coracle_catalog::{App, Filter, REVISIONS_KEPT_MAX};
+use coracle_catalog::{App, Filter, Presence, REVISIONS_KEPT_MAX};
 use coracle_model::{Digest, FunctionRef, Settings};
 
 use crate::{World, deploy, deployment, f, ns, one, reading, routed, said};
@@ -191,6 +191,24 @@ async fn a_number_is_never_used_twice_even_if_the_function_was_removed() {
     let catalog = world.open().await;
     assert_eq!(catalog.deploy(one("hello", 1)).await.unwrap()[0].number, 3);
     assert_eq!(catalog.revisions(&f("hello")).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_part_of_an_app_is_deployed_and_the_others_stay() {
+    let world = World::new();
+    let catalog = world.open().await;
+    let both = ["a", "b"].map(|name| deployment(name, 1, Settings::default())).to_vec();
+    catalog.deploy(deploy(Some("shop"), both)).await.unwrap();
+    let part = ["b", "c"].map(|name| deployment(name, 2, Settings::default())).to_vec();
+    catalog.deploy_part(deploy(Some("shop"), part), Presence::Any).await.unwrap();
+    let app = catalog.app(&ns("default"), &"shop".parse().unwrap()).unwrap();
+    assert_eq!(app.functions, ["a", "b", "c"].map(|name| name.parse().unwrap()));
+    let number = |name: &str| catalog.function(&f(name)).unwrap().current.number;
+    assert_eq!(["a", "b", "c"].map(number), [1, 2, 1]);
+    let elsewhere = catalog
+        .deploy_part(deploy(Some("other"), vec![deployment("a", 2, Settings::default())]), Presence::Any)
+        .await;
+    assert_eq!(said(elsewhere).0, "conflict");
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`name`] | functions and namespaces: `default` is `openfaas-fn` there |
 //! | [`deployment`] | what is deployed: a [`Deployment`](deployment::Deployment) becomes our settings |
+//! | [`stack`] | stack files, which are many deployments |
+//! | [`store`] | the function store, which offers deployments |
 //! | [`status`] | what is said about a function that is deployed |
 //! | [`request`] | what is removed, and how many instances are wanted |
 //! | [`namespace`] | documents of namespaces |
@@ -29,7 +31,11 @@ pub mod quantity;
 pub mod refusal;
 pub mod request;
 pub mod secret;
+pub mod stack;
 pub mod status;
+pub mod store;
 
 mod document;
+mod envsubst;
+mod glob;
 mod settings;

@@ -4,7 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use coracle_api::{AppSpec, AppView, FunctionView, Page};
-use coracle_catalog::{App, Deploy};
+use coracle_catalog::{App, Deploy, Presence};
 use coracle_model::{AppName, FunctionRef, Problem, Scope, code};
 use http::StatusCode;
 
@@ -47,7 +47,10 @@ pub(super) async fn deploy(
         deployments.push(functions::deployment(&admin, &function, spec).await?);
     }
     let deploy = Deploy { namespace, app: Some(name), functions: deployments };
-    let deployed = admin.catalog.deploy(deploy).await?;
+    let deployed = match spec.part {
+        true => admin.catalog.deploy_part(deploy, Presence::Any).await?,
+        false => admin.catalog.deploy(deploy).await?,
+    };
     futures_util::future::join_all(
         deployed.iter().map(|revision| functions::tried(&admin, &revision.function)),
     )

@@ -262,7 +262,8 @@ async fn view_of(admin: &Admin, function: &FunctionRef) -> Result<FunctionView, 
         let problem = Problem::no_function(function);
         let filter = Filter { namespace: Some(namespace.clone()), ..Filter::default() };
         let beside = admin.catalog.list(&filter, None, PAGE_ITEMS_MAX);
-        match coracle_api::nearest(name.as_str(), beside.iter().map(|beside| beside.function.name.as_str())) {
+        match coracle_model::nearest(name.as_str(), beside.iter().map(|beside| beside.function.name.as_str()))
+        {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
             None => problem,
         }

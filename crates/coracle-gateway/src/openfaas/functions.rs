@@ -99,10 +99,11 @@ async fn deploy(
     // On the heap: a pull holds more than a handler's future should.
     let code = Box::pin(code_of(admin, &function, CodeSpec::Image(image), None, &settings));
     let (code, contract) = code.await?;
+    // Clients of this face know no apps: an update leaves the function in its own.
+    let app = admin.catalog.function(&function).and_then(|known| known.app.clone());
     let FunctionRef { namespace, name } = function;
     let functions = vec![Deployment { name, code, contract, settings }];
-    // Of two that create it at once, one does.
-    let deployed = admin.catalog.deploy_if(Deploy { namespace, app: None, functions }, presence).await;
+    let deployed = admin.catalog.deploy_part(Deploy { namespace, app, functions }, presence).await;
     deployed.map_err(how_to_update)?;
     Ok(StatusCode::ACCEPTED)
 }

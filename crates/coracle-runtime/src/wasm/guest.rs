@@ -65,7 +65,9 @@ impl Plan {
         for name in secrets {
             match self.host.secret(&self.revision.function.namespace, name) {
                 Some(value) => match value.text() {
-                    Some(text) => drop(context.env(Settings::variable_of(name), text)),
+                    Some(text) => {
+                        context.env(Settings::variable_of(name), text);
+                    }
                     None => {
                         output.note(format!("the secret `{name}` is no text: it is given to programs alone"))
                     }

@@ -1,5 +1,5 @@
 //! `coracle deploy`: builds what a manifest says to build, uploads what the server does not have, and makes it answer.
-//! A folder with `coracle.toml`, or a file, a folder or an image and flags; flags outrank the manifest.
+//! A folder with `coracle.toml` or a stack file, or a file, a folder or an image and flags; flags outrank the manifest.
 
 mod build;
 mod code;
@@ -7,18 +7,21 @@ mod flags;
 mod pack;
 mod plan;
 mod saved;
+mod stack;
 mod tools;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coracle_api::{Client, ClientError, FunctionView, InstancesView, ProblemView};
-use coracle_model::{FunctionName, FunctionRef, Span};
+use coracle_model::{AppName, FunctionName, FunctionRef, Span};
+use regex::Regex;
 use serde_json::json;
 
 pub(super) use self::build::{Builder, Voice};
 pub(super) use self::code::upload;
-use self::flags::Flags;
+pub(super) use self::flags::Flags;
+use self::plan::Choice;
 pub(super) use self::plan::Plan;
 pub(super) use self::tools::{missing_program, missing_tool};
 use super::changes::changes;
@@ -32,20 +35,19 @@ use crate::{print, talk};
 const EXAMPLES: &str = "\
 Examples:
   coracle deploy                       the folder with coracle.toml that you stand in
-  coracle deploy shop/ --name resize   one function of it
+  coracle deploy shop/ --filter 'a-*'  some functions of it; of a stack.yaml as well
   coracle deploy hello.wasm --name hello --env GREETING=Hi --memory 64MiB
-  coracle deploy ./report.sh --name report
   coracle deploy dist/ --name api --command './server -v' --contract http --port 3000
   coracle deploy --image nginx:1 --name site --set scale.max=3 --set read_only=true";
 
 /// How long a build command may take: the first build of a large project takes minutes.
 pub(super) const BUILD_TIMEOUT: &str = "30m";
 
-/// Deploy a folder with a coracle.toml, a .wasm file, any program, or an image.
+/// Deploy a folder with a coracle.toml or a stack.yaml, a .wasm file, any program, or an image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A folder, a .wasm file, an archive or an executable
+    /// A folder, a stack.yaml, a .wasm file, an archive or an executable
     #[arg(default_value = ".", value_name = "FOLDER|FILE")]
     path: PathBuf,
     /// An OCI image in place of a file
@@ -54,6 +56,16 @@ pub(crate) struct Args {
     /// The name of the function; with a folder, the only one of it to deploy
     #[arg(long)]
     name: Option<FunctionName>,
+    /// Only the functions of a folder whose names fit, as in `*-worker`
+    #[arg(long, value_name = "GLOB", conflicts_with_all = ["name", "image"])]
+    filter: Option<String>,
+    /// Only those whose names this expression finds
+    // Hidden: whoever needs one knows it from faas-cli.
+    #[arg(long, hide = true, value_name = "REGEX", conflicts_with_all = ["name", "filter", "image"])]
+    regex: Option<Regex>,
+    /// What the app of a folder is called [default: as its coracle.toml says; of a stack.yaml, the folder's name]
+    #[arg(long, hide = true, value_name = "NAME", conflicts_with = "image")]
+    app: Option<AppName>,
     /// How long a build command may take
     // Hidden: one that takes longer is told of it.
     #[arg(long, hide = true, value_name = "SPAN", default_value = BUILD_TIMEOUT)]
@@ -71,18 +83,41 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     }
 }
 
-async fn deploy(args: Args, common: &Common) -> Done {
+async fn deploy(mut args: Args, common: &Common) -> Done {
     // Before a build that may take minutes: whether there is anywhere to deploy to.
     let client = common.client()?;
-    let mut plan = plan(&args, common)?;
-    for function in &mut plan.functions {
+    let mut plans = plans(&mut args, common)?;
+    for function in plans.iter_mut().flat_map(|plan| &mut plan.functions) {
         args.flags.overlay(function)?;
     }
     let builder = Builder { timeout: args.build_timeout, voice: Voice::Aloud };
-    plan.build(&builder).await?;
-    let before = before(&client, &plan).await?;
-    let functions = plan.apply(&client).await?;
-    render(&client, &functions, &before, common.json)?;
+    for plan in &plans {
+        plan.build(&builder).await?;
+    }
+    deploy_all(&client, &plans, common.json).await
+}
+
+/// Makes plans true and says so: nothing is deployed before all that they need is on the server.
+pub(super) async fn deploy_all(client: &Client, plans: &[Plan], json: bool) -> Done {
+    let before = Before::of(client, plans).await?;
+    let mut specs = Vec::with_capacity(plans.len());
+    for plan in plans {
+        specs.push(plan.prepare(client).await?);
+    }
+    let mut functions = Vec::new();
+    for (plan, spec) in plans.iter().zip(specs) {
+        match plan.send(client, spec).await {
+            Ok(deployed) => functions.extend(deployed),
+            Err(stop) => {
+                // Namespaces are deployed one after the other.
+                if !functions.is_empty() {
+                    render(client, &functions, &Before { leaving: Vec::new(), ..before }, json)?;
+                }
+                return Err(stop);
+            }
+        }
+    }
+    render(client, &functions, &before, json)?;
     functions.iter().try_for_each(starts)
 }
 
@@ -110,43 +145,72 @@ pub(super) fn starts(function: &FunctionView) -> Done {
 }
 
 /// What was typed: an image, a folder and the command that is run in it, or all that a path says itself.
-fn plan(args: &Args, common: &Common) -> Done<Plan> {
+fn plans(args: &mut Args, common: &Common) -> Done<Vec<Plan>> {
     let name = args.name.as_ref();
     let is_described = args.path.join(manifest::FILE_NAME).exists();
-    match &args.image {
-        Some(image) => Plan::of_image(image, name, common),
+    let plan = match &args.image {
+        Some(image) => Plan::of_image(image, name, common)?,
         None if args.path.is_dir() && !is_described && args.flags.has_command() => {
-            Plan::of_bundle(&args.path, name, common)
+            Plan::of_bundle(&args.path, name, common)?
         }
-        None => Plan::of(&args.path, name, common),
+        None => {
+            let choice = Choice {
+                name: args.name.take(),
+                filter: args.filter.take(),
+                regex: args.regex.take(),
+                app: args.app.take(),
+            };
+            return Plan::all_of(&args.path, &choice, &args.flags, common);
+        }
+    };
+    Ok(vec![plan])
+}
+
+/// What is there before a deploy.
+struct Before {
+    /// The functions as they are run, as far as they exist.
+    functions: BTreeMap<FunctionRef, FunctionView>,
+    /// Those of an app that it names no longer.
+    leaving: Vec<FunctionRef>,
+}
+
+impl Before {
+    async fn of(client: &Client, plans: &[Plan]) -> Done<Self> {
+        let mut before = Self { functions: BTreeMap::new(), leaving: Vec::new() };
+        for Plan { namespace, app, is_part, functions, .. } in plans {
+            let reference =
+                |name: &FunctionName| FunctionRef { namespace: namespace.clone(), name: name.clone() };
+            for function in functions {
+                let function = reference(&function.name);
+                if let Some(view) = if_there(client.function(&function).await)? {
+                    before.functions.insert(function, view);
+                }
+            }
+            let Some(app) = app.as_ref().filter(|_| !is_part) else { continue };
+            let members = if_there(client.app(namespace, app).await)?.map(|app| app.functions);
+            let is_named = |name: &FunctionName| functions.iter().any(|function| function.name == *name);
+            before.leaving.extend(members.iter().flatten().filter(|name| !is_named(name)).map(reference));
+        }
+        Ok(before)
     }
 }
 
-/// How the functions are run now, as far as they exist.
-async fn before(client: &Client, plan: &Plan) -> Done<BTreeMap<FunctionName, FunctionView>> {
-    let mut before = BTreeMap::new();
-    for function in &plan.functions {
-        let function = FunctionRef { namespace: plan.namespace.clone(), name: function.name.clone() };
-        match client.function(&function).await {
-            Ok(view) => drop(before.insert(view.name.clone(), view)),
-            // It is new, or its namespace is; whether that is wrong is for the deploy to say.
-            Err(ClientError::Problem(problem)) if problem.status == 404 => {}
-            Err(error) => return Err(error.into()),
-        }
+/// What was asked for, unless it is new, or its namespace is; whether that is wrong is for the deploy to say.
+fn if_there<T>(asked: Result<T, ClientError>) -> Done<Option<T>> {
+    match asked {
+        Ok(found) => Ok(Some(found)),
+        Err(ClientError::Problem(problem)) if problem.status == 404 => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    Ok(before)
 }
 
-fn render(
-    client: &Client,
-    functions: &[FunctionView],
-    before: &BTreeMap<FunctionName, FunctionView>,
-    json: bool,
-) -> Done {
+fn render(client: &Client, functions: &[FunctionView], before: &Before, json: bool) -> Done {
+    let known = |function: &FunctionView| {
+        let FunctionView { name, namespace, .. } = function;
+        before.functions.get(&FunctionRef { namespace: namespace.clone(), name: name.clone() })
+    };
     let changed = |function: &FunctionView| {
-        before
-            .get(&function.name)
-            .map_or_else(Vec::new, |before| changes(&before.settings, &function.settings))
+        known(function).map_or_else(Vec::new, |before| changes(&before.settings, &function.settings))
     };
     let url = |function: &FunctionView| format!("{}{}", client.url(), function.path);
     if json {
@@ -166,7 +230,7 @@ fn render(
         let FunctionView { name, namespace, revision, .. } = function;
         let room = talk::in_namespace(namespace);
         let room_flag = talk::namespace_flag(namespace);
-        let is_same = before.get(name).is_some_and(|before| before.revision == *revision);
+        let is_same = known(function).is_some_and(|before| before.revision == *revision);
         let what = if is_same { "unchanged:" } else { "deployed" };
         talk::say(format_args!("{what} {}{room}, revision {revision}", styled(BOLD, name)));
         for change in changed(function) {
@@ -177,6 +241,10 @@ fn render(
             talk::say(format_args!("  also at {}{route}", client.url()));
         }
         talk::say(format_args!("  try: coracle call {name}{room_flag}"));
+    }
+    for FunctionRef { namespace, name } in &before.leaving {
+        let room = talk::in_namespace(namespace);
+        talk::say(format_args!("removed {name}{room}: its app has it no longer"));
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ const BUILDS_IN_A_ROW_MAX: u32 = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A folder with a coracle.toml, a .wasm file, an archive or an executable
+    /// A folder with a coracle.toml or a stack.yaml, a .wasm file, an archive or an executable
     #[arg(default_value = ".", value_name = "FOLDER|FILE")]
     path: PathBuf,
     /// The name of the function; with a folder, the only one of it to deploy
@@ -70,6 +70,12 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     up::log(up::LOG_FILTER)?;
     // Before a server is started: whether there is anything to deploy.
     let plan = Plan::of(&args.path, args.name.as_ref(), common)?;
+    if plan.stack.is_some() {
+        talk::say("a stack file names images: every save of it deploys them, and nothing is built here");
+        talk::hint(
+            "build beside this: faas-cli build, docker save IMAGE -o NAME.tar, coracle image load NAME.tar, and save the file again",
+        );
+    }
     let server = Server::find(common, args.listen).await?;
     let mut dev = Dev::new(args, common.clone(), server, &plan).await?;
     let done = tokio::select! {
@@ -364,6 +370,10 @@ fn names(plan: &Plan) -> String {
 
 /// What is watched: all of a folder but what its builds make, and code that nothing builds.
 fn project(plan: &Plan) -> Project {
+    if let Some(files) = &plan.stack {
+        // What images are made of is none of our sources.
+        return Project { folder: None, code: files.clone(), made: Vec::new() };
+    }
     let folder = plan.folder.clone();
     let code = |is_built: bool| {
         let functions = plan.functions.iter().filter(move |function| function.build.is_some() == is_built);

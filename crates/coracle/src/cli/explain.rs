@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Done {
         name.trim_start_matches("error").trim_matches(['[', ']', ':']).to_lowercase().replace('_', "-");
     let Some(known) = Problem::code_named(&name) else {
         let problem = Problem::new(&code::BAD_REQUEST, format!("there is no error code `{name}`"));
-        let meant = coracle_api::nearest(&name, CODES.iter().map(|code| code.name));
+        let meant = coracle_model::nearest(&name, CODES.iter().map(|code| code.name));
         return Err(match meant {
             Some(meant) => problem.hint(format!("did you mean `coracle explain {meant}`?")),
             None => problem.hint("see all of them: coracle explain"),

@@ -6,8 +6,7 @@ use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
-use coracle_api::nearest;
-use coracle_model::{Problem, code};
+use coracle_model::{Problem, code, nearest};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -67,25 +66,29 @@ impl<'a> Document<'a> {
         let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
         let number = self.text[..line_start].matches('\n').count() + 1;
-        let before = &self.text[line_start..start];
+        let before = self.text[line_start..start].chars().count();
         let end = self.text.floor_char_boundary(span.end).clamp(start, line_end);
-        let caret = "^".repeat(self.text[start..end].chars().count().max(1));
-        // Tabs stay tabs, so that the caret stands below what it means.
-        let indent: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let line = self.text[line_start..line_end].trim_end();
-        if line.chars().count() > LINE_SHOWN_MAX {
-            let place = format!("{}:{number}:{}", self.file, before.chars().count() + 1);
-            return Position { place, excerpt: "(the line is too long to be shown)".to_owned() };
-        }
-        let gutter = " ".repeat(number.to_string().len());
-        Position {
-            place: format!("{}:{number}:{}", self.file, before.chars().count() + 1),
-            excerpt: format!("{gutter} |\n{number} | {line}\n{gutter} | {indent}{caret}"),
-        }
+        let width = self.text[start..end].chars().count();
+        Position::of_line(self.file, &self.text[line_start..line_end], (number, before + 1), width)
     }
 }
 
 impl Position {
+    /// A place in a line that is shown, with as many characters marked.
+    pub(super) fn of_line(file: &str, line: &str, (number, column): (usize, usize), width: usize) -> Self {
+        let place = format!("{file}:{number}:{column}");
+        let line = line.trim_end();
+        if line.chars().count() > LINE_SHOWN_MAX {
+            return Self { place, excerpt: "(the line is too long to be shown)".to_owned() };
+        }
+        let caret = "^".repeat(width.max(1));
+        // Tabs stay tabs, so that the caret stands below what it means.
+        let blank = |c| if c == '\t' { '\t' } else { ' ' };
+        let indent: String = line.chars().chain(std::iter::repeat(' ')).take(column - 1).map(blank).collect();
+        let gutter = " ".repeat(number.to_string().len());
+        Self { place, excerpt: format!("{gutter} |\n{number} | {line}\n{gutter} | {indent}{caret}") }
+    }
+
     pub(super) fn problem(&self, what: &str) -> Problem {
         Problem::new(&code::INVALID_MANIFEST, format!("{}: {what}\n{}", self.place, self.excerpt))
     }

@@ -65,9 +65,11 @@ pub(super) fn is_key(key: &str) -> bool {
     [SOURCE_KEYS, PROGRAM_KEYS, COMMON_KEYS].iter().any(|keys| keys.contains(&key))
 }
 
-pub(super) fn read(table: &Entry<'_>) -> Result<Function, Problem> {
+/// Reads a table; keys that stand `beside` are for somebody else.
+pub(super) fn read(table: &Entry<'_>, beside: &[&str]) -> Result<Function, Problem> {
     let name = FunctionName::parse(table.key).map_err(|error| table.key_problem(&error.to_string()))?;
-    let entries = table.table()?;
+    let mut entries = table.table()?;
+    entries.retain(|entry| !beside.contains(&entry.key));
     let (source, source_at) = source(&name, table, &entries)?;
     let mut function = Function { source_at: Some(source_at.position()), ..Function::new(name, source) };
     for entry in &entries {

@@ -36,13 +36,14 @@ pub(super) async fn serve(
     line: &Line,
 ) -> Answer {
     let Place { blueprint, sandbox, output } = place;
+    // Of two bounds, the nearer one ends it.
     let now = Instant::now();
-    let runs_at_most = watchdog.exec_timeout.filter(|most| now + *most <= work.deadline);
+    let is_nearer = watchdog.exec_timeout.is_some_and(|most| now + most <= work.deadline);
     let manner = Manner {
         held_back_bytes_max: if fork.kind == Kind::Streaming { 0 } else { WHOLE_BYTES_MAX },
         combines: fork.combines,
         may_fail: fork.kind != Kind::Streaming,
-        runs_at_most,
+        runs_at_most: watchdog.exec_timeout,
     };
     if fork.kind == Kind::Classic {
         output.note_on(&work.id, "Forking fprocess.");
@@ -62,22 +63,38 @@ pub(super) async fn serve(
             reply.headers_mut().insert(header::CONTENT_TYPE, content_type);
         }
         Err(problem) => {
-            let is_killed = runs_at_most.is_some() && problem.code == &code::GUEST_TIMEOUT;
-            if is_killed {
+            let is_late = problem.code == &code::GUEST_TIMEOUT;
+            let end = match (is_late, is_nearer) {
+                (false, _) => End::Failed,
+                (true, false) => End::Late,
+                (true, true) => End::Killed,
+            };
+            if end == End::Killed {
                 problem.message.push_str(" (Killed process.)");
             }
-            line.refuse(
-                problem,
-                match (fork.kind, problem.code == &code::GUEST_TIMEOUT) {
-                    (Kind::Classic, true) if is_killed => 408,
-                    (Kind::Serializing, true) if is_killed => 500,
-                    (_, true) => problem.code.status,
-                    (_, false) => 500,
-                },
-            );
+            line.refuse(problem, status_of(fork.kind, end));
         }
     }
     answer
+}
+
+/// How a process came to its end that gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By itself, or it could not be started.
+    Failed,
+    /// It ran longer than its watchdog lets it.
+    Killed,
+    /// The function's own time was over.
+    Late,
+}
+
+fn status_of(kind: Kind, end: End) -> u16 {
+    match (kind, end) {
+        (_, End::Failed) | (Kind::Serializing, End::Killed) => 500,
+        (Kind::Classic, End::Killed) => 408,
+        (Kind::Streaming, End::Killed) | (_, End::Late) => 504,
+    }
 }
 
 /// What the answer is said to be, where its settings or the call tell.
@@ -122,6 +139,21 @@ mod tests {
         ];
         for (output, expected) in table {
             assert_eq!(kind_of(output), expected, "{:?}", &output[..output.len().min(20)]);
+        }
+    }
+
+    #[test]
+    fn each_watchdog_has_its_own_status_for_a_process_without_an_answer() {
+        for (kind, statuses) in [
+            (Kind::Classic, [500, 408, 504]),
+            (Kind::Serializing, [500, 500, 504]),
+            (Kind::Streaming, [500, 504, 504]),
+        ] {
+            assert_eq!(
+                [End::Failed, End::Killed, End::Late].map(|end| status_of(kind, end)),
+                statuses,
+                "{kind:?}"
+            );
         }
     }
 

@@ -99,3 +99,66 @@ fn at(uri: &Uri, path: &str) -> Uri {
     // It was checked when it was read.
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_model::Settings;
+
+    fn watchdog(env: &[(&str, &str)]) -> Watchdog {
+        let mut settings = Settings::default();
+        settings.env.insert("fprocess".into(), "x".into());
+        settings.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Watchdog::parse(None, &settings).unwrap()
+    }
+
+    /// The status of what the platform answers; 0 where an instance is asked.
+    fn status(watchdog: &Watchdog, method: &str, path: &str, standing: Standing) -> u16 {
+        let request = Request::builder().method(method).uri(path).body(()).unwrap();
+        match watchdog.probed(&request, || standing, || full(1)) {
+            None => 0,
+            Some(Ok(reply)) => reply.status().as_u16(),
+            Some(Err(problem)) => problem.status(),
+        }
+    }
+
+    #[test]
+    fn what_is_asked_after_the_watchdog_is_answered_by_how_its_instances_stand() {
+        let (fork, never_well) = (watchdog(&[]), watchdog(&[("suppress_lock", "true")]));
+        let http =
+            [("mode", "http"), ("http_upstream_url", "http://localhost:5000"), ("ready_path", "/fit?deep=1")];
+        let http = watchdog(&http);
+        let table = [
+            (&fork, "GET", "/_/health", [0, 200, 200]),
+            (&fork, "GET", "/_/ready", [0, 200, 429]),
+            (&fork, "POST", "/_/health", [405; 3]),
+            (&fork, "GET", "/_/other", [0; 3]),
+            (&fork, "GET", "/", [0; 3]),
+            (&http, "GET", "/_/health", [0, 200, 200]),
+            (&http, "GET", "/_/ready", [0, 0, 429]),
+            (&never_well, "GET", "/_/health", [503; 3]),
+            (&never_well, "GET", "/_/ready", [503; 3]),
+            (&never_well, "GET", "/", [0; 3]),
+        ];
+        for (watchdog, method, path, expected) in table {
+            let statuses = [Standing::Down, Standing::Up, Standing::Full]
+                .map(|standing| status(watchdog, method, path, standing));
+            assert_eq!(statuses, expected, "{method} {path}");
+        }
+        let mut request = Request::get("http://f.test/_/ready").body(()).unwrap();
+        assert!(http.probed_within(&mut request).is_none());
+        assert_eq!(request.uri(), "http://f.test/fit?deep=1");
+        assert!(fork.probed_within(&mut Request::get("/_/ready").body(()).unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_start_is_not_waited_for_with_questions_that_are_answered_for_it() {
+        let fits = watchdog(&[("ready_path", "/fit")]);
+        for (own, asked) in
+            [(None, "/fit"), (Some("/_/health"), "/fit"), (Some("/_/ready"), "/fit"), (Some("/a"), "/a")]
+        {
+            assert_eq!(fits.health(own).as_deref(), Some(asked), "{own:?}");
+        }
+        assert_eq!(watchdog(&[]).health(Some("/_/ready")), None);
+    }
+}

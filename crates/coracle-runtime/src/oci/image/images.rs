@@ -93,6 +93,9 @@ impl Images {
     /// `DISK_FULL`, or `INTERNAL` for what the system refuses.
     pub fn open(folder: &Path, bounds: ImageBounds) -> Result<Self, Problem> {
         let cannot = |error| failed(&format!("open the images in {}", folder.display()), error);
+        fs::create_dir_all(folder).map_err(cannot)?;
+        // The spawner mounts what is here, and works in another folder.
+        let folder = &folder.canonicalize().map_err(cannot)?;
         let drafts = folder.join("tmp");
         match fs::remove_dir_all(&drafts) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),

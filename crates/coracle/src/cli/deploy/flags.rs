@@ -1,6 +1,7 @@
 //! The settings of a function as flags: each outranks what the manifest says.
 //! `coracle deploy` reads them.
 
+use coracle_faces::openfaas::deployment::Deployment;
 use coracle_model::{
     ByteSize, Contract, Limits, Outbound, Problem, Program, Route, SecretName, Settings, Span,
 };
@@ -11,9 +12,9 @@ use crate::options::Pair;
 
 /// The settings of a function.
 // What is set rarely is hidden, so that the help fits a screen: `--set` says that there is more.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Settings")]
-pub(super) struct Flags {
+pub(in crate::cli) struct Flags {
     /// A variable of its environment; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     env: Vec<Pair>,
@@ -84,7 +85,7 @@ pub(super) struct Flags {
 
 impl Flags {
     /// Lays what was typed over what the manifest says: single values replace, repeated ones are added.
-    pub(super) fn overlay(&self, function: &mut Function) -> Result<(), Problem> {
+    pub(in crate::cli) fn overlay(&self, function: &mut Function) -> Result<(), Problem> {
         if self.contract.is_some() {
             function.contract = self.contract;
         }
@@ -95,14 +96,28 @@ impl Flags {
         Ok(())
     }
 
+    /// Lays what OpenFaaS has words for over a deployment in those words, so that it is said back as if it had been sent.
+    pub(in crate::cli) fn overlay_sent(&self, deployment: &mut Deployment) {
+        let maps = [
+            (&self.env, &mut deployment.env_vars),
+            (&self.label, &mut deployment.labels),
+            (&self.annotation, &mut deployment.annotations),
+        ];
+        for (typed, sent) in maps.into_iter().filter(|(typed, _)| !typed.is_empty()) {
+            sent.get_or_insert_default().extend(pairs(typed));
+        }
+        if !self.secret.is_empty() {
+            let secrets: Vec<_> = self.secret.iter().map(ToString::to_string).collect();
+            add(deployment.secrets.get_or_insert_default(), &secrets);
+        }
+    }
+
     /// Whether they say what is run.
     pub(super) fn has_command(&self) -> bool {
         self.command.is_some()
     }
 
     fn overlay_settings(&self, settings: &mut Settings) {
-        let pairs =
-            |pairs: &[Pair]| pairs.iter().cloned().map(|Pair(key, value)| (key, value)).collect::<Vec<_>>();
         settings.env.extend(pairs(&self.env));
         settings.labels.extend(pairs(&self.label));
         settings.annotations.extend(pairs(&self.annotation));
@@ -130,6 +145,10 @@ impl Flags {
             program.health.clone_from(&self.health);
         }
     }
+}
+
+fn pairs(pairs: &[Pair]) -> impl Iterator<Item = (String, String)> {
+    pairs.iter().cloned().map(|Pair(key, value)| (key, value))
 }
 
 fn add<T: Clone + PartialEq>(all: &mut Vec<T>, typed: &[T]) {

@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use coracle_api::{AppSpec, Client, CodeSpec, FunctionSpec, FunctionView, OriginalSpec, PullRequest};
+use coracle_api::{
+    AppSpec, Client, CodeSpec, FunctionSpec, FunctionView, OriginalSpec, ProblemView, PullRequest,
+};
+use coracle_faces::openfaas;
 use coracle_model::{
     AppName, ByteSize, Contract, Cores, FunctionName, FunctionRef, NamespaceName, Original, Problem,
     Settings, Span, code as codes,
@@ -12,8 +15,11 @@ use coracle_model::{
 
 use super::Builder;
 use super::code;
+use super::flags::Flags;
 use super::pack::Packed;
-use super::saved;
+use super::{saved, stack};
+use regex::Regex;
+
 use crate::cli::image;
 use crate::manifest::{self, Function, Manifest, Source};
 use crate::options::{self, Common};
@@ -25,14 +31,52 @@ pub(in crate::cli) struct Plan {
     pub(in crate::cli) namespace: NamespaceName,
     /// Functions of an app are deployed together: all or none.
     pub(in crate::cli) app: Option<AppName>,
+    /// Whether these are some of the app's functions, and the others stay.
+    pub(in crate::cli) is_part: bool,
     pub(in crate::cli) functions: Vec<Function>,
     /// Where they are built; `None` is a file that is there already.
     pub(in crate::cli) folder: Option<PathBuf>,
+    /// The stack file and its environment files, if it is they that say what is deployed.
+    pub(in crate::cli) stack: Option<Vec<PathBuf>>,
+}
+
+/// What is chosen of the functions that a folder describes, and their app.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Choice {
+    pub(in crate::cli) name: Option<FunctionName>,
+    /// A pattern with `*`.
+    pub(in crate::cli) filter: Option<String>,
+    pub(in crate::cli) regex: Option<Regex>,
+    /// What the app is called, whatever the folder says.
+    pub(in crate::cli) app: Option<AppName>,
+}
+
+impl Choice {
+    /// Whether some functions may be left out.
+    pub(super) fn is_part(&self) -> bool {
+        self.name.is_some() || self.filter.is_some() || self.regex.is_some()
+    }
+
+    /// Whether a function is among those that are chosen.
+    pub(super) fn fits(&self, name: &str) -> bool {
+        let Self { name: only, filter, regex, .. } = self;
+        only.as_ref().is_none_or(|only| only.as_str() == name)
+            && filter.as_ref().is_none_or(|filter| openfaas::stack::fits(filter, name))
+            && regex.as_ref().is_none_or(|regex| regex.is_match(name))
+    }
 }
 
 impl Plan {
-    /// What a folder or a file deploys; with a name, that function of the folder alone.
-    pub(in crate::cli) fn of(path: &Path, name: Option<&FunctionName>, common: &Common) -> Done<Self> {
+    /// What a folder or a file deploys, or what is chosen of it: a plan for each namespace that it names.
+    pub(in crate::cli) fn all_of(
+        path: &Path,
+        choice: &Choice,
+        flags: &Flags,
+        common: &Common,
+    ) -> Done<Vec<Self>> {
+        if let Some(file) = stack::find(path) {
+            return stack::plans(&file, choice, flags, common);
+        }
         let folder = match path.file_name() {
             Some(file) if file == manifest::FILE_NAME => {
                 path.parent().filter(|folder| *folder != Path::new(""))
@@ -40,10 +84,25 @@ impl Plan {
             _ => Some(path),
         };
         let folder = folder.unwrap_or(Path::new("."));
-        if folder.is_dir() {
-            Self::of_folder(folder, name, common)
-        } else {
-            Self::of_file(path, name, common)
+        let plan = match folder.is_dir() {
+            true => Self::of_folder(folder, choice, common)?,
+            false => Self::of_file(path, choice.name.as_ref(), common)?,
+        };
+        Ok(vec![plan])
+    }
+
+    /// The same for one namespace, which is all that `coracle dev` works on.
+    pub(in crate::cli) fn of(path: &Path, name: Option<&FunctionName>, common: &Common) -> Done<Self> {
+        let choice = Choice { name: name.cloned(), ..Choice::default() };
+        let mut plans = Self::all_of(path, &choice, &Flags::default(), common)?;
+        match (plans.pop(), plans.is_empty()) {
+            (Some(plan), true) => Ok(plan),
+            _ => {
+                let message = format!("{} names several namespaces, and one is worked on", path.display());
+                Err(Problem::new(&codes::BAD_REQUEST, message)
+                    .hint("choose one function of it with `--name`, or put all into one namespace with `-n`")
+                    .into())
+            }
         }
     }
 
@@ -72,23 +131,35 @@ impl Plan {
     }
 
     fn of_one(function: Function, common: &Common) -> Self {
-        Self { namespace: common.namespace(), app: None, functions: vec![function], folder: None }
+        Self::of_functions(vec![function], None, common)
     }
 
-    fn of_folder(folder: &Path, name: Option<&FunctionName>, common: &Common) -> Done<Self> {
+    /// Functions that somebody found, whose paths are relative to this folder.
+    pub(in crate::cli) fn of_functions(
+        functions: Vec<Function>,
+        folder: Option<PathBuf>,
+        common: &Common,
+    ) -> Self {
+        Self { namespace: common.namespace(), app: None, is_part: false, functions, folder, stack: None }
+    }
+
+    fn of_folder(folder: &Path, choice: &Choice, common: &Common) -> Done<Self> {
         if !folder.join(manifest::FILE_NAME).exists() {
             let message = format!("there is no {} in {}", manifest::FILE_NAME, folder.display());
             return Err(Problem::new(&codes::INVALID_MANIFEST, message)
                 .hint("begin a project with `coracle new NAME --lang rust`, or say what runs in it: coracle deploy FOLDER --name NAME --command ./PROGRAM")
                 .into());
         }
-        let mut manifest = Manifest::read(folder)?;
-        if let Some(name) = name {
-            manifest = only(manifest, name)?;
-        }
-        let namespace = common.namespace.clone().or(manifest.namespace).unwrap_or_default();
-        let Manifest { app, functions, .. } = manifest;
-        Ok(Self { namespace, app, functions, folder: Some(folder.to_owned()) })
+        let Manifest { app, namespace, functions } = chosen(Manifest::read(folder)?, choice)?;
+        let namespace = common.namespace.clone().or(namespace).unwrap_or_default();
+        Ok(Self {
+            namespace,
+            app: choice.app.clone().or(app),
+            is_part: choice.is_part(),
+            functions,
+            folder: Some(folder.to_owned()),
+            stack: None,
+        })
     }
 
     /// Builds what has a build command, one after the other.
@@ -105,11 +176,21 @@ impl Plan {
 
     /// Uploads what the server does not have, and makes it answer.
     pub(in crate::cli) async fn apply(&self, client: &Client) -> Done<Vec<FunctionView>> {
-        let mut app = AppSpec::default();
+        self.send(client, self.prepare(client).await?).await
+    }
+
+    /// Uploads what the server does not have, and has images pulled.
+    pub(super) async fn prepare(&self, client: &Client) -> Done<AppSpec> {
+        let mut app = AppSpec { part: self.is_part, ..AppSpec::default() };
         for function in &self.functions {
             let spec = self.spec_of(client, function).await?;
             app.functions.insert(function.name.clone(), spec);
         }
+        Ok(app)
+    }
+
+    /// Makes answer what was prepared.
+    pub(super) async fn send(&self, client: &Client, app: AppSpec) -> Done<Vec<FunctionView>> {
         if let Some(name) = &self.app {
             return Ok(client.deploy_app(&self.namespace, name, &app).await?);
         }
@@ -136,7 +217,7 @@ impl Plan {
                 if saved::is_named(image, &file) {
                     return Err(saved::problem(&file, &function.name).into());
                 }
-                self.fetch(client, image).await?;
+                self.fetch(client, image).await.map_err(|stop| without_image(stop, function))?;
                 CodeSpec::Image(image.clone())
             }
             Source::Path(path) => {
@@ -173,13 +254,29 @@ fn no_name(path: &Path) -> Stop {
     name_is_missing(&full.file_stem().unwrap_or_default().to_string_lossy())
 }
 
+/// A text with dashes for what a name may not have.
+pub(super) fn name_of(text: &str) -> String {
+    let name: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    name.trim_matches('-').chars().take(64).collect()
+}
+
+/// Why an image is not there, and what makes it where that is known.
+fn without_image(stop: Stop, function: &Function) -> Stop {
+    match (stop, &function.remedy) {
+        (Stop::Problem(problem), Some(remedy)) => {
+            let ProblemView { message, .. } = &*problem;
+            let message = format!("the image of `{}` is not there: {message}", function.name);
+            Stop::Problem(Box::new(ProblemView { message, hint: Some(remedy.clone()), ..*problem }))
+        }
+        (stop, _) => stop,
+    }
+}
+
 /// Wrong usage, with a name that is made of what is deployed.
 fn name_is_missing(stem: &str) -> Stop {
     let stem = stem.rsplit('/').next().unwrap_or(stem);
-    let stem = stem.split([':', '@']).next().unwrap_or(stem);
-    let name: String =
-        stem.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
-    let name = name.trim_matches('-').chars().take(64).collect::<String>();
+    let name = name_of(stem.split([':', '@']).next().unwrap_or(stem));
     let name = if name.is_empty() { "NAME" } else { &name };
     let message = format!("a function needs a name to be deployed under\n\nhint: add `--name {name}`");
     // Its own usage, and not that of all verbs.
@@ -188,19 +285,17 @@ fn name_is_missing(stem: &str) -> Stop {
     Stop::Usage(Box::new({ deploy }.error(ErrorKind::MissingRequiredArgument, message)))
 }
 
-fn only(mut manifest: Manifest, name: &FunctionName) -> Result<Manifest, Problem> {
-    if let Some(app) = &manifest.app {
-        // Deployed alone, it would be the only function that is left of the app.
-        let message = format!("cannot deploy `{name}` alone: the app `{app}` is deployed whole");
-        return Err(Problem::new(&codes::CONFLICT, message).hint("leave out `--name`"));
-    }
+fn chosen(mut manifest: Manifest, choice: &Choice) -> Result<Manifest, Problem> {
     let names: Vec<_> = manifest.functions.iter().map(|function| function.name.to_string()).collect();
-    manifest.functions.retain(|function| function.name == *name);
+    manifest.functions.retain(|function| choice.fits(function.name.as_str()));
     if !manifest.functions.is_empty() {
         return Ok(manifest);
     }
-    let problem = Problem::new(&codes::FUNCTION_NOT_FOUND, format!("the manifest has no function `{name}`"));
-    Err(problem.hint(format!("it has: {}", names.join(", "))))
+    let message = match &choice.name {
+        Some(name) => format!("the manifest has no function `{name}`"),
+        None => "the manifest has no function that was chosen".to_owned(),
+    };
+    Err(Problem::new(&codes::FUNCTION_NOT_FOUND, message).hint(format!("it has: {}", names.join(", "))))
 }
 
 /// Settings on their way to the server, every one of them said.

@@ -1,0 +1,229 @@
+//! A store that was read, ours or one of OpenFaaS: what it offers, and each offer as a function to deploy.
+//! `store.rs` opens one for each verb.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use coracle_faces::openfaas;
+use coracle_model::{FunctionName, Problem, code, nearest};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::built_in;
+use super::fetch::{fetch, is_address};
+use crate::cli::deploy::Flags;
+use crate::manifest::{self, Function, Source, store};
+use crate::options::Common;
+
+/// The longest store, in bytes.
+const STORE_BYTES_MAX: u64 = 8 << 20;
+/// The most code that is fetched for one function, in bytes.
+const CODE_BYTES_MAX: u64 = 256 << 20;
+
+/// A store.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    origin: Origin,
+    pub(super) offers: Vec<Offer>,
+}
+
+/// Where a store lies, and so what it names.
+#[derive(Debug)]
+enum Origin {
+    /// In this binary.
+    BuiltIn,
+    /// In this folder.
+    Folder(PathBuf),
+    /// At this address.
+    Address(String),
+}
+
+/// A function that is offered, as it is shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Offer {
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) author: Option<String>,
+    /// Where its source is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<String>,
+    /// How it is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) example: Option<String>,
+    /// What is run: the file, or an image for each architecture.
+    pub(super) code: Vec<String>,
+    #[serde(skip)]
+    wording: Wording,
+}
+
+/// In whose words it is offered.
+#[derive(Debug)]
+enum Wording {
+    Ours(Box<store::Offer>),
+    OpenFaas(Box<openfaas::store::Offer>),
+}
+
+impl Shelf {
+    /// Reads the store at a path or an address; nothing is the one that comes with the binary.
+    pub(super) async fn open(from: Option<&str>) -> Result<Self, Problem> {
+        let Some(from) = from else {
+            return Ok(Self { origin: Origin::BuiltIn, offers: offers("the store", built_in::STORE)? });
+        };
+        if is_address(from) {
+            let bytes = fetch(from, STORE_BYTES_MAX).await?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| Problem::new(&code::BAD_REQUEST, format!("{from} is no text")))?;
+            return Ok(Self { offers: offers(from, &text)?, origin: Origin::Address(from.to_owned()) });
+        }
+        let text = manifest::read_text_of(Path::new(from), STORE_BYTES_MAX).map_err(|error| {
+            Problem::new(&code::BAD_REQUEST, format!("cannot read {from}: {error}"))
+                .hint("name a file or an address: coracle store list --from store.toml")
+        })?;
+        let folder = Path::new(from).parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { offers: offers(from, &text)?, origin: Origin::Folder(folder) })
+    }
+
+    /// The offer of a name.
+    pub(super) fn find(&self, name: &str) -> Result<&Offer, Problem> {
+        self.offers.iter().find(|offer| offer.name == name).ok_or_else(|| {
+            let problem =
+                Problem::new(&code::FUNCTION_NOT_FOUND, format!("the store has no function `{name}`"));
+            match nearest(name, self.offers.iter().map(|offer| offer.name.as_str())) {
+                Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+                None => problem.hint("coracle store list"),
+            }
+        })
+    }
+
+    /// What is deployed of an offer, under this name or its own; code that does not lie on this machine is put into a folder.
+    pub(super) async fn function(
+        &self,
+        offer: &Offer,
+        name: Option<&FunctionName>,
+        platform: &str,
+        flags: &Flags,
+        folder: &Path,
+        common: &Common,
+    ) -> Result<Function, Problem> {
+        let mut function = match &offer.wording {
+            Wording::Ours(ours) => {
+                let function = &ours.function;
+                let source = match &function.source {
+                    Source::Path(path) => {
+                        Source::Path(self.code(path, ours.sha256.as_deref(), folder).await?)
+                    }
+                    image => image.clone(),
+                };
+                let mut taken = Function::new(name.unwrap_or(&function.name).clone(), source);
+                taken.contract = function.contract;
+                taken.settings = function.settings.clone();
+                taken
+            }
+            Wording::OpenFaas(theirs) => {
+                let mut deployment = theirs.deployment(platform)?;
+                if let Some(name) = name {
+                    deployment.service = name.to_string();
+                }
+                deployment.namespace = common.namespace.as_ref().map(ToString::to_string);
+                flags.overlay_sent(&mut deployment);
+                manifest::stack::wanted(&deployment, None)?.1
+            }
+        };
+        flags.overlay(&mut function)?;
+        Ok(function)
+    }
+
+    /// The file with the code that a store names.
+    async fn code(&self, path: &Path, sha256: Option<&str>, folder: &Path) -> Result<PathBuf, Problem> {
+        let named = path.to_string_lossy();
+        let cannot = |why: &dyn std::fmt::Display| {
+            Problem::new(&code::BAD_REQUEST, format!("cannot get the code `{named}`: {why}"))
+        };
+        let bytes = match &self.origin {
+            _ if is_address(&named) => fetch(&named, CODE_BYTES_MAX).await?,
+            Origin::BuiltIn => {
+                built_in::file(&named).ok_or_else(|| cannot(&"it is not part of this binary"))?.to_vec()
+            }
+            Origin::Address(store) => fetch(&beside(store, &named)?, CODE_BYTES_MAX).await?,
+            Origin::Folder(folder) => {
+                let path = folder.join(path);
+                // A folder has no digest, and is packed where it lies.
+                let Some(sha256) = sha256.filter(|_| path.is_file()) else { return Ok(path) };
+                check(&fs::read(&path).map_err(|error| cannot(&error))?, sha256)
+                    .map_err(|why| cannot(&why))?;
+                return Ok(path);
+            }
+        };
+        if let Some(sha256) = sha256 {
+            check(&bytes, sha256).map_err(|why| cannot(&why))?;
+        }
+        let last = named.split(['?', '#']).next().and_then(|path| path.rsplit('/').next());
+        let file = folder.join(last.filter(|name| !name.is_empty()).unwrap_or("code"));
+        fs::write(&file, bytes).map_err(|error| cannot(&error))?;
+        // It may well be a program, and no address says so.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).map_err(|error| cannot(&error))?;
+        Ok(file)
+    }
+}
+
+/// The address of what a store names beside itself.
+fn beside(store: &str, path: &str) -> Result<String, Problem> {
+    let url = reqwest::Url::parse(store).and_then(|store| store.join(path));
+    let url =
+        url.map_err(|error| Problem::new(&code::BAD_REQUEST, format!("`{path}` beside {store}: {error}")))?;
+    Ok(url.into())
+}
+
+fn check(bytes: &[u8], sha256: &str) -> Result<(), String> {
+    let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    if found == sha256 { Ok(()) } else { Err(format!("its SHA-256 is {found}, and the store says {sha256}")) }
+}
+
+/// What the text of a store offers, in whichever format it is.
+fn offers(file: &str, text: &str) -> Result<Vec<Offer>, Problem> {
+    if openfaas::store::is_meant(text) {
+        let offers = openfaas::store::parse(text.as_bytes()).map_err(|problem| {
+            let message = format!("{file}: {}", problem.message);
+            Problem { message, ..problem }
+        })?;
+        return Ok(offers.into_iter().map(Offer::from).collect());
+    }
+    Ok(store::parse(file, text)?.into_iter().map(Offer::from).collect())
+}
+
+impl From<store::Offer> for Offer {
+    fn from(offer: store::Offer) -> Self {
+        let code = match &offer.function.source {
+            Source::Path(path) => path.display().to_string(),
+            Source::Image(image) => image.clone(),
+        };
+        Self {
+            name: offer.function.name.to_string(),
+            title: offer.title.clone().unwrap_or_else(|| offer.function.name.to_string()),
+            description: offer.description.clone().unwrap_or_default(),
+            author: offer.author.clone(),
+            source: None,
+            example: offer.example.clone(),
+            code: vec![code],
+            wording: Wording::Ours(Box::new(offer)),
+        }
+    }
+}
+
+impl From<openfaas::store::Offer> for Offer {
+    fn from(offer: openfaas::store::Offer) -> Self {
+        Self {
+            name: offer.name.clone(),
+            title: offer.title.clone(),
+            description: offer.description.clone(),
+            author: offer.author.clone(),
+            source: offer.source.clone(),
+            example: None,
+            code: offer.images.iter().map(|(platform, image)| format!("{platform}: {image}")).collect(),
+            wording: Wording::OpenFaas(Box::new(offer)),
+        }
+    }
+}
