@@ -15,7 +15,7 @@ use crate::stop::Done;
 
 const EXAMPLES: &str = "\
 Examples:
-  coracle up --demo                    a server with functions to play with: coracle call hello -d Ada
+  coracle up --demo                    a server to play with: coracle call hello -d Ada
   coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it";
 
 /// Serverless functions made simple, in one binary.

@@ -90,19 +90,19 @@ fn scanned(modules: &Modules) -> (&'static str, String) {
     // Beside the upper left corner stand the level and the mask, themselves masked.
     let format = (0..5).fold(0, |format, x| format << 1 | u8::from(modules[8][x])) ^ 0b10101;
     let level = ["medium", "low", "high", "quartile"][usize::from(format >> 3)];
-    let is_flipped = |x: usize, y: usize| match format & 7 {
-        0 => (x + y) % 2 == 0,
-        1 => y % 2 == 0,
-        2 => x % 3 == 0,
-        3 => (x + y) % 3 == 0,
-        4 => (y / 2 + x / 3) % 2 == 0,
-        5 => x * y % 2 + x * y % 3 == 0,
-        6 => (x * y % 2 + x * y % 3) % 2 == 0,
-        _ => ((x + y) % 2 + x * y % 3) % 2 == 0,
+    let remainder = |x: usize, y: usize| match format & 7 {
+        0 => (x + y) % 2,
+        1 => y % 2,
+        2 => x % 3,
+        3 => (x + y) % 3,
+        4 => (y / 2 + x / 3) % 2,
+        5 => x * y % 2 + x * y % 3,
+        6 => (x * y % 2 + x * y % 3) % 2,
+        _ => ((x + y) % 2 + x * y % 3) % 2,
     };
     // What says where the code is: three corners, the lines between them, and a small square.
     let is_pattern = |x: usize, y: usize| {
-        let corner = x < 9 && (y < 9 || y >= SIDE - 8) || x >= SIDE - 8 && y < 9;
+        let corner = x < 9 && !(9..SIDE - 8).contains(&y) || x >= SIDE - 8 && y < 9;
         corner || x == 6 || y == 6 || (16..21).contains(&x) && (16..21).contains(&y)
     };
     // Two columns at a time, from the right, upwards and downwards in turn.
@@ -112,7 +112,7 @@ fn scanned(modules: &Modules) -> (&'static str, String) {
         for step in 0..SIDE {
             let y = if turn % 2 == 0 { SIDE - 1 - step } else { step };
             let here = pair.iter().filter(|x| !is_pattern(**x, y));
-            bits.extend(here.map(|x| modules[y][*x] != is_flipped(*x, y)));
+            bits.extend(here.map(|x| modules[y][*x] != (remainder(*x, y) == 0)));
         }
     }
     let number = |from: usize, length: usize| {

@@ -173,7 +173,7 @@ mod tests {
         expect!["there is no version `0.1` of function stores"]
             .assert_eq(&said(r#"{"version": "0.1", "functions": []}"#));
         expect!["`functions[0].name` is missing"].assert_eq(&said(r#"{"functions": [{"title": "x"}]}"#));
-        expect!["`functions[0].images` is a list, and must be an object"]
+        expect!["`functions[0].images` is a list, and must be an object of texts"]
             .assert_eq(&said(r#"{"functions": [{"name": "x", "images": ["y"]}]}"#));
         assert_eq!(parse(br#"{"functions": []}"#).unwrap(), []);
         assert!(is_meant(" {\"functions\"") && !is_meant("[function.a]"));

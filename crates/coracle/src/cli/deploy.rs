@@ -147,13 +147,14 @@ pub(super) fn starts(function: &FunctionView) -> Done {
 /// What was typed: an image, a folder and the command that is run in it, or all that a path says itself.
 fn plans(args: &mut Args, common: &Common) -> Done<Vec<Plan>> {
     let name = args.name.as_ref();
-    let is_described = args.path.join(manifest::FILE_NAME).exists();
+    let is_described = args.path.join(manifest::FILE_NAME).exists() || stack::find(&args.path).is_some();
     let plan = match &args.image {
         Some(image) => Plan::of_image(image, name, common)?,
         None if args.path.is_dir() && !is_described && args.flags.has_command() => {
             Plan::of_bundle(&args.path, name, common)?
         }
         None => {
+            stack::say_which_counts(&args.path);
             let choice = Choice {
                 name: args.name.take(),
                 filter: args.filter.take(),

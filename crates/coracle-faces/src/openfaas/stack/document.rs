@@ -113,7 +113,10 @@ impl<'de> Deserialize<'de> for Root {
                             let functions: Option<Entries<_>> = map.next_value()?;
                             root.document.functions = functions.map(|entries| entries.0).unwrap_or_default();
                         }
-                        "configuration" => drop(map.next_value::<Option<ConfigurationText>>()?),
+                        // What it says is for whoever builds; that it says it rightly is seen here.
+                        "configuration" => {
+                            map.next_value::<Option<ConfigurationText>>()?;
+                        }
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                             root.unknown.push(key);

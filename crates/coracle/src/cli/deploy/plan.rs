@@ -145,7 +145,11 @@ impl Plan {
 
     fn of_folder(folder: &Path, choice: &Choice, common: &Common) -> Done<Self> {
         if !folder.join(manifest::FILE_NAME).exists() {
-            let message = format!("there is no {} in {}", manifest::FILE_NAME, folder.display());
+            let message = format!(
+                "there is neither a {} nor a stack.yaml in {}",
+                manifest::FILE_NAME,
+                folder.display()
+            );
             return Err(Problem::new(&codes::INVALID_MANIFEST, message)
                 .hint("begin a project with `coracle new NAME --lang rust`, or say what runs in it: coracle deploy FOLDER --name NAME --command ./PROGRAM")
                 .into());

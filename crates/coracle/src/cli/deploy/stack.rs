@@ -22,13 +22,19 @@ pub(super) fn find(path: &Path) -> Option<PathBuf> {
     if !path.is_dir() {
         return (stack::is_named(path) && path.is_file()).then(|| path.to_owned());
     }
-    let file = stack::FILE_NAMES.iter().map(|name| path.join(name)).find(|file| file.is_file())?;
-    if path.join(manifest::FILE_NAME).exists() {
+    in_folder(path).filter(|_| !path.join(manifest::FILE_NAME).exists())
+}
+
+/// Says of a stack file that it does not count, if there is one that does not.
+pub(super) fn say_which_counts(path: &Path) {
+    if let Some(file) = in_folder(path).filter(|_| path.join(manifest::FILE_NAME).exists()) {
         let (file, manifest) = (file.display(), manifest::FILE_NAME);
         talk::say(format_args!("{manifest} is what is deployed; {file} beside it is left alone"));
-        return None;
     }
-    Some(file)
+}
+
+fn in_folder(folder: &Path) -> Option<PathBuf> {
+    stack::FILE_NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file())
 }
 
 /// What a stack file deploys, or what is chosen of it: a plan for each namespace.
@@ -125,7 +131,7 @@ mod tests {
         assert_eq!(namespace.as_str(), "team");
         let original = functions[0].settings.original.as_ref().unwrap();
         assert_eq!(original.face, "openfaas");
-        expect![[""]].assert_eq(&original.document);
+        expect![[r#"{"service":"page","image":"shop/page:1","namespace":"team","envVars":{"COLOUR":"blue","LEVEL":"debug"},"secrets":["api-key"],"labels":{"com.openfaas.scale.max":"3"},"annotations":{"topic":"orders"},"limits":{"memory":"64Mi"},"readOnlyRootFilesystem":true}"#]].assert_eq(&original.document);
         assert_eq!(
             (functions[0].settings.scale.max, functions[0].settings.limits.memory_bytes),
             (3, 64 << 20)
