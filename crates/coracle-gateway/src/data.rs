@@ -121,7 +121,18 @@ impl Front {
             CallId::from_bits(u128::from(random_bits()) << 64 | u128::from(random_bits()))
         });
         let accept = head.headers.get(header::ACCEPT).cloned();
-        let refuse = |problem: &Problem| problem::render(problem, Some(&id), accept.as_ref());
+        let id_value = HeaderValue::from_str(id.as_str()).ok();
+        let announced = announces.then(|| Announced {
+            started: nanoseconds(inner.observe.clock.now()),
+            id: id_value.clone().filter(|_| ours),
+        });
+        let refuse = |problem: &Problem| {
+            let mut refusal = problem::render(problem, Some(&id), accept.as_ref());
+            if let Some(announced) = &announced {
+                announced.write_to(refusal.headers_mut());
+            }
+            refusal
+        };
 
         let Some(revision) = revision.or_else(|| inner.catalog.resolve(&function)) else {
             linger(&head.headers, body).await;
@@ -141,17 +152,15 @@ impl Front {
             u128::from(random_bits()) << 64 | u128::from(random_bits()),
             random_bits(),
         );
-        let id_value = HeaderValue::from_str(id.as_str()).ok();
         let protocol = other_protocol(&head, &revision);
-        if let Err(problem) = prepare_head(&mut head, path, client, id_value.clone()) {
+        if let Err(problem) = prepare_head(&mut head, path, client, id_value) {
             return refuse(&problem);
         }
         if let Some(protocol) = protocol {
             name_protocol(&mut head.headers, protocol);
         }
-        let started = announces.then(|| start_time(inner.observe.clock.now()));
-        if let Some(started) = &started {
-            head.headers.insert(START_TIME, started.clone());
+        if let Some(announced) = &announced {
+            head.headers.insert(START_TIME, announced.started.clone());
         }
         let request = Request::from_parts(head, Body::stream(Passing(body)));
         let call = Call { id: id.clone(), function, request, principal, trace, client: Some(client) };
@@ -162,11 +171,8 @@ impl Front {
                 if let Some(protocol) = protocol {
                     name_protocol(reply.headers_mut(), protocol);
                 }
-                if let Some(started) = started {
-                    reply.headers_mut().insert(START_TIME, started);
-                    if ours && let Some(value) = id_value {
-                        reply.headers_mut().insert(CALL_ID, value);
-                    }
+                if let Some(announced) = &announced {
+                    announced.write_to(reply.headers_mut());
                 }
                 reply
             }
@@ -175,8 +181,24 @@ impl Front {
     }
 }
 
+/// What an answer by `/function/…` says of its call.
+struct Announced {
+    started: HeaderValue,
+    /// `None` when it is the caller's own.
+    id: Option<HeaderValue>,
+}
+
+impl Announced {
+    fn write_to(&self, headers: &mut HeaderMap) {
+        headers.insert(START_TIME, self.started.clone());
+        if let Some(id) = &self.id {
+            headers.insert(CALL_ID, id.clone());
+        }
+    }
+}
+
 /// A moment in nanoseconds since 1970.
-fn start_time(at: Timestamp) -> HeaderValue {
+fn nanoseconds(at: Timestamp) -> HeaderValue {
     // Until the year 2554 they fit.
     u64::try_from(at.as_nanosecond()).unwrap_or_default().into()
 }

@@ -44,7 +44,7 @@ fn help_fits_a_screen() {
             Commands:
               up           Start a server
               new          Begin a project in Rust, JavaScript, Python, C or any other language
-              deploy       Deploy a folder, a .wasm file, any program, or an image
+              deploy       Deploy a folder, a stack.yaml, a .wasm file, any program, or an image
               dev          Build, deploy and watch: every save is a new revision
               call         Call a function
               list         List functions [alias: ls]
@@ -57,6 +57,7 @@ fn help_fits_a_screen() {
               scale        Start or stop instances of a program
               secret       Set, list and remove secrets
               image        Pull, load, list and remove images
+              store        List and deploy functions that others wrote
               token        Create, list and revoke tokens
               namespace    Create, list and remove namespaces
               status       Show how the server does
@@ -76,9 +77,8 @@ fn help_fits_a_screen() {
                   --json            Print JSON, for programs
 
             Examples:
-              coracle up --demo                    a server with three functions to play with
+              coracle up --demo                    a server to play with: coracle call hello -d Ada
               coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it
-              coracle call hello -d Ada
         "#]],
     );
 }

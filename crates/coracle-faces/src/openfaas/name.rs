@@ -1,7 +1,7 @@
 //! Names: our namespace `default` is called `openfaas-fn` there, both ways.
 //! Everything that names a function or a namespace in OpenFaaS' words passes through here.
 
-use coracle_model::{FunctionRef, InvalidName, NamespaceName};
+use coracle_model::{FunctionRef, InvalidName, NamespaceName, Problem, code};
 
 /// What OpenFaaS calls the namespace that is `default` here.
 pub const DEFAULT: &str = "openfaas-fn";
@@ -15,6 +15,19 @@ pub fn namespace(theirs: &str) -> Result<NamespaceName, InvalidName> {
         "" | DEFAULT => Ok(NamespaceName::default()),
         other => NamespaceName::parse(other),
     }
+}
+
+/// That a namespace may be made under this name: none of ours is called as the first one is there, whose functions would answer for it.
+///
+/// # Errors
+/// `invalid-name`, with the reason.
+pub fn check_new(ours: &NamespaceName) -> Result<(), Problem> {
+    if ours.as_str() != DEFAULT {
+        return Ok(());
+    }
+    let first = NamespaceName::DEFAULT;
+    let message = format!("`{DEFAULT}` is what OpenFaaS' clients call the namespace `{first}`");
+    Err(Problem::new(&code::INVALID_NAME, message).hint(format!("choose another name, or use `{first}`")))
 }
 
 /// What OpenFaaS' clients call a namespace.
@@ -58,5 +71,7 @@ mod tests {
         }
         assert_eq!(namespace("").unwrap(), NamespaceName::default());
         assert!(namespace("A b").is_err() && function("").is_err());
+        let may_be_made = |name: &str| check_new(&NamespaceName::parse(name).unwrap()).is_ok();
+        assert!(may_be_made("shop") && !may_be_made(DEFAULT));
     }
 }

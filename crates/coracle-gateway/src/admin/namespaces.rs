@@ -6,7 +6,7 @@ use axum::extract::State;
 use coracle_api::{NamespaceView, Page};
 use coracle_catalog::NamespaceInfo;
 use coracle_faces::openfaas;
-use coracle_model::{NamespaceName, Principal, Problem, Reach, Scope, code};
+use coracle_model::{Principal, Reach, Scope, code};
 use http::StatusCode;
 
 use super::rim::{Answer, InNamespace, Who};
@@ -23,12 +23,7 @@ pub(super) async fn create(
     InNamespace(name): InNamespace,
 ) -> Answer<(StatusCode, Json<NamespaceView>)> {
     admin.authenticator.require(who, Scope::Admin)?;
-    // Its functions would answer to the names of those in the first one.
-    if name.as_str() == openfaas::name::DEFAULT {
-        let message =
-            format!("`{name}` is what clients of OpenFaaS call the namespace `{}`", NamespaceName::DEFAULT);
-        return Err(Problem::new(&code::INVALID_NAME, message).hint("choose another name").into());
-    }
+    openfaas::name::check_new(&name)?;
     match admin.catalog.create_namespace(&name).await {
         Ok(created) => Ok((StatusCode::CREATED, Json(view(created)))),
         // Put twice is put once.

@@ -51,6 +51,15 @@ fn check_6_an_id_of_the_caller_reaches_the_function_and_is_not_said_back() {
 }
 
 #[test]
+fn check_6_a_refusal_says_which_call_it_refused_too() {
+    let face = Face::bare();
+    let reply = ask(&face.server, "POST", "/function/none", &[], b"");
+    assert_eq!(refusal(&reply), (404, "function-not-found".into()));
+    assert_eq!(reply.header("x-call-id"), reply.json()["call_id"].as_str());
+    assert!(reply.header("x-start-time").is_some());
+}
+
+#[test]
 fn check_6_redirects_and_bytes_pass_as_they_are() {
     let face = Face::start();
     face.deploy_mirror("f", Value::Null);

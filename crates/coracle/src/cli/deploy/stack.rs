@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(namespace.as_str(), "team");
         let original = functions[0].settings.original.as_ref().unwrap();
         assert_eq!(original.face, "openfaas");
-        expect![[""]].assert_eq(&original.document);
+        expect![[r#"{"service":"page","image":"shop/page:1","namespace":"team","envVars":{"COLOUR":"blue","LEVEL":"debug"},"secrets":["api-key"],"labels":{"com.openfaas.scale.max":"3"},"annotations":{"topic":"orders"},"limits":{"memory":"64Mi"},"readOnlyRootFilesystem":true}"#]].assert_eq(&original.document);
         assert_eq!(
             (functions[0].settings.scale.max, functions[0].settings.limits.memory_bytes),
             (3, 64 << 20)
