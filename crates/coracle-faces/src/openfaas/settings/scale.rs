@@ -30,6 +30,8 @@ const MIN_DEFAULT: u32 = 1;
 const MAX_DEFAULT: u32 = 20;
 const FACTOR_DEFAULT: u32 = 20;
 const TARGET_DEFAULT: f64 = 50.0;
+/// Calls in flight for each instance where something else is the measure: a crowd that wakes a function starts one, as there.
+const TARGET_ELSE: u32 = 50;
 const PROPORTION_DEFAULT: f64 = 0.9;
 const ZERO_DURATION_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
@@ -52,7 +54,7 @@ pub(in super::super) fn of(labels: &Texts, env: &Texts) -> Result<Scale, Problem
     let to_zero = flag(labels, ZERO)?;
     let zero_duration = zero_duration(labels)?;
     let usual = Scale::default();
-    let target = target(labels)?.filter(|_| is_capacity).unwrap_or(usual.target);
+    let target = target(labels)?.filter(|_| is_capacity).unwrap_or(TARGET_ELSE);
     Ok(Scale {
         min: if to_zero { 0 } else { min },
         max,
@@ -189,13 +191,13 @@ mod tests {
     #[test]
     fn only_capacity_is_a_target_of_ours() {
         let table: [(&[(&str, &str)], u32); 7] = [
-            (&[], Scale::default().target),
+            (&[], TARGET_ELSE),
             (&[(TYPE, CAPACITY), (TARGET, "10")], 9),
             (&[(TYPE, CAPACITY), (TARGET, "10"), (PROPORTION, "0.25")], 3),
             (&[(TYPE, CAPACITY), (TARGET, "1")], 1),
             (&[(TYPE, CAPACITY)], 45),
-            (&[(TYPE, "rps"), (TARGET, "100")], Scale::default().target),
-            (&[(TYPE, "cpu"), (TARGET, "500")], Scale::default().target),
+            (&[(TYPE, "rps"), (TARGET, "100")], TARGET_ELSE),
+            (&[(TYPE, "cpu"), (TARGET, "500")], TARGET_ELSE),
         ];
         for (labels, target) in table {
             assert_eq!(scale(labels).target, target, "{labels:?}");
@@ -213,7 +215,7 @@ mod tests {
         assert_eq!(with(&[(TYPE, CAPACITY)], "3"), (3, true));
         assert_eq!(with(&[(TYPE, CAPACITY), (TARGET, "10")], "30"), (9, true));
         for none in ["0", "", "many", "-1"] {
-            assert_eq!(with(&[], none), (Scale::default().target, true), "{none}");
+            assert_eq!(with(&[], none), (TARGET_ELSE, true), "{none}");
         }
     }
 
