@@ -47,6 +47,17 @@ struct Inner<S: Start> {
 
 type Granted<S> = Result<Lease<S>, Refusal>;
 
+/// How long a call looks for a place before it hears that all are full: a place is given back a moment after its caller has the answer,
+/// and whoever calls again at once means that one.
+const ABOUT_TO_LEAVE: Duration = Duration::from_millis(5);
+
+/// A turn to wait for.
+struct Turn<S: Start> {
+    place: oneshot::Receiver<Granted<S>>,
+    /// What the call is told soon, if there is no place that it could wait for.
+    full: Option<Problem>,
+}
+
 /// What a fleet is run by.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
@@ -130,11 +141,20 @@ impl<S: Start> Fleet<S> {
     pub(crate) async fn lease(&self, deadline: Instant) -> Result<Lease<S>, Refusal> {
         let mut lease = match self.ask() {
             Ok(granted) => granted?,
-            Err(turn) => match tokio::time::timeout_at(deadline, turn).await {
-                Ok(Ok(granted)) => granted?,
-                Ok(Err(_)) => return Err(Refusal::Retired),
-                Err(_) => return Err(Refusal::Problem(Box::new(self.too_late()))),
-            },
+            Err(Turn { place, full }) => {
+                let until = match &full {
+                    Some(_) => deadline.min(Instant::now() + ABOUT_TO_LEAVE),
+                    None => deadline,
+                };
+                match tokio::time::timeout_at(until, place).await {
+                    Ok(Ok(granted)) => granted?,
+                    Ok(Err(_)) => return Err(Refusal::Retired),
+                    Err(_) => {
+                        let problem = full.unwrap_or_else(|| self.too_late());
+                        return Err(Refusal::Problem(Box::new(problem)));
+                    }
+                }
+            }
         };
         if lease.is_asleep {
             if tokio::time::timeout_at(deadline, lease.berth.thaw()).await.is_err() {
@@ -235,7 +255,7 @@ impl<S: Start> Fleet<S> {
     }
 
     /// A place at once, or a turn to wait for.
-    fn ask(&self) -> Result<Granted<S>, oneshot::Receiver<Granted<S>>> {
+    fn ask(&self) -> Result<Granted<S>, Turn<S>> {
         let fleet = &self.0;
         let asked = fleet.act(|state, now| {
             if state.retired {
@@ -243,14 +263,14 @@ impl<S: Start> Fleet<S> {
             }
             state.called();
             let seat = if state.waiting.is_empty() { state.seat(now, now) } else { None };
-            match (seat, &fleet.full) {
-                (Some(seat), _) => Ok(Ok(Seat { is_cold: false, ..seat })),
-                (None, Some(full)) if state.is_full(now) => Ok(Err(Refusal::Problem(Box::new(full.clone())))),
-                (None, _) => {
+            match seat {
+                Some(seat) => Ok(Ok(Seat { is_cold: false, ..seat })),
+                None => {
+                    let full = fleet.full.clone().filter(|_| state.is_full(now));
                     // The gate of the function bounds how many get here.
-                    let (call, turn) = oneshot::channel();
+                    let (call, place) = oneshot::channel();
                     state.waiting.push_back(Waiting { since: now, call });
-                    Err(turn)
+                    Err(Turn { place, full })
                 }
             }
         });
