@@ -109,6 +109,22 @@ fn a_folder_with_a_stack_file_is_deployed_as_one_app() {
     let settings = &page["settings"];
     assert_eq!((&page["app"], &settings["memory"]), (&json!("shop"), &json!("64MiB")));
     assert_eq!((&settings["scale"]["max"], &settings["read_only"]), (&json!(3), &json!(true)));
+
+    let told = wire::admin(&server, "GET", "/system/function/page", b"").json();
+    let said = json!({
+        "name": "page",
+        "image": "shop/serve:1",
+        "envVars": { "LEVEL": "trace", "WORKERS": "8", "WHO": "Ada", "COLOUR": "${GREEN}" },
+        "labels": { "com.openfaas.scale.max": "3", "team": "media", "faas_function": "page" },
+        "annotations": { "topic": "orders" },
+        "secrets": ["api-key"],
+        "limits": { "memory": "64Mi" },
+        "requests": { "memory": "32Mi" },
+        "readOnlyRootFilesystem": true,
+    });
+    for (key, value) in said.as_object().unwrap() {
+        assert_eq!(&told[key], value, "faas-cli is told of `{key}` what the file said");
+    }
 }
 
 #[test]
