@@ -80,7 +80,7 @@ fn what_a_guest_said_when_it_crashed_is_in_the_log_of_its_call() {
     assert!(said["hint"].as_str().unwrap().contains("coracle logs"), "{said}");
     log_with(&server, id, "asked to trap");
     log_with(&server, id, "guest-trapped");
-    assert_eq!(reply.header("x-call-id"), None, "an error says it in its body");
+    assert_eq!(reply.header("x-call-id"), Some(id), "the head says what the body does");
 }
 
 #[test]

@@ -144,14 +144,9 @@ impl Compiler {
             .map_err(|error| internal("start", &error))?;
         // A process that nobody listens to any more is ended.
         match tokio::time::timeout(self.bounds.timeout, Said::hear(voice)).await {
-            Err(_) => Err(self.over_bound("time", &Span(self.bounds.timeout))),
+            Err(_) => Err(over_bound("time", &Span(self.bounds.timeout))),
             Ok(said) => said.map_err(|error| internal("hear from", &error)),
         }
-    }
-
-    fn over_bound(&self, what: &str, bound: &dyn std::fmt::Display) -> Problem {
-        Problem::new(&code::COMPILE_LIMIT, format!("compiling needs more than {bound} of {what}"))
-            .hint("strip the component, or build it for size; the server's bounds are flags of `coracle up`")
     }
 
     /// A process that ended without a report hit a bound of its own, or found a bug.
@@ -160,9 +155,9 @@ impl Compiler {
         const SIGXFSZ: i32 = 25;
         let out_of_memory = OUT_OF_MEMORY.iter().any(|said| stderr.contains(said));
         match status.signal() {
-            Some(SIGXCPU) => self.over_bound("time", &Span(self.bounds.timeout)),
-            Some(SIGXFSZ) => self.over_bound("disk", &ByteSize(CODE_BYTES_MAX)),
-            _ if out_of_memory => self.over_bound("memory", &ByteSize(self.bounds.memory_bytes)),
+            Some(SIGXCPU) => over_bound("time", &Span(self.bounds.timeout)),
+            Some(SIGXFSZ) => over_bound("disk", &ByteSize(CODE_BYTES_MAX)),
+            _ if out_of_memory => over_bound("memory", &ByteSize(self.bounds.memory_bytes)),
             _ => {
                 tracing::error!(%status, %stderr, "the compile process broke off");
                 Problem::new(&code::COMPILE_FAILED, format!("the compile process broke off ({status})"))
@@ -170,6 +165,11 @@ impl Compiler {
             }
         }
     }
+}
+
+fn over_bound(what: &str, bound: &dyn std::fmt::Display) -> Problem {
+    Problem::new(&code::COMPILE_LIMIT, format!("compiling needs more than {bound} of {what}"))
+        .hint("strip the component, or build it for size; the server's bounds are flags of `coracle up`")
 }
 
 /// What a compile process said, and how it ended.

@@ -6,12 +6,12 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use coracle_model::{Problem, code};
+use coracle_model::{ByteSize, Problem, code};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use wasmtime::{CacheStore, Engine};
 
 use super::parts::Parts;
-use super::{CODE_BYTES_MAX, Compiled, Job, PartFiles, Report};
+use super::{CODE_BYTES_MAX, Compiled, Job, PartFiles, Report, over_bound};
 use crate::wasm::{engine, inspect};
 
 /// How a compile process is lower in rank than the calls of its neighbours.
@@ -76,6 +76,7 @@ fn work(job: &Job, engines: &Engines) -> Result<Compiled, Problem> {
         io::ErrorKind::StorageFull => {
             Problem::new(&code::DISK_FULL, "write the compiled code: the disk is full")
         }
+        io::ErrorKind::OutOfMemory => over_bound("memory", &ByteSize(job.memory_bytes)),
         _ => Problem::new(&code::INTERNAL, format!("keep the compiled code: {error}")),
     };
     let mut wasm = Vec::new();
