@@ -69,7 +69,7 @@ pub struct CallQuery {
     /// How many at most: 1 to 1000, 100 if absent; with `follow`, how many to begin with, none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Only those that failed.
+    /// Only those that failed, or were answered with 500 or more by their function.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[param(required = false)]
     pub failed: bool,

@@ -113,7 +113,7 @@ impl Recorder {
             record.end =
                 End::Failed { code: Cow::Borrowed(problem.code.name), message: problem.message.clone() };
         }
-        self.metrics.ended(class_of(problem), took, now);
+        self.metrics.ended(class_of(problem, record.status), took, now);
         self.metrics.answers.count(record.status, took);
         self.observe.calls.record(record);
     }
@@ -144,8 +144,10 @@ pub(crate) struct Usage {
     pub(crate) memory_bytes: u64,
 }
 
-fn class_of(problem: Option<&Problem>) -> Class {
+/// A function that answers 5xx says itself that it failed.
+fn class_of(problem: Option<&Problem>, status: u16) -> Class {
     match problem.map(|problem| (problem.code.owner, problem.code)) {
+        None if status >= 500 => Class::Guest,
         None => Class::Ok,
         Some((_, kind)) if *kind == code::CLIENT_GONE => Class::ClientGone,
         Some((Owner::Guest, _)) => Class::Guest,

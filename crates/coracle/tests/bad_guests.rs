@@ -305,3 +305,19 @@ fn bytes_in(folder: &Path) -> u64 {
     });
     bytes.sum()
 }
+
+#[test]
+fn a_function_that_answers_500_has_failed_and_one_that_answers_404_has_not() {
+    let server = acid(&[]);
+    for status in [503, 404] {
+        assert_eq!(get(&server, &format!("/function/acid/status?code={status}")).status, status);
+    }
+    // A client that has its answer may be ahead of the record.
+    let failed = guests::until("the failure is recorded", || {
+        let listed = server.run(&["calls", "--failed"]);
+        (!listed.stdout.is_empty()).then_some(listed.stdout)
+    });
+    assert!(failed.contains("503") && !failed.contains("404"), "{failed}");
+    let shown = server.run(&["show", "acid"]).stdout;
+    assert!(shown.contains("1 failed") && shown.contains("the function answered that it failed"), "{shown}");
+}

@@ -58,7 +58,7 @@ impl Wanted {
     }
 
     fn takes(&self, call: &CallRecord) -> bool {
-        !self.failed || call.end != End::Ok
+        !self.failed || call.end != End::Ok || call.status >= 500
     }
 
     /// Those that are wanted among the last ones.

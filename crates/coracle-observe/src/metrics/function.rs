@@ -66,7 +66,7 @@ pub(super) struct Totals {
 pub enum Class {
     /// The guest answered.
     Ok,
-    /// The guest failed.
+    /// The guest failed, or says so by a status of 500 or more.
     Guest,
     /// The platform failed.
     Host,

@@ -65,7 +65,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         }
         if args.failed {
             talk::say("no call failed since the server started");
-            talk::hint("a function that answers 400 or more by itself has not failed: leave out `--failed`");
+            talk::hint("a function that answers 400 to 499 by itself has not failed: leave out `--failed`");
         } else {
             talk::say("no calls since the server started");
         }

@@ -260,7 +260,8 @@ fn render_failures(failures: &[CallView]) -> Done {
     print::line(styled(BOLD, "LAST FAILURES"))?;
     for call in failures {
         let CallView { id, status, outcome, .. } = call;
-        let message = call.message.as_deref().unwrap_or("the function says it failed");
+        let message = call.message.as_deref().unwrap_or("the function answered that it failed");
+        let outcome = if outcome == "ok" { "answered" } else { outcome };
         let when = styled(DIM, ago(call.started));
         print::line(format_args!("{} {status} {message}  {when}", styled(BAD, outcome)))?;
         if let Some(hint) = &call.hint {
