@@ -1,3 +1,4 @@
 //! What a guest may do beyond computing; each capability is a file, and denies by default.
 
+pub(crate) mod no_host;
 pub(crate) mod outbound;

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use coracle_model::{CallId, Clock, FunctionRef};
 use coracle_observe::log_rate::{RateLimit, Verdict};
 
+use crate::capabilities::no_host;
+use crate::fault::logs_of;
 use crate::host::{Host, Printed, Stream};
 
 /// The longest line, in bytes; a longer one is kept as several.
@@ -22,6 +24,8 @@ struct Shared {
     function: FunctionRef,
     revision: u32,
     instance: u64,
+    /// Whether the guest has a network of its own, and so reaches nothing but what it was granted.
+    is_closed: bool,
     // Std mutex: held to append a few bytes, never over an await.
     state: Mutex<State>,
 }
@@ -33,6 +37,8 @@ struct State {
     stderr: Vec<u8>,
     /// The end of what was printed on standard error, for the message of a failure.
     last: LastWords,
+    /// Whether the guest spoke of a host that it did not reach.
+    missed_host: bool,
 }
 
 /// The line that tells best why a program ended: its last one, or one a little before that speaks of an error.
@@ -67,8 +73,16 @@ impl Output {
         function: FunctionRef,
         revision: u32,
         instance: u64,
+        is_closed: bool,
     ) -> Self {
-        Self(Arc::new(Shared { host, bucket, function, revision, instance, state: Mutex::default() }))
+        let state = Mutex::default();
+        Self(Arc::new(Shared { host, bucket, function, revision, instance, is_closed, state }))
+    }
+
+    /// What to do about a guest that ended badly: look at its output, or grant the host that it did not find.
+    pub(crate) fn hint(&self) -> String {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.missed_host { no_host::HINT.to_owned() } else { logs_of(&self.0.function) }
     }
 
     /// Names the call that is served from now on.
@@ -104,7 +118,7 @@ impl Output {
         let state = &mut *state;
         for (stream, rest) in [(Stream::Stdout, &mut state.stdout), (Stream::Stderr, &mut state.stderr)] {
             if !rest.is_empty() {
-                self.0.line(stream, state.call.as_ref(), rest, &mut state.last);
+                self.0.line(stream, state.call.as_ref(), rest, &mut state.last, &mut state.missed_host);
                 rest.clear();
             }
         }
@@ -125,29 +139,36 @@ impl Output {
 impl Shared {
     fn write(&self, stream: Stream, mut bytes: &[u8]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { call, stdout, stderr, last } = &mut *state;
+        let State { call, stdout, stderr, last, missed_host } = &mut *state;
         let pending = if stream == Stream::Stdout { stdout } else { stderr };
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let line = &bytes[..end];
             bytes = &bytes[end + 1..];
             if pending.is_empty() {
-                self.line(stream, call.as_ref(), line, last);
+                self.line(stream, call.as_ref(), line, last, missed_host);
             } else {
                 pending.extend_from_slice(line);
-                self.line(stream, call.as_ref(), pending, last);
+                self.line(stream, call.as_ref(), pending, last, missed_host);
                 pending.clear();
             }
         }
         for part in bytes.chunks(LINE_BYTES_MAX) {
             if pending.len() + part.len() > LINE_BYTES_MAX {
-                self.line(stream, call.as_ref(), pending, last);
+                self.line(stream, call.as_ref(), pending, last, missed_host);
                 pending.clear();
             }
             pending.extend_from_slice(part);
         }
     }
 
-    fn line(&self, stream: Stream, call: Option<&CallId>, line: &[u8], last: &mut LastWords) {
+    fn line(
+        &self,
+        stream: Stream,
+        call: Option<&CallId>,
+        line: &[u8],
+        last: &mut LastWords,
+        missed_host: &mut bool,
+    ) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         for part in line.chunks(LINE_BYTES_MAX).chain(line.is_empty().then_some(line)) {
             match self.bucket.take(part.len() + 1) {
@@ -156,7 +177,12 @@ impl Shared {
                     if stream == Stream::Stderr {
                         last.hear(&text);
                     }
+                    let misses_host = self.is_closed && !*missed_host && no_host::is_told_by(&text);
                     self.log(stream, call.cloned(), text);
+                    if misses_host {
+                        *missed_host = true;
+                        self.log(Stream::Platform, call.cloned(), no_host::HINT.to_owned());
+                    }
                 }
                 Err(note) => {
                     if let Some(note) = note {

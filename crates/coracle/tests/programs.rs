@@ -269,6 +269,72 @@ fn an_exit_code_that_says_it_failed_fails_the_call() {
 }
 
 #[test]
+fn a_command_never_takes_a_part_of_a_body_for_the_whole() {
+    // It says in its log how much it was given, if its input ends.
+    let server = runs("['/bin/sh', '-c', 'wc -c >&2; echo counted']", "");
+    for cut in ["content-length: 100\r\n\r\nabc", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\nX"] {
+        let mut wire = Wire::to(&server);
+        wire.send(format!("POST /function/run HTTP/1.1\r\nhost: x\r\n{cut}"));
+        drop(wire);
+    }
+    let failed = until("both calls are recorded", || {
+        let failed = server.ok(&["calls", "--failed"]);
+        (failed.matches("client-gone").count() == 2).then_some(failed)
+    });
+    assert!(!failed.contains(" 200 "), "{failed}");
+    let logs = server.ok(&["logs", "run"]);
+    assert!(!logs.lines().any(|line| line.ends_with(" 3")), "{logs}");
+    let whole = ask(&server, "POST", "/function/run", &[], b"abc");
+    assert_eq!((whole.status, whole.text().as_str()), (200, "counted\n"));
+}
+
+#[test]
+fn a_command_that_is_not_there_is_told_to_each_call_alike() {
+    let server = runs("['no-such-program']", "");
+    for _ in 0..20 {
+        let reply = ask(&server, "POST", "/function/run", &[], b"");
+        assert_eq!(reply.problem(), problem(502, "program-not-started"), "{}", reply.text());
+        assert!(message(&reply).contains("no-such-program"), "{}", reply.text());
+    }
+}
+
+/// Forks until all memory is taken, if it is told to.
+const BOMB: &str = r#"
+import os, sys, time
+if sys.stdin.read() == "bomb":
+    for _ in range(99):
+        if os.fork() == 0:
+            held = b"x" * (8 << 20)
+            time.sleep(60)
+    os.wait()
+    sys.exit(1)
+print("well")
+"#;
+
+#[test]
+fn a_call_that_takes_all_memory_costs_no_other_call_its_sandbox() {
+    let command = format!("['/usr/bin/python3', '-c', '''{BOMB}''']");
+    let server = runs(&command, "memory = '64MiB'\nscale = { max = 1 }");
+    for _ in 0..5 {
+        assert_ne!(ask(&server, "POST", "/function/run", &[], b"bomb").status, 200);
+        let next = ask(&server, "POST", "/function/run", &[], b"");
+        assert_eq!((next.status, next.text().as_str()), (200, "well\n"));
+    }
+}
+
+#[test]
+fn a_program_that_does_not_find_a_host_is_told_that_it_was_not_granted() {
+    let looks = "import socket; socket.create_connection((\"api.example.com\", 443))";
+    let server = runs(&format!("['/usr/bin/python3', '-c', '{looks}']"), "");
+    let reply = ask(&server, "POST", "/function/run", &[], b"");
+    assert_eq!(reply.problem(), problem(502, "guest-exited"));
+    assert!(reply.json()["hint"].as_str().unwrap().contains("outbound"), "{}", reply.text());
+    until("the log says it too", || {
+        server.ok(&["logs", "run"]).contains("it reaches no host that it was not granted").then_some(())
+    });
+}
+
+#[test]
 fn a_command_that_takes_too_long_is_ended_with_all_that_it_started() {
     let server = runs("['/bin/sh', '-c', 'sleep 61234 & sleep 61234']", "timeout = '500ms'");
     assert_eq!(ask(&server, "POST", "/function/run", &[], b"").problem(), problem(504, "guest-timeout"));

@@ -124,7 +124,9 @@ impl Blueprint {
 
     pub(super) fn output(&self, instance: u64) -> Output {
         let Revision { function, number, .. } = &*self.revision;
-        Output::new(Arc::clone(&self.host), Arc::clone(&self.bucket), function.clone(), *number, instance)
+        let (host, bucket) = (Arc::clone(&self.host), Arc::clone(&self.bucket));
+        let is_closed = self.revision.settings.program.network == Network::Own;
+        Output::new(host, bucket, function.clone(), *number, instance, is_closed)
     }
 
     /// The secrets that were granted, as far as they exist; `missing` hears of the others.

@@ -243,7 +243,7 @@ async fn watch_over(
         // A panic has printed itself.
         let _ = stream.await;
     }
-    let ended = story(&blueprint, end, sandbox.last_words().await);
+    let ended = story(&blueprint, &output, end, sandbox.last_words().await);
     if is_told_to.load(Ordering::Relaxed) {
         output.note("the instance was stopped");
     } else {
@@ -255,10 +255,10 @@ async fn watch_over(
     tell.send_replace(Some(ended));
 }
 
-fn story(blueprint: &Blueprint, end: Option<End>, last_words: Option<LastWords>) -> Ended {
+fn story(blueprint: &Blueprint, output: &Output, end: Option<End>, last_words: Option<LastWords>) -> Ended {
     let function = &blueprint.revision.function;
     let memory = blueprint.revision.settings.limits.memory_bytes;
-    let hint = fault::logs_of(function);
+    let hint = output.hint();
     if end.is_some_and(|end| end.out_of_memory) {
         let problem = fault::out_of_memory(function, memory);
         return Ended {

@@ -18,7 +18,7 @@ use http_body_util::BodyExt;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 use crate::bodies::request::{RequestBody, Seen};
@@ -72,6 +72,15 @@ struct Exit {
     problem: Option<Problem>,
     /// Its end of the body closes when this goes, which must be after its fault is told.
     _stdout: mpsc::Sender<Bytes>,
+}
+
+/// How the run of a program was over.
+enum Over {
+    Ran(Ran),
+    /// It ran longer than it may.
+    Overdue,
+    /// The body of its call broke off.
+    Cut,
 }
 
 /// A program that runs, to its end.
@@ -173,21 +182,29 @@ async fn run(
                 tokio::join!(carry(stdout, &chunk), printing);
             };
             let mut reading = std::pin::pin!(reading);
-            let mut running = std::pin::pin!(sandbox.run(env, theirs));
+            let (cut, mut still_open) = (Notify::new(), None);
+            let mut running = std::pin::pin!(sandbox.run(env, theirs, &cut));
             let mut feeding = std::pin::pin!(feeding);
             let mut overdue = std::pin::pin!(overdue);
             let (mut is_fed, mut is_read) = (false, false);
             let ran = loop {
                 tokio::select! {
                     biased;
-                    ran = &mut running => break ran.map(Some),
-                    () = &mut feeding, if !is_fed => is_fed = true,
+                    ran = &mut running => break ran.map(|ran| if still_open.is_some() { Over::Cut } else { Over::Ran(ran) }),
+                    fed = &mut feeding, if !is_fed => {
+                        is_fed = true;
+                        if let Fed::Part(stdin) = fed {
+                            // It ends before its input does: it must not take a part of a body for the whole.
+                            still_open = Some(stdin);
+                            cut.notify_one();
+                        }
+                    }
                     () = &mut reading, if !is_read => is_read = true,
                     // All of its processes go with the future that runs it.
-                    () = &mut overdue => break Ok(None),
+                    () = &mut overdue => break Ok(Over::Overdue),
                 }
             };
-            if !is_read && !matches!(ran, Ok(None)) {
+            if !is_read && matches!(ran, Ok(Over::Ran(_))) {
                 // What others still hold open is theirs to lose.
                 let _ = timeout(AFTER_END, reading).await;
             }
@@ -197,14 +214,18 @@ async fn run(
     };
     output.flush();
     let problem = match ran {
-        Ok(None) => manner.runs_at_most.map(|most| fault::overran(&blueprint.revision.function, most)),
-        Ok(Some(Ran::Ended(status))) if !manner.may_fail => {
+        Ok(Over::Overdue) => {
+            manner.runs_at_most.map(|most| fault::overran(&blueprint.revision.function, most))
+        }
+        // Why it was cut off, the body itself has seen: see `fault::blame`.
+        Ok(Over::Cut) => Some(fault::gone("the body of the request broke off")),
+        Ok(Over::Ran(Ran::Ended(status))) if !manner.may_fail => {
             if status != Status::Exited(0) {
                 output.note(format!("its program {}", in_words(status)));
             }
             None
         }
-        Ok(Some(ran)) => judge(&blueprint, Ok(ran), sandbox.oom_kills() > oom_kills, &output),
+        Ok(Over::Ran(ran)) => judge(&blueprint, Ok(ran), sandbox.oom_kills() > oom_kills, &output),
         Err(error) => judge(&blueprint, Err(error), false, &output),
     };
     Exit { problem, _stdout: chunk }
@@ -219,7 +240,7 @@ fn judge(
     let function = &blueprint.revision.function;
     let exited = |what: String| {
         let said = output.last_stderr().map_or_else(String::new, |line| format!(": {line}"));
-        Problem::new(&code::GUEST_EXITED, format!("`{function}` {what}{said}")).hint(fault::logs_of(function))
+        Problem::new(&code::GUEST_EXITED, format!("`{function}` {what}{said}")).hint(output.hint())
     };
     match ran {
         Ok(Ran::Ended(Status::Exited(0))) => None,
@@ -233,7 +254,10 @@ fn judge(
                 &code::PROGRAM_NOT_STARTED,
                 format!("the program of `{function}` cannot be run: {what}"),
             )
-            .hint("look at `command` and `workdir` of the function; paths are those within its sandbox"),
+            .hint(match &blueprint.watchdog {
+                Ok(Some(_)) => "look at `fprocess` in the environment of the function; paths are those within its sandbox",
+                Ok(None) | Err(_) => "look at `command` and `workdir` of the function; paths are those within its sandbox",
+            }),
         ),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Some(
             Problem::new(&code::HEAD_TOO_LARGE, "the head of the call does not fit an environment")
@@ -282,15 +306,25 @@ impl Streams {
     }
 }
 
+/// How much of its body a program was given.
+enum Fed {
+    /// All that it wanted.
+    All,
+    /// What came until the body broke off; its input is still open.
+    Part(pipe::Sender),
+}
+
 /// Writes the body of the call. A program that does not read it to its end is free to.
-async fn feed(mut body: RequestBody, mut stdin: pipe::Sender) {
-    while let Some(Ok(frame)) = body.frame().await {
+async fn feed(mut body: RequestBody, mut stdin: pipe::Sender) -> Fed {
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Fed::Part(stdin) };
         if let Ok(data) = frame.into_data()
             && stdin.write_all(&data).await.is_err()
         {
-            return;
+            break;
         }
     }
+    Fed::All
 }
 
 async fn carry(mut stdout: pipe::Receiver, chunk: &mpsc::Sender<Bytes>) {

@@ -54,7 +54,7 @@ impl Host for Told {
 pub(super) fn output(told: &Arc<Told>) -> Output {
     let bucket = Arc::new(LogBucket::new(1 << 20, Arc::new(System)));
     let function = FunctionRef::parse("program").unwrap();
-    Output::new(Arc::clone(told) as Arc<dyn Host>, bucket, function, 1, 1)
+    Output::new(Arc::clone(told) as Arc<dyn Host>, bucket, function, 1, 1, true)
 }
 
 /// A program that listens: what it does with each connection is a script.

@@ -52,7 +52,9 @@ impl Plan {
 
     pub(super) fn output(&self, instance: u64) -> Output {
         let Revision { function, number, .. } = &*self.revision;
-        Output::new(Arc::clone(&self.host), Arc::clone(&self.bucket), function.clone(), *number, instance)
+        let (host, bucket) = (Arc::clone(&self.host), Arc::clone(&self.bucket));
+        // Its requests are refused by name, and told so.
+        Output::new(host, bucket, function.clone(), *number, instance, false)
     }
 
     /// A context that holds the environment that was set, the secrets that were granted, and nothing else.

@@ -32,28 +32,46 @@ pub(super) async fn serve(
     work: Work,
     line: &Line,
 ) -> Result<Answer, Work> {
-    let Some(most) = bound(watchdog, work.request.headers()) else {
+    let Some(bound) = bound(watchdog, work.request.headers()) else {
         return ingress.serve(work).await.map(|answer| refused(answer, line));
     };
-    let at = Instant::now() + most;
+    let at = Instant::now() + bound.most();
     let answer = match before(at, ingress.serve(work)).await {
         Some(answer) => answer?,
         None => {
-            let problem = Box::new(line.overran(most));
+            let problem = Box::new(line.overran(bound));
             line.note(&problem);
             let ended = nothing_used(Some(problem.clone()));
             Answer { reply: Err(problem), running: Running::Over(ended) }
         }
     };
-    Ok(refused(bounded(answer, at, line.overran(most)), line))
+    Ok(refused(bounded(answer, at, line.overran(bound)), line))
+}
+
+/// How long a call may take, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// The environment of the watchdog.
+    Own(Duration),
+    /// The caller, who may only lower it.
+    Callers(Duration),
+}
+
+impl Bound {
+    fn most(self) -> Duration {
+        match self {
+            Self::Own(most) | Self::Callers(most) => most,
+        }
+    }
 }
 
 /// How long a call may take: what the watchdog lets it, or less if its caller says so.
-fn bound(watchdog: &Watchdog, headers: &HeaderMap) -> Option<Duration> {
+fn bound(watchdog: &Watchdog, headers: &HeaderMap) -> Option<Bound> {
     let asked = headers.get(TIMEOUT).and_then(|value| span(value.to_str().ok()?));
     match (watchdog.exec_timeout, asked.filter(|asked| !asked.is_zero())) {
-        (Some(most), Some(asked)) => Some(most.min(asked)),
-        (most, asked) => most.or(asked),
+        (Some(most), Some(asked)) if most <= asked => Some(Bound::Own(most)),
+        (_, Some(asked)) => Some(Bound::Callers(asked)),
+        (most, None) => most.map(Bound::Own),
     }
 }
 
@@ -110,11 +128,9 @@ impl http_body::Body for Bounded {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
-            return Poll::Ready(frame);
-        }
+        // The clock first: there may always be a next frame.
         match this.clock.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => Pin::new(body).poll_frame(cx),
             Poll::Ready(()) => {
                 // Told before the body goes, whose end is the call's.
                 let _ = this.over.set(this.overran.clone());
@@ -170,7 +186,7 @@ mod tests {
                 headers.insert(TIMEOUT, asked.parse().unwrap());
             }
             let expected = expected.map(Duration::from_secs);
-            assert_eq!(bound(&watchdog(own), &headers), expected, "{own} {asked:?}");
+            assert_eq!(bound(&watchdog(own), &headers).map(Bound::most), expected, "{own} {asked:?}");
         }
     }
 
@@ -192,5 +208,20 @@ mod tests {
         assert!(matches!(bounded.frame().await, Some(Err(BodyError::Problem(_)))));
         assert_eq!((begun.elapsed().as_millis(), over.get().is_some()), (2_500, true));
         assert!(bounded.frame().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_always_has_more_breaks_off_too() {
+        let frames =
+            futures_util::stream::repeat_with(|| Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"."))));
+        let mut bounded = Bounded {
+            body: Some(Body::stream(StreamBody::new(frames))),
+            clock: Box::pin(sleep_until(Instant::now() + Duration::from_secs(1))),
+            overran: Problem::new(&code::GUEST_TIMEOUT, "it took too long"),
+            over: Arc::default(),
+        };
+        assert!(bounded.frame().await.unwrap().is_ok());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(matches!(bounded.frame().await, Some(Err(BodyError::Problem(_)))));
     }
 }

@@ -7,6 +7,7 @@ use coracle_model::{CallId, Problem, Span, code};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use tokio::time::Instant;
 
+use super::http::Bound;
 use super::settings::{Fork, Kind, Mode, Watchdog};
 use crate::output::Output;
 use crate::wasm::{Answer, Ended, Running};
@@ -66,10 +67,18 @@ impl Line {
     }
 
     /// That the call took longer than the watchdog lets it.
-    pub(super) fn overran(&self, most: Duration) -> Problem {
-        let what = format!("the function did not answer within its `exec_timeout` of {}", Span(most));
-        Problem::new(&code::GUEST_TIMEOUT, what)
-            .hint("set `exec_timeout` in the environment of the function to give it longer")
+    pub(super) fn overran(&self, bound: Bound) -> Problem {
+        let (what, hint) = match bound {
+            Bound::Own(most) => (
+                format!("the function did not answer within its `exec_timeout` of {}", Span(most)),
+                "set `exec_timeout` in the environment of the function to give it longer",
+            ),
+            Bound::Callers(most) => (
+                format!("the function did not answer within the {} of the caller's `X-Timeout`", Span(most)),
+                "send a longer one, or none",
+            ),
+        };
+        Problem::new(&code::GUEST_TIMEOUT, what).hint(hint)
     }
 
     /// Writes why there is no answer.

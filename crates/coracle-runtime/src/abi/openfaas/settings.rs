@@ -170,9 +170,12 @@ fn upstream_port(variables: Variables<'_>) -> Result<u16, Problem> {
     if uri.path() != "/" || uri.query().is_some() {
         return cannot("has a path, and calls bring their own");
     }
-    match uri.port_u16().unwrap_or(80) {
-        0 => cannot("names no port"),
-        port => Ok(port),
+    // What stands behind a colon must be one: of no number at all, `port_u16` says the same as of none.
+    let says_port = url.rsplit('/').find(|part| !part.is_empty()).is_some_and(|host| host.contains(':'));
+    match uri.port_u16() {
+        None if !says_port => Ok(80),
+        None | Some(0) => cannot("names no port"),
+        Some(port) => Ok(port),
     }
 }
 

@@ -313,7 +313,8 @@ impl Making {
                     return Ok(times);
                 }
                 Ok(Some((Tell::Failed { step, what }, _))) => return Err(Failed::Step { step, what }),
-                Ok(Some((Tell::Ended { .. } | Tell::Exited { .. }, _))) | Ok(None) => {
+                Ok(Some((Tell::Ended { .. } | Tell::NotStarted { .. } | Tell::Exited { .. }, _)))
+                | Ok(None) => {
                     return Err(Failed::Ended(None));
                 }
                 Err(error) => return Err(unusable(error)),
@@ -411,9 +412,14 @@ impl Sandbox {
         Asking { control: self.control.clone(), shared: Arc::clone(&self.shared) }
     }
 
-    /// Runs the program for a call. Dropping the future ends it.
-    pub(crate) async fn run(&self, env: Vec<(String, String)>, streams: [OwnedFd; 3]) -> io::Result<Ran> {
-        let (done, ended) = oneshot::channel();
+    /// Runs the program for a call. Dropping the future ends it, and so does `cut`, whose end is told as any other.
+    pub(crate) async fn run(
+        &self,
+        env: Vec<(String, String)>,
+        streams: [OwnedFd; 3],
+        cut: &Notify,
+    ) -> io::Result<Ran> {
+        let (done, mut ended) = oneshot::channel();
         let call = {
             let mut state = self.shared.state();
             if state.over {
@@ -429,7 +435,14 @@ impl Sandbox {
         self.control.send(&Ask::Run { call, env }, &fds).await?;
         // The program has its own now; ours would keep its streams open after its end.
         drop(streams);
-        let ended = ended.await;
+        let ended = tokio::select! {
+            biased;
+            ended = &mut ended => ended,
+            () = cut.notified() => {
+                self.control.send(&Ask::Kill { call }, &[]).await?;
+                ended.await
+            }
+        };
         running.over = true;
         Ok(match ended {
             Ok(Ok(status)) => Ran::Ended(status),
@@ -568,6 +581,11 @@ async fn hear(control: Wire, shared: Arc<Shared>) {
                 if let Some(done) = state.calls.remove(&call) {
                     // Whoever waited may have gone.
                     let _ = done.send(Ok(status));
+                }
+            }
+            Tell::NotStarted { call, what } => {
+                if let Some(done) = state.calls.remove(&call) {
+                    let _ = done.send(Err(what)); // As above.
                 }
             }
             Tell::Exited { status } => state.last_words = Some(LastWords::Exited(status)),

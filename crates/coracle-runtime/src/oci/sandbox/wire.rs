@@ -93,6 +93,8 @@ pub(super) enum Tell {
     Sockets,
     /// The program of a call ended.
     Ended { call: u64, status: Status },
+    /// The program of a call could not be run, and why: the sandbox is there for others.
+    NotStarted { call: u64, what: String },
     /// The program that runs always ended; the sandbox ends with it.
     Exited { status: Status },
 }
