@@ -160,7 +160,8 @@ fn plan(
     check_namespace(state, namespace)?;
     for function in functions {
         check_app(state, deploy, &function.name)?;
-        check_secrets(&function.name, &function.settings, |secret| {
+        let reference = FunctionRef { namespace: namespace.clone(), name: function.name.clone() };
+        check_secrets(&reference, &function.settings, |secret| {
             state.secrets.get(namespace).is_some_and(|secrets| secrets.contains_key(secret))
         })?;
     }

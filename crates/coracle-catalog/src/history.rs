@@ -166,7 +166,7 @@ fn choose(held: &Held, to: Option<u32>) -> Result<u32, Problem> {
 /// That a revision of earlier days may be current today.
 fn check_fits(state: &State, revision: &Revision) -> Result<(), Problem> {
     let (function, settings) = (&revision.function, &revision.settings);
-    check_secrets(&function.name, settings, |secret| {
+    check_secrets(function, settings, |secret| {
         state.secrets.get(&function.namespace).is_some_and(|secrets| secrets.contains_key(secret))
     })?;
     check_routes([(function, &settings.routes[..])], |route| {

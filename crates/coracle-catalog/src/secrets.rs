@@ -192,5 +192,5 @@ fn check_value(name: &SecretName, value: &[u8]) -> Result<(), Problem> {
 
 fn not_found(namespace: &NamespaceName, name: &SecretName) -> Problem {
     Problem::new(&code::SECRET_NOT_FOUND, format!("namespace `{namespace}` has no secret `{name}`"))
-        .hint("coracle secret list")
+        .hint(format!("coracle secret list{}", namespace.flag()))
 }

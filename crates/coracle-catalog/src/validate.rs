@@ -63,15 +63,19 @@ pub(crate) fn check_settings(
 
 /// Checks that the secrets a function names are there.
 pub(crate) fn check_secrets(
-    function: &FunctionName,
+    function: &FunctionRef,
     settings: &Settings,
     exists: impl Fn(&SecretName) -> bool,
 ) -> Result<(), Problem> {
     match settings.secrets.iter().find(|secret| !exists(secret)) {
         None => Ok(()),
         Some(secret) => {
-            let message = format!("function `{function}` names secret `{secret}`, which does not exist");
-            Err(Problem::new(&code::MISSING_SECRET, message).hint(format!("coracle secret set {secret}")))
+            let FunctionRef { name, namespace } = function;
+            let message = format!(
+                "function `{name}` names secret `{secret}`, which does not exist in the namespace `{namespace}`"
+            );
+            let hint = format!("coracle secret set {secret}{}", namespace.flag());
+            Err(Problem::new(&code::MISSING_SECRET, message).hint(hint))
         }
     }
 }

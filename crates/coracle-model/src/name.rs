@@ -111,6 +111,11 @@ name! {
 impl NamespaceName {
     /// The name of the first namespace.
     pub const DEFAULT: &'static str = "default";
+
+    /// The flag that names it in a command line, to be put behind a verb: ` -n NAME`, and nothing for the first one.
+    pub fn flag(&self) -> String {
+        if self.as_str() == Self::DEFAULT { String::new() } else { format!(" -n {self}") }
+    }
 }
 
 impl Default for NamespaceName {

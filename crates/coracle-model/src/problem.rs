@@ -176,7 +176,8 @@ impl Problem {
     pub fn no_function(function: &FunctionRef) -> Self {
         let FunctionRef { name, namespace } = function;
         let message = format!("there is no function `{name}` in the namespace `{namespace}`");
-        Self::new(&code::FUNCTION_NOT_FOUND, message).hint("`coracle list` shows those that are deployed")
+        Self::new(&code::FUNCTION_NOT_FOUND, message)
+            .hint(format!("`coracle list{}` shows those that are deployed", namespace.flag()))
     }
 
     /// The same, with what to do next.

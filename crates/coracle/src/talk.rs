@@ -58,7 +58,7 @@ pub(crate) fn problem(problem: &ProblemView, json: bool) {
 
 /// The flag that names a namespace, where it is not the first one.
 pub(crate) fn namespace_flag(namespace: &NamespaceName) -> String {
-    if in_namespace(namespace).is_empty() { String::new() } else { format!(" -n {namespace}") }
+    namespace.flag()
 }
 
 /// The namespace, where it is not the first one.
