@@ -133,7 +133,7 @@ fn decide(
     match principal {
         _ if may => Ok(principal),
         Principal::Anonymous => Err(unauthenticated("a token is needed, and none came")
-            .hint("send `Authorization: Bearer TOKEN`; the admin's is in the file `admin.token` of the data directory")),
+            .hint("send `Authorization: Bearer TOKEN`, or log in as `admin` with the token as the password; the admin's is in the file `admin.token` of the data directory")),
         Principal::Token { id, scope, reach } => {
             let place = place();
             Err(Problem::new(

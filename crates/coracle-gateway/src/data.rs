@@ -44,6 +44,7 @@ struct Inner {
 }
 
 const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
+const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -191,6 +192,7 @@ struct Announced {
 impl Announced {
     fn write_to(&self, headers: &mut HeaderMap) {
         headers.insert(START_TIME, self.started.clone());
+        headers.insert(SERVED_BY, HeaderValue::from_static(concat!("coracle/", env!("CARGO_PKG_VERSION"))));
         if let Some(id) = &self.id {
             headers.insert(CALL_ID, id.clone());
         }

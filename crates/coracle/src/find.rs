@@ -54,8 +54,13 @@ fn left_in(data: &Path) -> Result<Left, Problem> {
 }
 
 fn token_in(data: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(data.join("admin.token")).ok()?;
+    let text = std::fs::read_to_string(admin_token_file(data)).ok()?;
     Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// The file of a data directory that has the token which may do everything.
+pub(crate) fn admin_token_file(data: &Path) -> PathBuf {
+    data.join("admin.token")
 }
 
 #[cfg(test)]

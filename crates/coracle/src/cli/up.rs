@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use super::demo;
+use crate::find::admin_token_file;
 use crate::options::Common;
 use crate::serve::{self, MetricsListen, Ready};
 use crate::signals::Signals;
@@ -135,6 +136,13 @@ async fn announce(ready: &Ready, data: &Path, demo: bool, json: bool) -> Done {
         talk::say(format_args!("metrics on {metrics}"));
     }
     talk::say(styled(DIM, format_args!("data in {}", data.display())));
+    talk::say(styled(
+        DIM,
+        format_args!(
+            "log in, as at {url}/ui/, as admin with what is in {}",
+            admin_token_file(data).display()
+        ),
+    ));
     if demo {
         demo::deploy(&url, &ready.admin_token).await?;
     }

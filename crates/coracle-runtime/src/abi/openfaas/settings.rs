@@ -124,7 +124,7 @@ fn mode(variables: Variables<'_>, settings: &Settings) -> Result<Mode, Problem> 
     let fork = |kind: Kind, content_type: Option<&str>, usual: bool| {
         Ok(Mode::Fork(Fork {
             kind,
-            content_type: variables.get("content_type").or(content_type).map(str::to_owned),
+            content_type: variables.content_type()?.or(content_type.map(str::to_owned)),
             combines: variables.truth("combine_output")?.filter(|_| usual).unwrap_or(usual),
             has_head: variables.truth("cgi_headers")?.filter(|_| usual).unwrap_or(true),
             logs_answer: variables.truth("write_debug")?.filter(|_| usual).unwrap_or(false),
@@ -229,6 +229,12 @@ impl<'a> Variables<'a> {
             "true" | "1" => Some(true),
             "false" | "0" => Some(false),
             _ => None,
+        })
+    }
+
+    fn content_type(self) -> Result<Option<String>, Problem> {
+        self.parsed("content_type", "content type", "write it as in \"text/plain\"", |text| {
+            text.bytes().all(|c| c == b' ' || c.is_ascii_graphic()).then(|| text.to_owned())
         })
     }
 
@@ -361,7 +367,7 @@ mod tests {
     #[test]
     fn what_cannot_be_obeyed_is_refused_with_what_would_be() {
         let http = ("mode", "http");
-        let table: [(Env<'_>, &str); 17] = [
+        let table: [(Env<'_>, &str); 19] = [
             (&[("fprocess", " ")], "nothing says what it runs"),
             (&[("mode", "static")], "a watchdog of `mode` `static` does not run here"),
             (&[("mode", "afterburn")], "a watchdog of `mode` `afterburn`"),
@@ -376,6 +382,8 @@ mod tests {
             ),
             (&[http, ("http_upstream_url", "http://localhost:5000/api")], "has a path"),
             (&[http, ("http_upstream_url", "http://localhost:0")], "names no port"),
+            (&[http, ("http_upstream_url", "http://127.0.0.1:99999")], "`http_upstream_url`"),
+            (&[("content_type", "a\r\nx: y")], "no content type"),
             (&[("exec_timeout", "soon")], "`exec_timeout` of `soon` is no span of time"),
             (&[("write_timeout", "0")], "`write_timeout` is 0"),
             (&[("max_inflight", "-1")], "`max_inflight` of `-1` is no number of calls"),
