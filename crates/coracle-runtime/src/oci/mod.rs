@@ -11,6 +11,7 @@ mod head;
 mod image;
 mod ingress;
 mod pool;
+mod prints;
 mod process;
 mod programs;
 mod proxy;

@@ -16,10 +16,10 @@ use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::bodies::request::{RequestBody, Seen};
 use crate::bodies::response::{Done, Progress, Streamed};
@@ -27,6 +27,7 @@ use crate::bodies::watch::{End, drive, read_out};
 use crate::fault;
 use crate::host::Stream;
 use crate::oci::blueprint::Blueprint;
+use crate::oci::prints::{Prints, READ_BYTES_MAX};
 use crate::oci::process::in_words;
 use crate::oci::sandbox::{Ran, Sandbox, Status};
 use crate::output::Output;
@@ -35,11 +36,11 @@ use crate::wasm::{Answer, Ended, Left, Running, Work, before};
 /// Output that is held back until the program ends, in bytes: below it, an exit code that says it failed becomes an error.
 const HELD_BACK_BYTES_MAX: usize = 64 << 10;
 
-/// How much is read from a pipe at once, in bytes: what the kernel keeps in one.
-const READ_BYTES: usize = 64 << 10;
-
 /// Chunks of output on their way to the reader.
 const CHUNKS_MAX: usize = 4;
+
+/// How much of standard error is read at once, in bytes: most programs print little there.
+const STDERR_AT_ONCE_BYTES: usize = 1 << 10;
 
 /// How long output may still come after the end of the program that was started: from others that it started.
 const AFTER_END: Duration = Duration::from_millis(100);
@@ -171,42 +172,39 @@ async fn run(
     };
     let ran = match Streams::new(manner.combines) {
         Ok((ours, theirs)) => {
-            let Streams { stdin, stdout, stderr } = ours;
-            let feeding = feed(body, stdin);
-            let reading = async {
-                let printing = async {
-                    if let Some(stderr) = stderr {
-                        print(stderr, &output).await;
-                    }
-                };
-                tokio::join!(carry(stdout, &chunk), printing);
-            };
-            let mut reading = std::pin::pin!(reading);
-            let (cut, mut still_open) = (Notify::new(), None);
-            let mut running = std::pin::pin!(sandbox.run(env, theirs, &cut));
-            let mut feeding = std::pin::pin!(feeding);
-            let mut overdue = std::pin::pin!(overdue);
+            let Streams { stdin, mut stdout, mut stderr } = ours;
             let (mut is_fed, mut is_read) = (false, false);
-            let ran = loop {
-                tokio::select! {
-                    biased;
-                    ran = &mut running => break ran.map(|ran| if still_open.is_some() { Over::Cut } else { Over::Ran(ran) }),
-                    fed = &mut feeding, if !is_fed => {
-                        is_fed = true;
-                        if let Fed::Part(stdin) = fed {
-                            // It ends before its input does: it must not take a part of a body for the whole.
-                            still_open = Some(stdin);
-                            cut.notify_one();
+            let ran = {
+                let (cut, mut still_open) = (Notify::new(), None);
+                let mut running = std::pin::pin!(sandbox.run(env, theirs, &cut));
+                let mut feeding = std::pin::pin!(feed(body, stdin));
+                let mut reading = std::pin::pin!(read(&mut stdout, &mut stderr, &chunk, &output));
+                let mut overdue = std::pin::pin!(overdue);
+                loop {
+                    tokio::select! {
+                        biased;
+                        ran = &mut running => {
+                            break ran.map(|ran| if still_open.is_some() { Over::Cut } else { Over::Ran(ran) });
                         }
+                        fed = &mut feeding, if !is_fed => {
+                            is_fed = true;
+                            if let Fed::Part(stdin) = fed {
+                                // It ends before its input does: it must not take a part of a body for the whole.
+                                still_open = Some(stdin);
+                                cut.notify_one();
+                            }
+                        }
+                        () = &mut reading, if !is_read => is_read = true,
+                        // All of its processes go with the future that runs it.
+                        () = &mut overdue => break Ok(Over::Overdue),
                     }
-                    () = &mut reading, if !is_read => is_read = true,
-                    // All of its processes go with the future that runs it.
-                    () = &mut overdue => break Ok(Over::Overdue),
                 }
             };
             if !is_read && matches!(ran, Ok(Over::Ran(_))) {
+                let end = Instant::now() + AFTER_END;
+                read_left(&stdout, stderr.as_ref(), &chunk, &output).await;
                 // What others still hold open is theirs to lose.
-                let _ = timeout(AFTER_END, reading).await;
+                let _ = timeout_at(end, read(&mut stdout, &mut stderr, &chunk, &output)).await;
             }
             ran
         }
@@ -272,9 +270,9 @@ fn judge(
 /// Both ends of the standard streams of a program.
 struct Streams {
     stdin: pipe::Sender,
-    stdout: pipe::Receiver,
+    stdout: Prints,
     /// `None` where it is the same as standard output.
-    stderr: Option<pipe::Receiver>,
+    stderr: Option<Prints>,
 }
 
 /// The same problem, with what the program printed last, where that is part of its output.
@@ -295,11 +293,11 @@ impl Streams {
             (None, its_stdout.try_clone()?)
         } else {
             let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
-            (Some(pipe::Receiver::from_owned_fd(stderr)?), its_stderr)
+            (Some(Prints::of(stderr, STDERR_AT_ONCE_BYTES)?), its_stderr)
         };
         let ours = Self {
             stdin: pipe::Sender::from_owned_fd(stdin)?,
-            stdout: pipe::Receiver::from_owned_fd(stdout)?,
+            stdout: Prints::of(stdout, READ_BYTES_MAX)?,
             stderr,
         };
         Ok((ours, [its_stdin, its_stdout, its_stderr]))
@@ -327,22 +325,47 @@ async fn feed(mut body: RequestBody, mut stdin: pipe::Sender) -> Fed {
     Fed::All
 }
 
-async fn carry(mut stdout: pipe::Receiver, chunk: &mpsc::Sender<Bytes>) {
-    let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    while let Ok(1..) = stdout.read_buf(&mut buffer).await {
-        // Whoever reads may have enough.
-        if chunk.send(buffer.split().freeze()).await.is_err() {
-            return;
+/// Reads what a program prints until nobody can print any more. Dropping the future loses nothing.
+async fn read(
+    stdout: &mut Prints,
+    stderr: &mut Option<Prints>,
+    chunk: &mpsc::Sender<Bytes>,
+    output: &Output,
+) {
+    let carrying = async {
+        // Whoever reads may have enough. Room first: what is read has its place.
+        while let Ok(room) = chunk.reserve().await
+            && let Some(bytes) = stdout.next().await
+        {
+            room.send(bytes);
         }
-        buffer.reserve(READ_BYTES);
-    }
+    };
+    let printing = async {
+        if let Some(stderr) = stderr {
+            while let Some(bytes) = stderr.next().await {
+                output.write(Stream::Stderr, &bytes);
+            }
+        }
+    };
+    tokio::join!(carrying, printing);
 }
 
-async fn print(mut stderr: pipe::Receiver, output: &Output) {
-    let mut buffer = BytesMut::with_capacity(1 << 10);
-    while let Ok(1..) = stderr.read_buf(&mut buffer).await {
-        output.write(Stream::Stderr, &buffer);
-        buffer.clear();
+/// Reads what a program left when it ended, at the pace of whoever reads it.
+async fn read_left(stdout: &Prints, stderr: Option<&Prints>, chunk: &mpsc::Sender<Bytes>, output: &Output) {
+    if let Some(stderr) = stderr {
+        let mut left = stderr.left();
+        while let Some(bytes) = stderr.take(left) {
+            left -= bytes.len();
+            output.write(Stream::Stderr, &bytes);
+        }
+    }
+    let mut left = stdout.left();
+    while left > 0
+        && let Ok(room) = chunk.reserve().await
+        && let Some(bytes) = stdout.take(left)
+    {
+        left -= bytes.len();
+        room.send(bytes);
     }
 }
 
@@ -422,5 +445,36 @@ impl http_body::Body for Printed {
             return Poll::Ready(Some(Ok(Frame::data(held))));
         }
         self.chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::testing;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_program_left_is_read_at_the_pace_of_its_reader() {
+        let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let printed = vec![b'x'; 60_000];
+        assert_eq!(rustix::io::write(&its_stdout, &printed).unwrap(), printed.len());
+        let stdout = Prints::of(stdout, READ_BYTES_MAX).unwrap();
+        let (chunk, mut chunks) = mpsc::channel(1);
+        chunk.send(Bytes::from_static(b"before")).await.unwrap();
+        let reading = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            loop {
+                sleep(AFTER_END * 5).await;
+                match chunks.recv().await {
+                    Some(bytes) => taken.push(bytes),
+                    None => return taken.concat(),
+                }
+            }
+        });
+        // Another holds the pipe open: it is not waited for.
+        read_left(&stdout, None, &chunk, &testing::output(&std::sync::Arc::default())).await;
+        drop(chunk);
+        assert_eq!(reading.await.unwrap(), [b"before".as_slice(), &printed].concat());
+        drop(its_stdout);
     }
 }
