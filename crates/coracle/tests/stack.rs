@@ -150,8 +150,66 @@ fn what_is_chosen_is_deployed_and_the_others_stay_until_all_are() {
     assert!(whole.stderr.contains("removed a-worker: its app has it no longer"), "{}", whole.stderr);
     assert_eq!(names(&server.json(&["list"])), ["page"]);
 
+    assert!(whole.stderr.contains("the app is called shop, as its folder is"), "{}", whole.stderr);
+
     let other = server.run(&["deploy", &file, "--app", "other"]);
     assert!(other.stderr.contains("function `page` belongs to app `shop`"), "{}", other.stderr);
+    assert!(
+        other.stderr.contains("hint: if this is that app: `coracle deploy --app shop`"),
+        "{}",
+        other.stderr
+    );
+    assert!(!other.stderr.contains("the app is called"), "{}", other.stderr);
+}
+
+#[test]
+fn the_flag_of_faas_cli_names_the_file() {
+    let (server, folder) =
+        (server(), shop(&[("functions.yml", "functions:\n  page: {image: shop/serve:1}\n")]));
+    let file = path(&folder, "functions.yml");
+    server.ok(&["deploy", "-f", &file]);
+    server.ok(&["deploy", "--yaml", &file]);
+    assert_eq!(names(&server.json(&["list"])), ["page"]);
+    let both = server.run(&["deploy", &file, "-f", &file]);
+    assert_eq!(both.code, 2, "{}", both.stderr);
+}
+
+#[test]
+fn a_namespace_that_fails_costs_no_other_its_functions() {
+    let image = "{image: shop/serve:1";
+    let (server, folder) =
+        (server(), shop(&[("stack.yaml", &format!("functions:\n  orders: {image}}}\n  web: {image}}}\n"))]));
+    let (file, shop) = (path(&folder, "stack.yaml"), path(&folder, ""));
+    server.ok(&["deploy", &shop]);
+    let write = |more: &str| {
+        let orders = format!("  orders: {image}, namespace: team{more}}}\n");
+        fs::write(&file, format!("functions:\n{orders}  web: {image}}}\n")).unwrap();
+    };
+    let moved = |more: &str| {
+        write(more);
+        server.run(&["deploy", &shop])
+    };
+    let is_running = || names(&server.json(&["list", "-n", "default"])) == ["orders", "web"];
+
+    let ended = moved("");
+    assert!(ended.stderr.contains("there is no namespace `team`"), "{}", ended.stderr);
+    assert!(is_running());
+    server.ok(&["namespace", "create", "team"]);
+    let ended = moved(", secrets: [api-key]");
+    assert!(ended.stderr.contains("hint: coracle secret set api-key -n team"), "{}", ended.stderr);
+    assert!(is_running());
+    // What only the deploy of the last namespace finds out: a path has one function.
+    write("");
+    let ended = server.run(&["deploy", &shop, "--route", "/x/*"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("orders stays: nothing is removed before"), "{}", ended.stderr);
+    assert!(is_running(), "{}", ended.stderr);
+
+    let ended = moved("");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("removed orders: its app has it no longer"), "{}", ended.stderr);
+    assert_eq!(names(&server.json(&["list", "-n", "team"])), ["orders"]);
+    assert_eq!(names(&server.json(&["list", "-n", "default"])), ["web"]);
 }
 
 #[test]
@@ -169,7 +227,7 @@ functions:
     );
     let missing = server.run(&["deploy", &path(&folder, "")]);
     assert!(missing.stderr.contains("error[namespace-not-found]"), "{}", missing.stderr);
-    assert!(missing.stderr.contains("deployed a, revision 1"), "what was done is said: {}", missing.stderr);
+    assert_eq!(server.json(&["list"]), json!([]), "nothing is deployed before all namespaces are there");
     server.ok(&["namespace", "create", "team"]);
     server.ok(&["deploy", &path(&folder, "")]);
     assert_eq!(variable(&server, "a", "ROOM"), "first");
