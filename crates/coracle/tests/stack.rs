@@ -11,7 +11,6 @@ mod wire;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
 use expect_test::{Expect, expect};
@@ -342,10 +341,10 @@ fn every_mistake_of_a_file_is_shown_where_it_stands() {
     check(
         "functions:\n  a:\n    image: x\n    limits: {memory: lots}\n",
         expect![[r#"
-        error[bad-request]: stack.yaml:2:3: the function `a`: `limits.memory` is `lots`, which is no amount of memory
-        hint: write for example `128Mi`, `1Gi` or `500M`
-        see: coracle explain bad-request
-    "#]],
+            error[bad-request]: stack.yaml:4:22: the function `a`: `limits.memory` is `lots`, which is no amount of memory
+            hint: write for example `128Mi`, `1Gi` or `500M`
+            see: coracle explain bad-request
+        "#]],
     );
     check(
         "functions:\n  a:\n    image: x\n    environment_file: [gone.yml]\n",
@@ -358,12 +357,13 @@ fn every_mistake_of_a_file_is_shown_where_it_stands() {
     check(
         "functions:\n  a:\n    image: x\n    environment_file: [broken.yml]\n",
         expect![[r#"
-        error[invalid-manifest]: broken.yml:2:3: here must be keys with values, as `KEY: VALUE`
-          |
-        2 |   - a
-          |   ^
-        see: coracle explain invalid-manifest
-    "#]],
+            error[invalid-manifest]: broken.yml:2:3: here must be keys with values, as `KEY: VALUE`
+              |
+            2 |   - a
+              |   ^
+            hint: what belongs to a key stands below it, two spaces further in: `image: NAME:TAG` on a line for each, without a dash
+            see: coracle explain invalid-manifest
+        "#]],
     );
 }
 
@@ -372,7 +372,10 @@ fn dev_deploys_at_every_save_and_says_that_it_builds_nothing() {
     let (server, folder) = (
         server(),
         shop(&[
-            ("stack.yaml", "functions:\n  page: {image: shop/serve:1, environment_file: [e.yml]}\n"),
+            (
+                "stack.yaml",
+                "functions:\n  page: {image: shop/serve:1, environment_file: [e.yml]}\n  web: {image: shop/serve:1}\n",
+            ),
             ("e.yml", "environment: {A: 1}\n"),
         ]),
     );
@@ -390,10 +393,23 @@ fn dev_deploys_at_every_save_and_says_that_it_builds_nothing() {
             return event["revision"].as_u64();
         }
     };
-    assert_eq!(next("deployed"), Some(1));
-    fs::write(Path::new(&path(&folder, "e.yml")), "environment: {A: 2}\n").unwrap();
+    assert_eq!((next("deployed"), next("deployed")), (Some(1), Some(1)));
+    // As editors do, so that nobody reads half of it.
+    let save = |name: &str, text: &str| {
+        let draft = path(&folder, ".draft");
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, path(&folder, name)).unwrap();
+    };
+    save("e.yml", "environment: {A: 2}\n");
     assert_eq!(next("deployed"), Some(2));
     assert_eq!(variable(&server, "page", "A"), "2");
+    // As one does who loaded an image.
+    save("e.yml", "environment: {A: 2}\n");
+    while next("unchanged") != Some(2) {}
+    let page = "functions:\n  page: {image: shop/serve:1, environment_file: [e.yml]}\n";
+    save("stack.yaml", page);
+    next("removed");
+    assert_eq!(names(&server.json(&["list"])), ["page"]);
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
         .unwrap();
     let ended = Ended::of(child.wait_with_output().unwrap());

@@ -102,11 +102,13 @@ async fn deploy(mut args: Args, common: &Common) -> Done {
     for plan in &plans {
         plan.build(&builder).await?;
     }
-    deploy_all(&client, &plans, common.json).await
+    deploy_all(&client, &plans, None, common.json).await
 }
 
 /// Makes plans true and says so: nothing is deployed before all that they need is on the server.
-pub(super) async fn deploy_all(client: &Client, plans: &[Plan], json: bool) -> Done {
+///
+/// An example is a line to try in place of ours, in which `URL` stands for where a function answers.
+pub(super) async fn deploy_all(client: &Client, plans: &[Plan], example: Option<&str>, json: bool) -> Done {
     let before = Before::of(client, plans).await?;
     order::check(client, plans, &before).await?;
     let mut specs = Vec::with_capacity(plans.len());
@@ -117,7 +119,7 @@ pub(super) async fn deploy_all(client: &Client, plans: &[Plan], json: bool) -> D
     let ended = order::send(client, plans, &specs, &before, &mut done).await;
     // What was done is said also when a later part of it fails.
     if ended.is_ok() || !done.deployed.is_empty() {
-        render(client, &done, &before, json)?;
+        render(client, &done, &before, example, json)?;
     }
     if ended.is_err() && !json {
         say_what_stays(&before, &done);
@@ -201,7 +203,8 @@ struct Before {
 impl Before {
     async fn of(client: &Client, plans: &[Plan]) -> Done<Self> {
         let mut before = Self { functions: BTreeMap::new(), leaving: Vec::new() };
-        for Plan { namespace, app, is_part, functions, .. } in plans {
+        for plan in plans {
+            let Plan { namespace, functions, .. } = plan;
             let reference =
                 |name: &FunctionName| FunctionRef { namespace: namespace.clone(), name: name.clone() };
             for function in functions {
@@ -210,10 +213,7 @@ impl Before {
                     before.functions.insert(function, view);
                 }
             }
-            let Some(app) = app.as_ref().filter(|_| !is_part) else { continue };
-            let members = if_there(client.app(namespace, app).await)?.map(|app| app.functions);
-            let is_named = |name: &FunctionName| functions.iter().any(|function| function.name == *name);
-            before.leaving.extend(members.iter().flatten().filter(|name| !is_named(name)).map(reference));
+            before.leaving.extend(plan.leaving(client).await?);
         }
         Ok(before)
     }
@@ -228,7 +228,7 @@ fn if_there<T>(asked: Result<T, ClientError>) -> Done<Option<T>> {
     }
 }
 
-fn render(client: &Client, done: &order::Done, before: &Before, json: bool) -> Done {
+fn render(client: &Client, done: &order::Done, before: &Before, example: Option<&str>, json: bool) -> Done {
     let known = |function: &FunctionView| {
         let FunctionView { name, namespace, .. } = function;
         before.functions.get(&FunctionRef { namespace: namespace.clone(), name: name.clone() })
@@ -264,7 +264,10 @@ fn render(client: &Client, done: &order::Done, before: &Before, json: bool) -> D
         for route in &function.settings.route {
             talk::say(format_args!("  also at {}{route}", client.url()));
         }
-        talk::say(format_args!("  try: coracle call {name}{room_flag}"));
+        match example {
+            Some(example) => talk::say(format_args!("  try: {}", example.replace("URL", &url(function)))),
+            None => talk::say(format_args!("  try: coracle call {name}{room_flag}")),
+        }
     }
     for FunctionRef { namespace, name } in &done.removed {
         let room = talk::in_namespace(namespace);
