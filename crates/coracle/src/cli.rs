@@ -13,6 +13,7 @@ mod dev;
 mod explain;
 mod image;
 mod list;
+mod login;
 mod logs;
 mod namespace;
 mod new;
@@ -45,11 +46,13 @@ pub(crate) enum Verb {
     /// Build, deploy and watch: every save is a new revision
     Dev(dev::Args),
     /// Call a function
+    #[command(alias = "invoke")]
     Call(call::Args),
     /// List functions
     #[command(visible_alias = "ls")]
     List(list::Args),
     /// Show all about a function
+    #[command(alias = "describe")]
     Show(show::Args),
     /// Read what functions printed
     Logs(logs::Args),
@@ -82,6 +85,10 @@ pub(crate) enum Verb {
     Backup(backup::Args),
     /// Print completions for a shell
     Completions(completions::Args),
+    /// Say that no login is needed
+    // Hidden: who types it knows it from faas-cli.
+    #[command(hide = true)]
+    Login(login::Args),
 }
 
 /// Runs a verb.
@@ -109,5 +116,6 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
         Verb::Explain(args) => explain::run(&args, common),
         Verb::Backup(args) => backup::run(args, common).await,
         Verb::Completions(args) => completions::run(&args),
+        Verb::Login(args) => login::run(&args),
     }
 }

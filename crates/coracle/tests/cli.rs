@@ -470,3 +470,19 @@ fn status_says_who_is_asking() {
     );
     assert!(server.ok(&["status"]).contains("admin"));
 }
+
+#[test]
+fn words_of_faas_cli_find_their_verbs() {
+    let help = |typed: &[&str]| Ended::of(coracle().args(typed).arg("--help").output().unwrap()).stdout;
+    for (theirs, ours) in [
+        (&["describe"][..], &["show"][..]),
+        (&["invoke"], &["call"]),
+        (&["secret", "create"], &["secret", "set"]),
+    ] {
+        assert_eq!(help(theirs), help(ours), "{theirs:?}");
+    }
+    let login = Ended::of(coracle().args(["login", "-u", "admin", "--password-stdin"]).output().unwrap());
+    assert_eq!(login.code, 0, "{}", login.stderr);
+    assert!(login.stderr.starts_with("no login is needed"), "{}", login.stderr);
+    assert!(login.stderr.contains("--url URL --token TOKEN"), "{}", login.stderr);
+}

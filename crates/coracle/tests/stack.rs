@@ -11,7 +11,6 @@ mod wire;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
 use expect_test::{Expect, expect};
@@ -150,8 +149,66 @@ fn what_is_chosen_is_deployed_and_the_others_stay_until_all_are() {
     assert!(whole.stderr.contains("removed a-worker: its app has it no longer"), "{}", whole.stderr);
     assert_eq!(names(&server.json(&["list"])), ["page"]);
 
+    assert!(whole.stderr.contains("the app is called shop, as its folder is"), "{}", whole.stderr);
+
     let other = server.run(&["deploy", &file, "--app", "other"]);
     assert!(other.stderr.contains("function `page` belongs to app `shop`"), "{}", other.stderr);
+    assert!(
+        other.stderr.contains("hint: if this is that app: `coracle deploy --app shop`"),
+        "{}",
+        other.stderr
+    );
+    assert!(!other.stderr.contains("the app is called"), "{}", other.stderr);
+}
+
+#[test]
+fn the_flag_of_faas_cli_names_the_file() {
+    let (server, folder) =
+        (server(), shop(&[("functions.yml", "functions:\n  page: {image: shop/serve:1}\n")]));
+    let file = path(&folder, "functions.yml");
+    server.ok(&["deploy", "-f", &file]);
+    server.ok(&["deploy", "--yaml", &file]);
+    assert_eq!(names(&server.json(&["list"])), ["page"]);
+    let both = server.run(&["deploy", &file, "-f", &file]);
+    assert_eq!(both.code, 2, "{}", both.stderr);
+}
+
+#[test]
+fn a_namespace_that_fails_costs_no_other_its_functions() {
+    let image = "{image: shop/serve:1";
+    let (server, folder) =
+        (server(), shop(&[("stack.yaml", &format!("functions:\n  orders: {image}}}\n  web: {image}}}\n"))]));
+    let (file, shop) = (path(&folder, "stack.yaml"), path(&folder, ""));
+    server.ok(&["deploy", &shop]);
+    let write = |more: &str| {
+        let orders = format!("  orders: {image}, namespace: team{more}}}\n");
+        fs::write(&file, format!("functions:\n{orders}  web: {image}}}\n")).unwrap();
+    };
+    let moved = |more: &str| {
+        write(more);
+        server.run(&["deploy", &shop])
+    };
+    let is_running = || names(&server.json(&["list", "-n", "default"])) == ["orders", "web"];
+
+    let ended = moved("");
+    assert!(ended.stderr.contains("there is no namespace `team`"), "{}", ended.stderr);
+    assert!(is_running());
+    server.ok(&["namespace", "create", "team"]);
+    let ended = moved(", secrets: [api-key]");
+    assert!(ended.stderr.contains("hint: coracle secret set api-key -n team"), "{}", ended.stderr);
+    assert!(is_running());
+    // What only the deploy of the last namespace finds out: a path has one function.
+    write("");
+    let ended = server.run(&["deploy", &shop, "--route", "/x/*"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("orders stays: nothing is removed before"), "{}", ended.stderr);
+    assert!(is_running(), "{}", ended.stderr);
+
+    let ended = moved("");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("removed orders: its app has it no longer"), "{}", ended.stderr);
+    assert_eq!(names(&server.json(&["list", "-n", "team"])), ["orders"]);
+    assert_eq!(names(&server.json(&["list", "-n", "default"])), ["web"]);
 }
 
 #[test]
@@ -169,7 +226,7 @@ functions:
     );
     let missing = server.run(&["deploy", &path(&folder, "")]);
     assert!(missing.stderr.contains("error[namespace-not-found]"), "{}", missing.stderr);
-    assert!(missing.stderr.contains("deployed a, revision 1"), "what was done is said: {}", missing.stderr);
+    assert_eq!(server.json(&["list"]), json!([]), "nothing is deployed before all namespaces are there");
     server.ok(&["namespace", "create", "team"]);
     server.ok(&["deploy", &path(&folder, "")]);
     assert_eq!(variable(&server, "a", "ROOM"), "first");
@@ -284,10 +341,10 @@ fn every_mistake_of_a_file_is_shown_where_it_stands() {
     check(
         "functions:\n  a:\n    image: x\n    limits: {memory: lots}\n",
         expect![[r#"
-        error[bad-request]: stack.yaml:2:3: the function `a`: `limits.memory` is `lots`, which is no amount of memory
-        hint: write for example `128Mi`, `1Gi` or `500M`
-        see: coracle explain bad-request
-    "#]],
+            error[bad-request]: stack.yaml:4:22: the function `a`: `limits.memory` is `lots`, which is no amount of memory
+            hint: write for example `128Mi`, `1Gi` or `500M`
+            see: coracle explain bad-request
+        "#]],
     );
     check(
         "functions:\n  a:\n    image: x\n    environment_file: [gone.yml]\n",
@@ -300,12 +357,13 @@ fn every_mistake_of_a_file_is_shown_where_it_stands() {
     check(
         "functions:\n  a:\n    image: x\n    environment_file: [broken.yml]\n",
         expect![[r#"
-        error[invalid-manifest]: broken.yml:2:3: here must be keys with values, as `KEY: VALUE`
-          |
-        2 |   - a
-          |   ^
-        see: coracle explain invalid-manifest
-    "#]],
+            error[invalid-manifest]: broken.yml:2:3: here must be keys with values, as `KEY: VALUE`
+              |
+            2 |   - a
+              |   ^
+            hint: what belongs to a key stands below it, two spaces further in: `image: NAME:TAG` on a line for each, without a dash
+            see: coracle explain invalid-manifest
+        "#]],
     );
 }
 
@@ -314,7 +372,10 @@ fn dev_deploys_at_every_save_and_says_that_it_builds_nothing() {
     let (server, folder) = (
         server(),
         shop(&[
-            ("stack.yaml", "functions:\n  page: {image: shop/serve:1, environment_file: [e.yml]}\n"),
+            (
+                "stack.yaml",
+                "functions:\n  page: {image: shop/serve:1, environment_file: [e.yml]}\n  web: {image: shop/serve:1}\n",
+            ),
             ("e.yml", "environment: {A: 1}\n"),
         ]),
     );
@@ -332,10 +393,23 @@ fn dev_deploys_at_every_save_and_says_that_it_builds_nothing() {
             return event["revision"].as_u64();
         }
     };
-    assert_eq!(next("deployed"), Some(1));
-    fs::write(Path::new(&path(&folder, "e.yml")), "environment: {A: 2}\n").unwrap();
+    assert_eq!((next("deployed"), next("deployed")), (Some(1), Some(1)));
+    // As editors do, so that nobody reads half of it.
+    let save = |name: &str, text: &str| {
+        let draft = path(&folder, ".draft");
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, path(&folder, name)).unwrap();
+    };
+    save("e.yml", "environment: {A: 2}\n");
     assert_eq!(next("deployed"), Some(2));
     assert_eq!(variable(&server, "page", "A"), "2");
+    // As one does who loaded an image.
+    save("e.yml", "environment: {A: 2}\n");
+    while next("unchanged") != Some(2) {}
+    let page = "functions:\n  page: {image: shop/serve:1, environment_file: [e.yml]}\n";
+    save("stack.yaml", page);
+    next("removed");
+    assert_eq!(names(&server.json(&["list"])), ["page"]);
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
         .unwrap();
     let ended = Ended::of(child.wait_with_output().unwrap());

@@ -36,6 +36,19 @@ fn post(server: &Server, path: &str, body: &[u8]) -> Reply {
 }
 
 #[test]
+fn what_is_told_to_try_is_the_example_of_the_store() {
+    let server = Server::start();
+    let ended = server.run(&["store", "deploy", "csv-to-json", "--name", "rows"]);
+    let tried: Vec<_> = ended.stderr.lines().filter_map(|line| line.trim().strip_prefix("try: ")).collect();
+    let [line] = tried[..] else { panic!("{}", ended.stderr) };
+    let (rows, call) = line.split_once(" | ").unwrap();
+    assert!(call.starts_with("curl http://") && call.ends_with("/function/rows --data-binary @-"), "{line}");
+    let rows = std::process::Command::new("sh").args(["-c", rows]).output().unwrap().stdout;
+    let reply = post(&server, "rows", &rows);
+    assert_eq!((reply.status, reply.text().contains("Ada")), (200, true), "{}", reply.text());
+}
+
+#[test]
 fn a_qr_code_says_what_it_was_made_of() {
     let server = deployed("qrcode");
     let text = "https://example.com/menu";

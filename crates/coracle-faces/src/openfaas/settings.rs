@@ -30,6 +30,8 @@ const TIMEOUTS: [&str; 3] = ["exec_timeout", "read_timeout", "write_timeout"];
 const PROCESS: &str = "fprocess";
 /// The annotation of ours that grants hosts.
 const OUTBOUND: &str = "coracle.outbound";
+/// How annotations of ours begin: one that nobody obeys would be a grant or a bound that is not there.
+const OURS: &str = "coracle.";
 /// Paths that answer when an instance is well; the first that is there is asked.
 const HEALTH_PATHS: [&str; 2] = ["com.openfaas.health.http.path", "com.openfaas.ready.http.path"];
 /// How long an instance takes from its start until it is worth asking.
@@ -54,6 +56,7 @@ pub(super) fn of(deployment: &Deployment) -> Result<Settings, Problem> {
     let labels = deployment.labels.clone().unwrap_or_default();
     let annotations = deployment.annotations.clone().unwrap_or_default();
     let limits = deployment.limits.as_ref();
+    check_annotations(&annotations)?;
     check_requests(deployment.requests.as_ref())?;
     let timeout = timeout_of(&env);
     Ok(Settings {
@@ -94,6 +97,15 @@ fn secrets_of(names: &[String]) -> Result<Vec<SecretName>, Problem> {
         }
     }
     Ok(secrets)
+}
+
+/// That every annotation of ours is one that there is.
+fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Problem> {
+    match annotations.keys().find(|name| name.starts_with(OURS) && *name != OUTBOUND) {
+        None => Ok(()),
+        Some(name) => Err(bad(format!("there is no annotation `{}`", shown(name)))
+            .hint(format!("did you mean `{OUTBOUND}`? no other begins with `{OURS}`"))),
+    }
 }
 
 fn outbound_of(annotations: &BTreeMap<String, String>) -> Result<Vec<Outbound>, Problem> {
@@ -353,6 +365,20 @@ mod tests {
                 hint: write for example `coracle.outbound: https://api.example.com, *://db.local:5432`
         "#]],
         );
+    }
+
+    #[test]
+    fn an_annotation_of_ours_that_is_misspelt_is_refused() {
+        refused(
+            &[annotated(&[("coracle.outbond", "https://api.example.com")]), annotated(&[("coracle.x", "")])],
+            expect![[r#"
+                there is no annotation `coracle.outbond`
+                    hint: did you mean `coracle.outbound`? no other begins with `coracle.`
+                there is no annotation `coracle.x`
+                    hint: did you mean `coracle.outbound`? no other begins with `coracle.`
+            "#]],
+        );
+        assert!(of(&annotated(&[("coracle", ""), ("team.coracle.x", "")])).is_ok(), "others are theirs");
     }
 
     #[test]

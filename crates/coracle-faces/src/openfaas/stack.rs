@@ -4,10 +4,13 @@
 mod document;
 #[cfg(test)]
 mod tests;
+mod unset;
 
 use std::collections::BTreeMap;
 
-use self::document::{Document, EnvironmentText, FunctionText, ResourcesText};
+use serde_saphyr::Spanned;
+
+use self::document::{Document, EnvironmentText, FunctionText, ResourcesText, Texts};
 use super::deployment::{Deployment, Resources};
 use super::envsubst;
 use super::glob;
@@ -59,6 +62,8 @@ pub struct Function {
     pub is_built: bool,
     /// Where its name stands: line and column, from 1.
     pub place: (usize, usize),
+    /// Where values stand, by the names that what is wrong with them is told under, as `limits.memory`.
+    pub places: BTreeMap<String, (usize, usize)>,
 }
 
 impl Stack {
@@ -67,7 +72,11 @@ impl Stack {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn parse(text: &str, value_of: &dyn Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
-        let text = &with_variables(text, value_of)?;
+        let read = with_variables(text, value_of)?;
+        Self::of_text(&read).map_err(|invalid| unset::named(invalid, text, value_of))
+    }
+
+    fn of_text(text: &str) -> Result<Self, Invalid> {
         let document = Document::parse(text)?;
         if let Some(version) = document.version.filter(|version| version.value != VERSION) {
             let message = format!("there is no version `{}` of stack files", version.value);
@@ -118,7 +127,7 @@ pub fn fits(pattern: &str, name: &str) -> bool {
 /// What is wrong with it, and where.
 pub fn environment(text: &str) -> Result<BTreeMap<String, String>, Invalid> {
     let file: EnvironmentText = document::read(text)?;
-    Ok(texts(file.environment))
+    Ok(texts(file.environment, &mut BTreeMap::new()))
 }
 
 impl Function {
@@ -147,7 +156,7 @@ impl Function {
     }
 
     fn of(name: &str, text: FunctionText) -> Result<Self, (String, String)> {
-        let image = text.image.filter(|image| !image.is_empty());
+        let image = text.image.map(|image| image.value).filter(|image| !image.is_empty());
         let Some(image) = image else {
             let message = format!("the function `{name}` has no `image`");
             return Err((
@@ -155,23 +164,35 @@ impl Function {
                 "add a line `image: NAME:TAG`: what `faas-cli build` makes has it too".into(),
             ));
         };
+        if image.ends_with([':', '/', '@']) {
+            let message = format!("the `image` of the function `{name}` is `{image}`, which ends too early");
+            return Err((message, "write `image: NAME:TAG`".into()));
+        }
+        let mut places = BTreeMap::new();
         Ok(Self {
             name: name.to_owned(),
             image,
             namespace: text.namespace.filter(|namespace| !namespace.is_empty()),
             fprocess: text.fprocess.filter(|fprocess| !fprocess.is_empty()),
-            environment: texts(text.environment),
+            environment: texts(text.environment, &mut places),
             environment_files: text.environment_file.unwrap_or_default(),
             secrets: text.secrets.unwrap_or_default(),
-            labels: texts(text.labels),
-            annotations: texts(text.annotations),
+            labels: texts(text.labels, &mut places),
+            annotations: texts(text.annotations, &mut places),
             constraints: text.constraints.unwrap_or_default(),
-            limits: resources(text.limits),
-            requests: resources(text.requests),
+            limits: resources("limits", text.limits, &mut places),
+            requests: resources("requests", text.requests, &mut places),
             read_only: text.readonly_root_filesystem,
             is_built: text.handler.is_some() && text.skip_build != Some(true),
             place: (1, 1),
+            places,
         })
+    }
+
+    /// Where something stands that a message names between backticks; else where the function does.
+    pub fn place_of(&self, message: &str) -> (usize, usize) {
+        let named = message.split('`').skip(1).step_by(2);
+        named.into_iter().find_map(|name| self.places.get(name)).copied().unwrap_or(self.place)
     }
 }
 
@@ -184,11 +205,27 @@ fn with_variables(text: &str, value_of: &dyn Fn(&str) -> Option<String>) -> Resu
     })
 }
 
-fn texts(map: Option<BTreeMap<String, Option<String>>>) -> BTreeMap<String, String> {
-    // Nothing after the colon is an empty text.
-    map.into_iter().flatten().map(|(key, value)| (key, value.unwrap_or_default())).collect()
+type Places = BTreeMap<String, (usize, usize)>;
+
+fn texts(map: Option<Texts>, places: &mut Places) -> BTreeMap<String, String> {
+    let text = |(key, value): (String, Option<Spanned<String>>)| {
+        // Nothing after the colon is an empty text.
+        let value = value.map_or_else(String::new, |value| noted(&key, value, places));
+        (key, value)
+    };
+    map.into_iter().flatten().map(text).collect()
 }
 
-fn resources(text: Option<ResourcesText>) -> Option<Resources> {
-    text.map(|ResourcesText { memory, cpu }| Resources { memory, cpu, ..Resources::default() })
+fn resources(key: &str, text: Option<ResourcesText>, places: &mut Places) -> Option<Resources> {
+    let ResourcesText { memory, cpu } = text?;
+    let mut amount = |name: &str, amount: Option<Spanned<String>>| {
+        amount.map(|amount| noted(&format!("{key}.{name}"), amount, places))
+    };
+    Some(Resources { memory: amount("memory", memory), cpu: amount("cpu", cpu), ..Resources::default() })
+}
+
+/// A value whose place is kept under a name.
+fn noted(name: &str, Spanned { value, referenced, .. }: Spanned<String>, places: &mut Places) -> String {
+    places.insert(name.to_owned(), document::place(&referenced));
+    value
 }

@@ -4,6 +4,7 @@
 mod build;
 mod code;
 mod flags;
+mod order;
 mod pack;
 mod plan;
 mod saved;
@@ -50,6 +51,10 @@ pub(crate) struct Args {
     /// A folder, a stack.yaml, a .wasm file, an archive or an executable
     #[arg(default_value = ".", value_name = "FOLDER|FILE")]
     path: PathBuf,
+    /// A stack file
+    // Hidden: whoever types it knows it from faas-cli.
+    #[arg(short = 'f', long, hide = true, value_name = "FILE", conflicts_with_all = ["path", "image"])]
+    yaml: Option<PathBuf>,
     /// An OCI image in place of a file
     #[arg(long, value_name = "REFERENCE", conflicts_with = "path")]
     image: Option<String>,
@@ -86,6 +91,9 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
 async fn deploy(mut args: Args, common: &Common) -> Done {
     // Before a build that may take minutes: whether there is anywhere to deploy to.
     let client = common.client()?;
+    if let Some(yaml) = args.yaml.take() {
+        args.path = yaml;
+    }
     let mut plans = plans(&mut args, common)?;
     for function in plans.iter_mut().flat_map(|plan| &mut plan.functions) {
         args.flags.overlay(function)?;
@@ -94,31 +102,39 @@ async fn deploy(mut args: Args, common: &Common) -> Done {
     for plan in &plans {
         plan.build(&builder).await?;
     }
-    deploy_all(&client, &plans, common.json).await
+    deploy_all(&client, &plans, None, common.json).await
 }
 
 /// Makes plans true and says so: nothing is deployed before all that they need is on the server.
-pub(super) async fn deploy_all(client: &Client, plans: &[Plan], json: bool) -> Done {
+///
+/// An example is a line to try in place of ours, in which `URL` stands for where a function answers.
+pub(super) async fn deploy_all(client: &Client, plans: &[Plan], example: Option<&str>, json: bool) -> Done {
     let before = Before::of(client, plans).await?;
+    order::check(client, plans, &before).await?;
     let mut specs = Vec::with_capacity(plans.len());
     for plan in plans {
         specs.push(plan.prepare(client).await?);
     }
-    let mut functions = Vec::new();
-    for (plan, spec) in plans.iter().zip(specs) {
-        match plan.send(client, spec).await {
-            Ok(deployed) => functions.extend(deployed),
-            Err(stop) => {
-                // Namespaces are deployed one after the other.
-                if !functions.is_empty() {
-                    render(client, &functions, &Before { leaving: Vec::new(), ..before }, json)?;
-                }
-                return Err(stop);
-            }
-        }
+    let mut done = order::Done::default();
+    let ended = order::send(client, plans, &specs, &before, &mut done).await;
+    // What was done is said also when a later part of it fails.
+    if ended.is_ok() || !done.deployed.is_empty() {
+        render(client, &done, &before, example, json)?;
     }
-    render(client, &functions, &before, json)?;
-    functions.iter().try_for_each(starts)
+    if ended.is_err() && !json {
+        say_what_stays(&before, &done);
+    }
+    ended?;
+    done.deployed.iter().try_for_each(starts)
+}
+
+/// Says of functions that were to be removed that they are still there.
+fn say_what_stays(before: &Before, done: &order::Done) {
+    let stays = |function: &&FunctionRef| !done.deployed.is_empty() && !done.removed.contains(function);
+    for FunctionRef { namespace, name } in before.leaving.iter().filter(stays) {
+        let room = talk::in_namespace(namespace);
+        talk::say(format_args!("{name}{room} stays: nothing is removed before everything is deployed"));
+    }
 }
 
 /// That a program starts which was deployed or gone back to: else the reason is the error of the verb.
@@ -161,7 +177,16 @@ fn plans(args: &mut Args, common: &Common) -> Done<Vec<Plan>> {
                 regex: args.regex.take(),
                 app: args.app.take(),
             };
-            return Plan::all_of(&args.path, &choice, &args.flags, common);
+            let is_named = choice.app.is_some();
+            let plans = Plan::all_of(&args.path, &choice, &args.flags, common)?;
+            if let [Plan { app: Some(app), stack: Some(_), .. }, ..] = &plans[..]
+                && !is_named
+            {
+                talk::say(format_args!(
+                    "the app is called {app}, as its folder is; `--app` calls it something else"
+                ));
+            }
+            return Ok(plans);
         }
     };
     Ok(vec![plan])
@@ -178,7 +203,8 @@ struct Before {
 impl Before {
     async fn of(client: &Client, plans: &[Plan]) -> Done<Self> {
         let mut before = Self { functions: BTreeMap::new(), leaving: Vec::new() };
-        for Plan { namespace, app, is_part, functions, .. } in plans {
+        for plan in plans {
+            let Plan { namespace, functions, .. } = plan;
             let reference =
                 |name: &FunctionName| FunctionRef { namespace: namespace.clone(), name: name.clone() };
             for function in functions {
@@ -187,10 +213,7 @@ impl Before {
                     before.functions.insert(function, view);
                 }
             }
-            let Some(app) = app.as_ref().filter(|_| !is_part) else { continue };
-            let members = if_there(client.app(namespace, app).await)?.map(|app| app.functions);
-            let is_named = |name: &FunctionName| functions.iter().any(|function| function.name == *name);
-            before.leaving.extend(members.iter().flatten().filter(|name| !is_named(name)).map(reference));
+            before.leaving.extend(plan.leaving(client).await?);
         }
         Ok(before)
     }
@@ -205,7 +228,7 @@ fn if_there<T>(asked: Result<T, ClientError>) -> Done<Option<T>> {
     }
 }
 
-fn render(client: &Client, functions: &[FunctionView], before: &Before, json: bool) -> Done {
+fn render(client: &Client, done: &order::Done, before: &Before, example: Option<&str>, json: bool) -> Done {
     let known = |function: &FunctionView| {
         let FunctionView { name, namespace, .. } = function;
         before.functions.get(&FunctionRef { namespace: namespace.clone(), name: name.clone() })
@@ -215,7 +238,7 @@ fn render(client: &Client, functions: &[FunctionView], before: &Before, json: bo
     };
     let url = |function: &FunctionView| format!("{}{}", client.url(), function.path);
     if json {
-        let deployed = functions.iter().map(|function| {
+        let deployed = done.deployed.iter().map(|function| {
             json!({
                 "name": function.name,
                 "namespace": function.namespace,
@@ -227,7 +250,7 @@ fn render(client: &Client, functions: &[FunctionView], before: &Before, json: bo
         });
         return print::json(&deployed.collect::<Vec<_>>());
     }
-    for function in functions {
+    for function in &done.deployed {
         let FunctionView { name, namespace, revision, .. } = function;
         let room = talk::in_namespace(namespace);
         let room_flag = talk::namespace_flag(namespace);
@@ -241,9 +264,12 @@ fn render(client: &Client, functions: &[FunctionView], before: &Before, json: bo
         for route in &function.settings.route {
             talk::say(format_args!("  also at {}{route}", client.url()));
         }
-        talk::say(format_args!("  try: coracle call {name}{room_flag}"));
+        match example {
+            Some(example) => talk::say(format_args!("  try: {}", example.replace("URL", &url(function)))),
+            None => talk::say(format_args!("  try: coracle call {name}{room_flag}")),
+        }
     }
-    for FunctionRef { namespace, name } in &before.leaving {
+    for FunctionRef { namespace, name } in &done.removed {
         let room = talk::in_namespace(namespace);
         talk::say(format_args!("removed {name}{room}: its app has it no longer"));
     }

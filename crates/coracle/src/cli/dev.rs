@@ -111,6 +111,10 @@ struct Dev {
 /// What a save came to.
 struct Deployed {
     functions: Vec<FunctionView>,
+    /// Functions that the app has no longer.
+    removed: Vec<FunctionName>,
+    /// The file that says so.
+    file: String,
     /// How long building took, if there was anything to build.
     build: Option<Duration>,
     /// From the end of that until the functions answer.
@@ -183,9 +187,13 @@ impl Dev {
             *now = following;
             is_new
         });
-        let functions = plan.apply(&self.server.client()?).await?;
+        let client = self.server.client()?;
+        let leaving = plan.leaving(&client).await?;
+        let functions = plan.apply(&client).await?;
         Ok(Deployed {
             functions,
+            removed: leaving.into_iter().map(|function| function.name).collect(),
+            file: plan.file_name(),
             build: is_built.then(|| built.duration_since(begun)),
             deploy: System.instant().duration_since(built),
         })
@@ -277,6 +285,12 @@ impl Dev {
                     // Whoever saves wants to hear of what is still wrong.
                     self.troubles.forget(&function.name);
                     show_trouble(function, &mut self.troubles, self.common.json)?;
+                }
+                for name in &deployed.removed {
+                    self.revisions.remove(name);
+                    self.troubles.forget(name);
+                    let text = format!("removed {name}: {} has it no longer", deployed.file);
+                    event(self.common.json, text, &json!({ "event": "removed", "name": name }))?;
                 }
                 Ok(())
             }
@@ -371,8 +385,8 @@ fn names(plan: &Plan) -> String {
 /// What is watched: all of a folder but what its builds make, and code that nothing builds.
 fn project(plan: &Plan) -> Project {
     if let Some(files) = &plan.stack {
-        // What images are made of is none of our sources.
-        return Project { folder: None, code: files.clone(), made: Vec::new() };
+        // What images are made of is none of our sources: after one was loaded, whoever saves the file as it is wants it.
+        return Project { folder: None, code: files.clone(), made: Vec::new(), every_save: true };
     }
     let folder = plan.folder.clone();
     let code = |is_built: bool| {
@@ -385,7 +399,7 @@ fn project(plan: &Plan) -> Project {
     };
     // A build that makes the folder in which its sources lie makes not all of it.
     let made = code(true).filter(|made| folder.as_ref().is_none_or(|folder| !folder.starts_with(made)));
-    Project { made: made.collect(), code: code(false).collect(), folder: folder.clone() }
+    Project { made: made.collect(), code: code(false).collect(), folder: folder.clone(), every_save: false }
 }
 
 fn following(server: &Server, plan: &Plan) -> Done<Following> {

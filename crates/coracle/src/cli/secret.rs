@@ -37,6 +37,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Set a secret: from a prompt, standard input or a file
+    #[command(alias = "create")]
     Set {
         /// Its name
         name: SecretName,

@@ -5,8 +5,7 @@ pub(super) mod built_in;
 mod fetch;
 mod shelf;
 
-use coracle_api::FunctionView;
-use coracle_model::{FunctionName, FunctionRef, Problem, code};
+use coracle_model::{FunctionName, Problem, code};
 
 use self::shelf::{Offer, Shelf};
 use super::deploy::{Flags, Plan, deploy_all};
@@ -119,11 +118,6 @@ async fn deploy(args: &Deploy, from: Option<&str>, common: &Common) -> Done {
     let function =
         shelf.function(offer, args.name.as_ref(), platform, &args.flags, folder.path(), common).await?;
     let plan = Plan::of_functions(vec![function], None, common);
-    let reference = FunctionRef { namespace: plan.namespace.clone(), name: plan.functions[0].name.clone() };
-    deploy_all(&client, &[plan], common.json).await?;
-    if let Some(example) = offer.example.as_ref().filter(|_| !common.json) {
-        let url = format!("{}{}", client.url(), FunctionView::path_of(&reference));
-        talk::say(format_args!("  or: {}", plain(&example.replace("URL", &url))));
-    }
-    Ok(())
+    let example = offer.example.as_deref().map(plain);
+    deploy_all(&client, &[plan], example.as_deref(), common.json).await
 }

@@ -13,6 +13,9 @@ use serde_saphyr::{Error, Location, Spanned};
 /// Maps, lists and texts of a file, those that aliases repeat included: what says more is a trap.
 const NODES_MAX: usize = 50_000;
 
+/// The shortest beginning of a key that says which is meant, in bytes.
+const SHORTENED_BYTES_MIN: usize = 3;
+
 /// What is wrong with a file, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
@@ -82,10 +85,23 @@ impl Document {
                 Err(Invalid::at(text, &key.referenced, format!("`{}` belongs to a function", key.value))
                     .hint("write it below `functions:` and the name of the function"))
             }
-            Some(key) => Err(unknown_key(text, &key.referenced, &key.value, &KEYS)),
+            Some(key) => {
+                let invalid = unknown_key(text, &key.referenced, &key.value, &KEYS);
+                // The name of a function that is not indented.
+                let is_outside = document.functions.is_empty() && meant(&key.value, &KEYS).is_none();
+                Err(if is_outside { invalid.hint(BELOW_FUNCTIONS) } else { invalid })
+            }
         }
     }
 }
+
+const BELOW_FUNCTIONS: &str = "if it is a function, write it below `functions:`, two spaces further in";
+/// The form of a map, for whoever wrote something else.
+const MAP: &str = "what belongs to a key stands below it, two spaces further in: `image: NAME:TAG` on a line for each, without a dash";
+/// The form of a list.
+const LIST: &str = "write `- VALUE` on a line for each below the key, or `[ONE, OTHER]` beside it";
+/// The form of levels.
+const LEVELS: &str = "keys that belong together begin in the same column, and what belongs to a key two spaces further in, as `KEY: VALUE`";
 
 /// What a file has at its top, and the keys that we do not know.
 struct Root {
@@ -155,8 +171,8 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
     }
 }
 
-/// Texts by name; nothing after the colon is `None`.
-type Texts = BTreeMap<String, Option<String>>;
+/// Texts by name, which know where they stand; nothing after the colon is `None`.
+pub(super) type Texts = BTreeMap<String, Option<Spanned<String>>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -177,7 +193,7 @@ pub(super) struct FunctionText {
     #[serde(rename = "lang")]
     _lang: Option<String>,
     pub(super) handler: Option<String>,
-    pub(super) image: Option<String>,
+    pub(super) image: Option<Spanned<String>>,
     pub(super) fprocess: Option<String>,
     pub(super) environment: Option<Texts>,
     pub(super) environment_file: Option<Vec<String>>,
@@ -210,8 +226,8 @@ fn is_of_function(key: &str) -> bool {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResourcesText {
-    pub(super) memory: Option<String>,
-    pub(super) cpu: Option<String>,
+    pub(super) memory: Option<Spanned<String>>,
+    pub(super) cpu: Option<Spanned<String>>,
 }
 
 /// Where `faas-cli` finds templates, and what it copies beside a handler.
@@ -271,26 +287,30 @@ fn invalid(text: &str, error: &Error) -> Invalid {
             wrong("it says too much: lists and maps are too many, or too deep within each other")
         }
         Error::InvalidBooleanStrict { .. } | Error::InvalidScalar { .. } => wrong("it must be true or false"),
-        Error::Unexpected { expected, .. } => wrong(match *expected {
-            "mapping start" => "here must be keys with values, as `KEY: VALUE`",
-            "sequence start" => "here must be a list, as `- VALUE` on a line for each",
-            "string scalar" => "here must be a text",
-            _ => "this is not what must be here",
-        }),
+        Error::Unexpected { expected: "mapping start", .. } => {
+            wrong("here must be keys with values, as `KEY: VALUE`").hint(MAP)
+        }
+        Error::Unexpected { expected: "sequence start", .. } => wrong("here must be a list").hint(LIST),
+        Error::Unexpected { expected: "string scalar", .. } => wrong("here must be a text"),
+        Error::Unexpected { .. } => wrong("this is not what must be here"),
         Error::NullIntoString { .. } => wrong("here must be a text, and nothing is here"),
-        _ => match tab(text, place(&at).0) {
-            Some(found) => found,
-            None => wrong(&said(error)),
-        },
+        _ => {
+            let said = said(error);
+            tab(text, place(&at).0, said.contains("found a tab")).unwrap_or_else(|| wrong(&said).hint(LEVELS))
+        }
     }
 }
 
 /// A tab in the indentation of this line, or of one before it: the reader may stumble later.
-fn tab(text: &str, line: usize) -> Option<Invalid> {
+///
+/// One that it stumbled over itself may stand behind the place that it names, where what the tab broke begins.
+fn tab(text: &str, line: usize, is_behind: bool) -> Option<Invalid> {
     let indented = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
-    let (number, line) =
-        text.lines().enumerate().take(line).find(|(_, line)| line[..indented(line)].contains('\t'))?;
-    let column = line.find('\t').unwrap_or_default() + 1;
+    let has_tab = |(_, line): &(usize, &str)| line[..indented(line)].contains('\t');
+    let lines = || text.lines().enumerate();
+    let behind = lines().skip(line.saturating_sub(1)).find(has_tab).filter(|_| is_behind);
+    let (number, line) = behind.or_else(|| lines().take(line).find(has_tab))?;
+    let column = line.chars().position(|c| c == '\t').unwrap_or_default() + 1;
     let found = Invalid {
         place: Some((number + 1, column)),
         line: line.to_owned(),
@@ -307,8 +327,14 @@ fn said(error: &Error) -> String {
 
 fn unknown_key(text: &str, at: &Location, key: &str, known: &[&str]) -> Invalid {
     let invalid = Invalid::at(text, at, format!("unknown key `{key}`"));
-    match nearest(key, known.iter().copied()) {
+    match meant(key, known) {
         Some(meant) => invalid.hint(format!("did you mean `{meant}`?")),
         None => invalid.hint(format!("known here: {}", known.join(", "))),
     }
+}
+
+/// The key that somebody meant: one that is written almost so, or that begins so, as `env` does.
+fn meant<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let is_shortened = |known: &&&str| key.len() >= SHORTENED_BYTES_MIN && known.starts_with(key);
+    nearest(key, known.iter().copied()).or_else(|| known.iter().find(is_shortened).copied())
 }

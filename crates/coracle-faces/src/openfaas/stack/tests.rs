@@ -82,6 +82,7 @@ functions:
         read_only: Some(true),
         is_built: true,
         place: (11, 3),
+        places: BTreeMap::new(),
     };
     let plain = Function {
         name: "plain".into(),
@@ -99,8 +100,11 @@ functions:
         read_only: None,
         is_built: false,
         place: (32, 3),
+        places: BTreeMap::new(),
     };
-    assert_eq!(functions(text), [expected, plain], "in the order of the file");
+    let mut functions = functions(text);
+    functions.iter_mut().for_each(|function| function.places.clear());
+    assert_eq!(functions, [expected, plain], "in the order of the file");
 }
 
 #[test]
@@ -222,8 +226,60 @@ fn a_tab_is_shown_with_its_line() {
             | 	image: x
             hint: write spaces in its place, two for each level"#]],
     );
+    check(
+        "functions:\n  a:\n    image: x\n\thandler: y\n",
+        expect![[r#"
+        4:1: a tab is in the indentation, which YAML wants to be of spaces
+        | 	handler: y
+        hint: write spaces in its place, two for each level"#]],
+    );
     let block = "functions:\n  a:\n    image: x\n    environment:\n      TEXT: |\n        \tindented\n";
     assert_eq!(functions(block)[0].environment["TEXT"], "\tindented\n", "a text may have them");
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_named_where_it_breaks_the_file() {
+    for (image, expected) in [
+        (
+            "image: ${NOTSET}",
+            expect![[r#"
+            2:3: the function `a` has no `image`
+            |   a:
+            hint: `NOTSET` is not set: set it, or write a default as in `${NOTSET:-1.0}`"#]],
+        ),
+        (
+            "image: shop/x:${NOTSET}",
+            expect![[r#"
+            3:18: mapping values are not allowed in this context
+            |     image: shop/x:
+            hint: `NOTSET` is not set: set it, or write a default as in `${NOTSET:-1.0}`"#]],
+        ),
+        (
+            "image: 'shop/x:${NOTSET}'",
+            expect![[r#"
+            2:3: the `image` of the function `a` is `shop/x:`, which ends too early
+            |   a:
+            hint: `NOTSET` is not set: set it, or write a default as in `${NOTSET:-1.0}`"#]],
+        ),
+        (
+            "image: ${NOTSET:-x}:${NOTSET}",
+            expect![[r#"
+            3:13: mapping values are not allowed in this context
+            |     image: x:
+            hint: `NOTSET` is not set: set it, or write a default as in `${NOTSET:-1.0}`"#]],
+        ),
+    ] {
+        check(&format!("functions:\n  a:\n    {image}\n"), expected);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_value_is_told_with_its_place() {
+    let text = "functions:\n  a:\n    image: x\n    labels:\n      com.openfaas.scale.min: lots\n    limits:\n      memory: all\n";
+    let function = &functions(text)[0];
+    assert_eq!(function.place_of("`limits.memory` is `all`"), (7, 15));
+    assert_eq!(function.place_of("label `com.openfaas.scale.min` is `lots`"), (5, 31));
+    assert_eq!(function.place_of("`secrets[0]`"), (2, 3));
 }
 
 #[test]
@@ -258,7 +314,28 @@ fn a_key_that_nobody_knows_has_a_nearest_one() {
         expect![[r#"
             4:14: unknown key `mem`
             |     limits: {mem: 1}
-            hint: known here: memory, cpu"#]],
+            hint: did you mean `memory`?"#]],
+    );
+    check(
+        "functions:\n  a:\n    image: x\n    env: {A: 1}\n",
+        expect![[r#"
+        4:5: unknown key `env`
+        |     env: {A: 1}
+        hint: did you mean `environment`?"#]],
+    );
+    check(
+        "functions:\na:\n  image: x\n",
+        expect![[r#"
+        2:1: unknown key `a`
+        | a:
+        hint: if it is a function, write it below `functions:`, two spaces further in"#]],
+    );
+    check(
+        "functions:\n  a:\n  image: x\n",
+        expect![[r#"
+        3:10: here must be keys with values, as `KEY: VALUE`
+        |   image: x
+        hint: what belongs to a key stands below it, two spaces further in: `image: NAME:TAG` on a line for each, without a dash"#]],
     );
     check(
         "function:\n  a: {image: x}\n",
@@ -309,14 +386,16 @@ fn every_other_mistake_says_what_and_where() {
     check(
         "functions:\n  a:\n    image: x\n    secrets: api-key\n",
         expect![[r#"
-            4:14: here must be a list, as `- VALUE` on a line for each
-            |     secrets: api-key"#]],
+            4:14: here must be a list
+            |     secrets: api-key
+            hint: write `- VALUE` on a line for each below the key, or `[ONE, OTHER]` beside it"#]],
     );
     check(
         "functions:\n  - a\n",
         expect![[r#"
-        2:3: here must be keys with values, as `KEY: VALUE`
-        |   - a"#]],
+            2:3: here must be keys with values, as `KEY: VALUE`
+            |   - a
+            hint: what belongs to a key stands below it, two spaces further in: `image: NAME:TAG` on a line for each, without a dash"#]],
     );
     check(
         "functions:\n  a:\n    image: {x: y}\n",
@@ -352,14 +431,16 @@ fn every_other_mistake_says_what_and_where() {
     check(
         "functions:\n  a:\n    image: \"x\n",
         expect![[r#"
-        4:1: invalid indentation in multiline quoted scalar
-        | "#]],
+            4:1: invalid indentation in multiline quoted scalar
+            | 
+            hint: keys that belong together begin in the same column, and what belongs to a key two spaces further in, as `KEY: VALUE`"#]],
     );
     check(
         "functions:\n  a:\n   image: x\n  - b\n",
         expect![[r#"
-        4:5: while parsing a block mapping, did not find expected key
-        |   - b"#]],
+            4:5: while parsing a block mapping, did not find expected key
+            |   - b
+            hint: keys that belong together begin in the same column, and what belongs to a key two spaces further in, as `KEY: VALUE`"#]],
     );
     check(
         "",
@@ -378,8 +459,9 @@ fn every_other_mistake_says_what_and_where() {
     check(
         "just a text",
         expect![[r#"
-        1:1: here must be keys with values, as `KEY: VALUE`
-        | just a text"#]],
+            1:1: here must be keys with values, as `KEY: VALUE`
+            | just a text
+            hint: what belongs to a key stands below it, two spaces further in: `image: NAME:TAG` on a line for each, without a dash"#]],
     );
 }
 

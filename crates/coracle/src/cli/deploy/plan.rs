@@ -13,10 +13,10 @@ use coracle_model::{
     Settings, Span, code as codes,
 };
 
-use super::Builder;
 use super::code;
 use super::flags::Flags;
 use super::pack::Packed;
+use super::{Builder, if_there};
 use super::{saved, stack};
 use regex::Regex;
 
@@ -176,6 +176,23 @@ impl Plan {
             function.path(folder)?;
         }
         Ok(())
+    }
+
+    /// The functions that its app has now, and has no longer once it is deployed.
+    pub(in crate::cli) async fn leaving(&self, client: &Client) -> Done<Vec<FunctionRef>> {
+        let Self { namespace, app: Some(app), is_part: false, functions, .. } = self else {
+            return Ok(Vec::new());
+        };
+        let members = if_there(client.app(namespace, app).await)?.map(|app| app.functions);
+        let is_named = |name: &FunctionName| functions.iter().any(|function| function.name == *name);
+        let leaving = members.into_iter().flatten().filter(|name| !is_named(name));
+        Ok(leaving.map(|name| FunctionRef { namespace: namespace.clone(), name }).collect())
+    }
+
+    /// What the file is called that says all this.
+    pub(in crate::cli) fn file_name(&self) -> String {
+        let stack = self.stack.as_ref().and_then(|files| files.first()?.file_name());
+        stack.map_or_else(|| manifest::FILE_NAME.to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
     /// Uploads what the server does not have, and makes it answer.

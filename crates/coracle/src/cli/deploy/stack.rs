@@ -71,7 +71,7 @@ pub(super) fn plans(file: &Path, choice: &Choice, flags: &Flags, common: &Common
 
 /// What is wrong with what a function asks for.
 fn of_function(file: &Path, function: &openfaas::Function, problem: Problem) -> Problem {
-    let (line, column) = function.place;
+    let (line, column) = function.place_of(&problem.message);
     let (file, name) = (file.display(), &function.name);
     let message = format!("{file}:{line}:{column}: the function `{name}`: {}", problem.message);
     Problem { message, ..problem }

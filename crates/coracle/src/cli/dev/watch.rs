@@ -46,6 +46,8 @@ pub(super) struct Project {
     pub(super) code: Vec<PathBuf>,
     /// Files and folders that never count: what the build makes.
     pub(super) made: Vec<PathBuf>,
+    /// Whether a file that is saved as it was changed all the same, because more than the file may be new.
+    pub(super) every_save: bool,
 }
 
 /// Files, and what tells whether one changed.
@@ -59,7 +61,7 @@ struct Sources {
 struct Source {
     bytes: u64,
     modified: Option<SystemTime>,
-    /// Not of large ones.
+    /// Not of large ones, nor where every save counts.
     digest: Option<[u8; 32]>,
 }
 
@@ -138,7 +140,7 @@ impl Project {
                 // What is deployed counts, also where git does not keep it.
                 self.add_all(&mut sources, code, walk_code(code), before)?;
             } else {
-                sources.add(code, before);
+                self.add(&mut sources, code, before);
             }
             if let Some(folder) = code.parent() {
                 let folder = if folder == Path::new("") { Path::new(".") } else { folder };
@@ -149,6 +151,19 @@ impl Project {
             }
         }
         Ok(sources)
+    }
+
+    fn add(&self, sources: &mut Sources, path: &Path, before: &Sources) {
+        // What is gone while we look will be gone the next time, too.
+        let Ok(file) = fs::metadata(path) else { return };
+        let (bytes, modified) = (file.len(), file.modified().ok());
+        let known = before.files.get(path).filter(|known| (known.bytes, known.modified) == (bytes, modified));
+        let source = known.cloned().unwrap_or_else(|| {
+            let is_hashed = file.is_file() && bytes <= HASHED_BYTES_MAX && !self.every_save;
+            let digest = is_hashed.then(|| fs::read(path).ok()).flatten();
+            Source { bytes, modified, digest: digest.map(|bytes| Sha256::digest(bytes).into()) }
+        });
+        sources.files.insert(path.to_owned(), source);
     }
 
     /// Adds what a walk of a folder finds, but for what is made.
@@ -167,7 +182,7 @@ impl Project {
             if entry.file_type().is_some_and(|kind| kind.is_dir()) {
                 sources.folders.insert(path.to_owned());
             } else {
-                sources.add(path, before);
+                self.add(sources, path, before);
             }
             if sources.files.len() > FILES_MAX {
                 return Err(too_many(folder));
@@ -178,18 +193,6 @@ impl Project {
 }
 
 impl Sources {
-    fn add(&mut self, path: &Path, before: &Self) {
-        // What is gone while we look will be gone the next time, too.
-        let Ok(file) = fs::metadata(path) else { return };
-        let (bytes, modified) = (file.len(), file.modified().ok());
-        let known = before.files.get(path).filter(|known| (known.bytes, known.modified) == (bytes, modified));
-        let source = known.cloned().unwrap_or_else(|| {
-            let digest = (file.is_file() && bytes <= HASHED_BYTES_MAX).then(|| fs::read(path).ok()).flatten();
-            Source { bytes, modified, digest: digest.map(|bytes| Sha256::digest(bytes).into()) }
-        });
-        self.files.insert(path.to_owned(), source);
-    }
-
     /// The files that are only here, only there, or not the same.
     fn changed(&self, now: &Self) -> Vec<PathBuf> {
         let all: BTreeSet<_> = self.files.keys().chain(now.files.keys()).collect();
@@ -239,7 +242,8 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let made = vec![folder.path().join("out.wasm")];
-        let project = Project { folder: Some(folder.path().to_owned()), code: Vec::new(), made };
+        let project =
+            Project { folder: Some(folder.path().to_owned()), code: Vec::new(), made, every_save: false };
         (folder, project)
     }
 
@@ -277,6 +281,20 @@ mod tests {
         fs::write(folder.path().join("c"), "").unwrap();
         let changed = watch.see(project).await.unwrap();
         assert_eq!(names(&changed, &folder), ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn where_every_save_counts_the_bytes_may_be_the_same() {
+        let (folder, project) = project(&[("a", "one")]);
+        let project =
+            Project { folder: None, code: vec![folder.path().join("a")], every_save: true, ..project };
+        let mut watch = Watch::of(project.clone()).await.unwrap();
+        let saved = fs::File::options().write(true).open(folder.path().join("a")).unwrap();
+        saved.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        drop(saved);
+        watch.changed().await.unwrap();
+        assert_eq!(names(&watch.see(project.clone()).await.unwrap(), &folder), ["a"]);
+        assert_eq!(watch.see(project).await.unwrap(), [] as [PathBuf; 0]);
     }
 
     #[tokio::test]
