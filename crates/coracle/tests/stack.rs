@@ -300,10 +300,8 @@ fn every_mistake_of_a_file_is_shown_where_it_stands() {
     check(
         "functions:\n  a:\n    image: x\n    environment_file: [broken.yml]\n",
         expect![[r#"
-        error[invalid-manifest]: broken.yml:2:3: here must be keys with values, as `KEY: VALUE`
-          |
-        2 |   - a
-          |   ^
+        error[invalid-manifest]: broken.yml:2:3: this is not as an environment file has it
+        hint: write `environment:`, and below that a line `  NAME: VALUE` for each variable
         see: coracle explain invalid-manifest
     "#]],
     );

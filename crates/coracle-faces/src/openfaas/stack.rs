@@ -67,7 +67,11 @@ impl Stack {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn parse(text: &str, value_of: &dyn Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
-        let text = &with_variables(text, value_of)?;
+        let with_variables = with_variables(text, value_of)?;
+        Self::read(&with_variables).map_err(|invalid| invalid.quoting_only(text))
+    }
+
+    fn read(text: &str) -> Result<Self, Invalid> {
         let document = Document::parse(text)?;
         if let Some(version) = document.version.filter(|version| version.value != VERSION) {
             let message = format!("there is no version `{}` of stack files", version.value);
@@ -115,9 +119,13 @@ pub fn fits(pattern: &str, name: &str) -> bool {
 /// The variables of an environment file: a map under `environment`.
 ///
 /// # Errors
-/// What is wrong with it, and where.
+/// Where something is wrong with it; what stands there is not repeated, as such files hold secrets.
 pub fn environment(text: &str) -> Result<BTreeMap<String, String>, Invalid> {
-    let file: EnvironmentText = document::read(text)?;
+    let file: EnvironmentText = document::read(text).map_err(|invalid| {
+        invalid
+            .place_only("this is not as an environment file has it")
+            .hint("write `environment:`, and below that a line `  NAME: VALUE` for each variable")
+    })?;
     Ok(texts(file.environment))
 }
 
