@@ -306,6 +306,10 @@ fn what_is_too_long_or_comes_from_nobody_is_not_taken() {
     }
     let refused = server.run(&["store", "list", "--from", "http://example.com/store.toml"]);
     assert!(refused.stderr.contains("nobody vouches for what comes"), "{}", refused.stderr);
+    for from in ["http://ada:PASSWORT@example.com/store.toml", "http://ada:PASSWORT@127.0.0.1:1/store.toml"] {
+        let refused = server.run(&["store", "list", "--from", from]);
+        assert!(refused.code == 1 && !refused.stderr.contains("PASSWORT"), "{}", refused.stderr);
+    }
 }
 
 /// Serves the files of a folder on this machine, for as long as the test runs.

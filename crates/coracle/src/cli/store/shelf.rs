@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::built_in;
-use super::fetch::{fetch, is_address};
+use super::fetch::{fetch, is_address, shown};
 use crate::cli::deploy::Flags;
 use crate::manifest::{self, Function, Source, store};
 use crate::options::Common;
@@ -75,15 +75,18 @@ impl Shelf {
         if is_address(from) {
             let bytes = fetch(from, STORE_BYTES_MAX).await?;
             let text = String::from_utf8(bytes)
-                .map_err(|_| Problem::new(&code::BAD_REQUEST, format!("{from} is no text")))?;
-            return Ok(Self { offers: offers(from, &text)?, origin: Origin::Address(from.to_owned()) });
+                .map_err(|_| Problem::new(&code::BAD_REQUEST, format!("{} is no text", shown(from))))?;
+            return Ok(Self {
+                offers: offers(&shown(from), &text)?,
+                origin: Origin::Address(from.to_owned()),
+            });
         }
         let text = manifest::read_text_of(Path::new(from), STORE_BYTES_MAX).map_err(|error| {
-            Problem::new(&code::BAD_REQUEST, format!("cannot read {from}: {error}"))
+            Problem::new(&code::BAD_REQUEST, format!("cannot read {}: {error}", shown(from)))
                 .hint("name a file or an address: coracle store list --from store.toml")
         })?;
         let folder = Path::new(from).parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { offers: offers(from, &text)?, origin: Origin::Folder(folder) })
+        Ok(Self { offers: offers(&shown(from), &text)?, origin: Origin::Folder(folder) })
     }
 
     /// The offer of a name.
@@ -140,7 +143,7 @@ impl Shelf {
     async fn code(&self, path: &Path, sha256: Option<&str>, folder: &Path) -> Result<PathBuf, Problem> {
         let named = path.to_string_lossy();
         let cannot = |why: &dyn std::fmt::Display| {
-            Problem::new(&code::BAD_REQUEST, format!("cannot get the code `{named}`: {why}"))
+            Problem::new(&code::BAD_REQUEST, format!("cannot get the code `{}`: {why}", shown(&named)))
         };
         let bytes = match &self.origin {
             _ if is_address(&named) => fetch(&named, CODE_BYTES_MAX).await?,
@@ -172,8 +175,9 @@ impl Shelf {
 /// The address of what a store names beside itself.
 fn beside(store: &str, path: &str) -> Result<String, Problem> {
     let url = reqwest::Url::parse(store).and_then(|store| store.join(path));
-    let url =
-        url.map_err(|error| Problem::new(&code::BAD_REQUEST, format!("`{path}` beside {store}: {error}")))?;
+    let url = url.map_err(|error| {
+        Problem::new(&code::BAD_REQUEST, format!("`{}` beside {}: {error}", shown(path), shown(store)))
+    })?;
     Ok(url.into())
 }
 
