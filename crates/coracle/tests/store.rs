@@ -312,6 +312,16 @@ fn what_is_too_long_or_comes_from_nobody_is_not_taken() {
     }
 }
 
+#[test]
+fn a_folder_is_not_taken_for_what_a_digest_vouches_for() {
+    let (server, folder) = (Server::start(), tempfile::tempdir().unwrap());
+    fs::create_dir(folder.path().join("site")).unwrap();
+    let store = folder.path().join("store.toml");
+    fs::write(&store, format!("[function.site]\ncode = 'site'\nsha256 = '{}'\n", "0".repeat(64))).unwrap();
+    let refused = server.run(&["store", "deploy", "site", "--from", store.to_str().unwrap()]);
+    assert!(refused.stderr.contains("it is a folder, and `sha256` is of a file"), "{}", refused.stderr);
+}
+
 /// Serves the files of a folder on this machine, for as long as the test runs.
 fn serve_files(folder: &Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

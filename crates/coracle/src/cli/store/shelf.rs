@@ -153,8 +153,11 @@ impl Shelf {
             Origin::Address(store) => fetch(&beside(store, &named)?, CODE_BYTES_MAX).await?,
             Origin::Folder(folder) => {
                 let path = folder.join(path);
-                // A folder has no digest, and is packed where it lies.
-                let Some(sha256) = sha256.filter(|_| path.is_file()) else { return Ok(path) };
+                let Some(sha256) = sha256 else { return Ok(path) };
+                if path.is_dir() {
+                    return Err(cannot(&"it is a folder, and `sha256` is of a file")
+                        .hint("pack the folder into an archive and name that, or remove `sha256`"));
+                }
                 check(&fs::read(&path).map_err(|error| cannot(&error))?, sha256)
                     .map_err(|why| cannot(&why))?;
                 return Ok(path);
