@@ -5,13 +5,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use coracle_faces::openfaas;
-use coracle_model::{FunctionName, Problem, code, nearest};
+use coracle_faces::openfaas::{self, deployment::Deployment};
+use coracle_model::{FunctionName, Problem, Settings, code, nearest};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::built_in;
 use super::fetch::{fetch, is_address, shown};
+use super::grants::{self, Asks};
 use crate::cli::deploy::Flags;
 use crate::manifest::{self, Function, Source, store};
 use crate::options::Common;
@@ -66,6 +67,80 @@ enum Wording {
     OpenFaas(Box<openfaas::store::Offer>),
 }
 
+/// What whoever deploys an offer has typed.
+#[derive(Debug)]
+pub(super) struct Typed<'a> {
+    /// The name to deploy it under, if not its own.
+    pub(super) name: Option<&'a FunctionName>,
+    /// The machine that an image is for.
+    pub(super) platform: &'a str,
+    pub(super) flags: &'a Flags,
+    /// Whether all that it asks for is granted.
+    pub(super) grants_all: bool,
+    pub(super) common: &'a Common,
+}
+
+impl Offer {
+    /// All that it asks for, whatever the machine.
+    pub(super) fn asks(&self, common: &Common) -> Result<Asks, Problem> {
+        let platform = match &self.wording {
+            Wording::OpenFaas(theirs) => theirs.images.keys().find(|known| theirs.deployment(known).is_ok()),
+            Wording::Ours(_) => None,
+        };
+        let platform = platform.map_or(std::env::consts::ARCH, String::as_str);
+        let flags = &Flags::default();
+        let function = self.function(&Typed { name: None, platform, flags, grants_all: false, common })?;
+        Ok(Asks::of(&function.settings))
+    }
+
+    /// What is deployed of it, with its code where the store names it.
+    fn function(&self, typed: &Typed<'_>) -> Result<Function, Problem> {
+        match &self.wording {
+            Wording::Ours(ours) => {
+                let offered = &ours.function;
+                let name = typed.name.unwrap_or(&offered.name).clone();
+                let mut function = Function::new(name, offered.source.clone());
+                function.contract = offered.contract;
+                function.settings = offered.settings.clone();
+                typed.flags.overlay(&mut function)?;
+                Ok(function)
+            }
+            Wording::OpenFaas(theirs) => typed.of_deployment(theirs.deployment(typed.platform)?),
+        }
+    }
+
+    /// The settings that were typed, with nothing of its own.
+    fn asked(&self, typed: &Typed<'_>) -> Result<Settings, Problem> {
+        match &self.wording {
+            Wording::Ours(ours) => {
+                let Function { name, source, .. } = &ours.function;
+                let mut function = Function::new(name.clone(), source.clone());
+                typed.flags.overlay(&mut function)?;
+                Ok(function.settings)
+            }
+            Wording::OpenFaas(theirs) => {
+                let offered = theirs.deployment(typed.platform)?;
+                let bare = Deployment::new(&offered.service, &offered.image);
+                Ok(typed.of_deployment(bare)?.settings)
+            }
+        }
+    }
+}
+
+impl Typed<'_> {
+    /// What is deployed of this, with what was typed laid over it.
+    fn of_deployment(&self, mut deployment: Deployment) -> Result<Function, Problem> {
+        if let Some(name) = self.name {
+            deployment.service = name.to_string();
+        }
+        deployment.namespace = self.common.namespace.as_ref().map(ToString::to_string);
+        self.flags.overlay_sent(&mut deployment);
+        let mut function = manifest::stack::wanted(&deployment, None)?.1;
+        self.flags.overlay(&mut function)?;
+        Ok(function)
+    }
+}
+
 impl Shelf {
     /// Reads the store at a path or an address; nothing is the one that comes with the binary.
     pub(super) async fn open(from: Option<&str>) -> Result<Self, Problem> {
@@ -101,41 +176,20 @@ impl Shelf {
         })
     }
 
-    /// What is deployed of an offer, under this name or its own; code that does not lie on this machine is put into a folder.
+    /// What is deployed of an offer; code that does not lie on this machine is put into a folder.
     pub(super) async fn function(
         &self,
         offer: &Offer,
-        name: Option<&FunctionName>,
-        platform: &str,
-        flags: &Flags,
+        typed: &Typed<'_>,
         folder: &Path,
-        common: &Common,
     ) -> Result<Function, Problem> {
-        let mut function = match &offer.wording {
-            Wording::Ours(ours) => {
-                let function = &ours.function;
-                let source = match &function.source {
-                    Source::Path(path) => {
-                        Source::Path(self.code(path, ours.sha256.as_deref(), folder).await?)
-                    }
-                    image => image.clone(),
-                };
-                let mut taken = Function::new(name.unwrap_or(&function.name).clone(), source);
-                taken.contract = function.contract;
-                taken.settings = function.settings.clone();
-                taken
-            }
-            Wording::OpenFaas(theirs) => {
-                let mut deployment = theirs.deployment(platform)?;
-                if let Some(name) = name {
-                    deployment.service = name.to_string();
-                }
-                deployment.namespace = common.namespace.as_ref().map(ToString::to_string);
-                flags.overlay_sent(&mut deployment);
-                manifest::stack::wanted(&deployment, None)?.1
-            }
-        };
-        flags.overlay(&mut function)?;
+        let mut function = offer.function(typed)?;
+        if !matches!(self.origin, Origin::BuiltIn) && !typed.grants_all {
+            grants::check(&offer.name, &function.settings, &offer.asked(typed)?)?;
+        }
+        if let (Wording::Ours(ours), Source::Path(path)) = (&offer.wording, &function.source) {
+            function.source = Source::Path(self.code(path, ours.sha256.as_deref(), folder).await?);
+        }
         Ok(function)
     }
 
