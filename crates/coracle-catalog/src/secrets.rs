@@ -69,6 +69,7 @@ impl Catalog {
         value: &[u8],
         presence: Presence,
     ) -> Result<SecretInfo, Problem> {
+        name.check_new()?;
         check_value(name, value)?;
         let sealed = BASE64.encode(self.0.key.seal(&purpose(namespace, name), value)?);
         let updated = self.0.clock.now();

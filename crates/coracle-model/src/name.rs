@@ -7,6 +7,8 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Problem, code};
+
 /// The longest name of anything, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 
@@ -108,6 +110,22 @@ name! {
     SecretName, "a secret", "A-Z a-z 0-9 _ - .", |c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.')
 }
 
+impl SecretName {
+    /// That a secret may be made under this name: a program has each as a file of its name, and these two are folders.
+    ///
+    /// They are names all the same, as one of them may be in the data of an earlier server.
+    ///
+    /// # Errors
+    /// `invalid-name`, with the reason.
+    pub fn check_new(&self) -> Result<(), Problem> {
+        if !matches!(self.as_str(), "." | "..") {
+            return Ok(());
+        }
+        let message = format!("`{self}` cannot name a secret: programs read each as a file of its name");
+        Err(Problem::new(&code::INVALID_NAME, message).hint("choose another name, as in `api-key`"))
+    }
+}
+
 impl NamespaceName {
     /// The name of the first namespace.
     pub const DEFAULT: &'static str = "default";
@@ -176,6 +194,17 @@ mod tests {
         let error = FunctionName::parse(&"x/".repeat(150)).unwrap_err().to_string();
         assert!(error.len() < 200, "{error}");
         assert!(error.contains("A-Z a-z 0-9 _ -"), "{error}");
+    }
+
+    #[test]
+    fn no_secret_is_made_that_could_not_be_a_file() {
+        let said =
+            |name: &str| SecretName::parse(name).unwrap().check_new().map_err(|problem| problem.code.name);
+        for (name, expected) in
+            [(".", Err("invalid-name")), ("..", Err("invalid-name")), ("...", Ok(())), (".a", Ok(()))]
+        {
+            assert_eq!(said(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Coracle: serverless functions made simple, in one binary.
 //! Reads what was typed, runs the verb, and makes an exit code of how it ended: 0 done, 1 failed, 2 wrong usage.
 
+mod basic_auth;
 mod busy;
 mod clear_up;
 mod cli;

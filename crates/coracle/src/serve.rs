@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_catalog::{Catalog, SecretKey};
-use coracle_gateway::{Admin, Authenticator, CONNECTIONS_MAX, Front, Login};
+use coracle_gateway::{Admin, Authenticator, CONNECTIONS_MAX, Front};
 use coracle_invoke::Invoke;
 use coracle_model::{Code, FunctionRef, NamespaceName, Problem, SecretName, code};
 use coracle_observe::Observe;
@@ -19,6 +19,7 @@ use coracle_store::{Artifacts, DataDir, Database, Embedded, RestoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 
+use crate::basic_auth;
 use crate::clear_up::clear_up;
 
 /// Instances that wait for a call, of all functions together: made ahead of demand, or kept for reuse.
@@ -155,7 +156,7 @@ pub(crate) async fn serve(
     let address = listener.local_addr().map_err(|error| cannot_listen(options.listen, &error))?;
     let metrics_listener = options.metrics_listen.listen()?;
     let metrics = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-    let login = options.basic_auth.as_deref().map(login).transpose()?;
+    let login = options.basic_auth.as_deref().map(basic_auth::login).transpose()?;
     let data = open_data(&options)?;
     let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
     let database = Arc::new(Embedded::open(&data.database()).map_err(|error| unusable(&data, &error))?);
@@ -302,31 +303,6 @@ fn admin_token(path: &Path) -> Result<String, Problem> {
     writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(unusable)?;
     fs::rename(&draft, path).map_err(unusable)?;
     Ok(token)
-}
-
-/// The user and the password in the files of a folder, as a mounted secret has them.
-fn login(folder: &Path) -> Result<Login, Problem> {
-    let read = |name| {
-        let path = folder.join(name);
-        let cannot = |why: String| {
-            Problem::new(&code::BAD_REQUEST, format!("read {}: {why}", path.display()))
-                .hint("`--basic-auth-dir` names a folder with the files `basic-auth-user` and `basic-auth-password`")
-        };
-        let text = fs::read_to_string(&path).map_err(|error| cannot(error.to_string()))?;
-        match text.trim() {
-            "" => Err(cannot("it is empty".to_owned())),
-            text => Ok(text.to_owned()),
-        }
-    };
-    let (user, password) = (read("basic-auth-user")?, read("basic-auth-password")?);
-    if user.contains(':') {
-        return Err(Problem::new(
-            &code::BAD_REQUEST,
-            "the user in `basic-auth-user` has a `:`, which ends it",
-        )
-        .hint("choose a name without"));
-    }
-    Ok(Login::new(&user, &password))
 }
 
 /// Says where the server listens, for the command line on the same machine; without it, it serves none the less.

@@ -357,13 +357,10 @@ fn every_mistake_of_a_file_is_shown_where_it_stands() {
     check(
         "functions:\n  a:\n    image: x\n    environment_file: [broken.yml]\n",
         expect![[r#"
-            error[invalid-manifest]: broken.yml:2:3: here must be keys with values, as `KEY: VALUE`
-              |
-            2 |   - a
-              |   ^
-            hint: what belongs to a key stands below it, two spaces further in: `image: NAME:TAG` on a line for each, without a dash
-            see: coracle explain invalid-manifest
-        "#]],
+        error[invalid-manifest]: broken.yml:2:3: this is not as an environment file has it
+        hint: write `environment:`, and below that a line `  NAME: VALUE` for each variable
+        see: coracle explain invalid-manifest
+    "#]],
     );
 }
 

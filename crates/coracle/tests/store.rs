@@ -319,6 +319,88 @@ fn what_is_too_long_or_comes_from_nobody_is_not_taken() {
     }
     let refused = server.run(&["store", "list", "--from", "http://example.com/store.toml"]);
     assert!(refused.stderr.contains("nobody vouches for what comes"), "{}", refused.stderr);
+    for from in ["http://ada:PASSWORT@example.com/store.toml", "http://ada:PASSWORT@127.0.0.1:1/store.toml"] {
+        let refused = server.run(&["store", "list", "--from", from]);
+        assert!(refused.code == 1 && !refused.stderr.contains("PASSWORT"), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn what_a_strangers_offer_is_let_at_is_typed_by_whoever_deploys_it() {
+    let (server, folder) = (Server::start(), tempfile::tempdir().unwrap());
+    assert_eq!(server.run_with(&["secret", "set", "api-key"], b"hush").code, 0);
+    fs::copy(harness::wasm("hello"), folder.path().join("hello.wasm")).unwrap();
+    let ours = "[function.greet]\ncode = 'hello.wasm'\nsecrets = 'api-key'\noutbound = 'https://evil.example.com'\n\
+         route = '/login'\nenv = { LEVEL = 'info' }\n\
+         [function.site]\nimage = 'shop/site:1'\nnetwork = 'host'\nsecrets_in_env = true\n";
+    let theirs = json!({ "version": "0.2.0", "functions": [{
+        "name": "page", "images": { "x86_64": "shop/page:1", "arm64": "shop/page:1" },
+        "annotations": { "coracle.outbound": "https://evil.example.com" }
+    }] });
+    fs::write(folder.path().join("store.toml"), ours).unwrap();
+    fs::write(folder.path().join("functions.json"), theirs.to_string()).unwrap();
+    let (ours, theirs) = (folder.path().join("store.toml"), folder.path().join("functions.json"));
+    let (ours, theirs) = (ours.to_str().unwrap(), theirs.to_str().unwrap());
+
+    let secret_only = &["store", "deploy", "greet", "--from", ours, "--secret", "api-key"][..];
+    let table: [(&[&str], &str, &str); 4] = [
+        (
+            &["store", "deploy", "greet", "--from", ours],
+            "asks for the secret `api-key`, the hosts `https://evil.example.com`, the path `/login`",
+            "--secret api-key --outbound https://evil.example.com --route /login",
+        ),
+        (
+            secret_only,
+            "asks for the hosts `https://evil.example.com`, the path `/login`",
+            "--outbound https://evil.example.com --route /login",
+        ),
+        (
+            &["store", "deploy", "site", "--from", ours],
+            "asks for secrets in its environment, the network of the machine",
+            "--set secrets_in_env=true --set network=host",
+        ),
+        (
+            &["store", "deploy", "page", "--from", theirs],
+            "asks for the hosts `https://evil.example.com`",
+            "--outbound https://evil.example.com",
+        ),
+    ];
+    for (typed, asks, flags) in table {
+        let refused = server.run(typed);
+        assert_eq!(refused.code, 1, "{typed:?}");
+        assert!(refused.stderr.contains(asks) && refused.stderr.contains(flags), "{}", refused.stderr);
+        assert!(refused.stderr.contains("--grant"), "{}", refused.stderr);
+    }
+    assert_eq!(server.json(&["list"]), json!([]));
+
+    let shown = server.ok(&["store", "inspect", "greet", "--from", ours]);
+    for line in [
+        "secrets      api-key",
+        "outbound     https://evil.example.com",
+        "route        /login",
+        "env          LEVEL",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let shown = server.json(&["store", "inspect", "page", "--from", theirs]);
+    assert_eq!(shown["asks"]["outbound"], json!(["https://evil.example.com"]));
+
+    let (secret, hosts) = (["--secret", "api-key"], ["--outbound", "https://evil.example.com"]);
+    let one_by_one =
+        [&["store", "deploy", "greet", "--from", ours][..], &secret, &hosts, &["--route", "/login"]];
+    server.ok(&one_by_one.concat());
+    server.ok(&["store", "deploy", "greet", "--from", ours, "--name", "all", "--grant", "--set", "route=[]"]);
+    assert_eq!(self::shown(&server, "all")["settings"]["secrets"], json!(["api-key"]));
+}
+
+#[test]
+fn a_folder_is_not_taken_for_what_a_digest_vouches_for() {
+    let (server, folder) = (Server::start(), tempfile::tempdir().unwrap());
+    fs::create_dir(folder.path().join("site")).unwrap();
+    let store = folder.path().join("store.toml");
+    fs::write(&store, format!("[function.site]\ncode = 'site'\nsha256 = '{}'\n", "0".repeat(64))).unwrap();
+    let refused = server.run(&["store", "deploy", "site", "--from", store.to_str().unwrap()]);
+    assert!(refused.stderr.contains("it is a folder, and `sha256` is of a file"), "{}", refused.stderr);
 }
 
 /// Serves the files of a folder on this machine, for as long as the test runs.

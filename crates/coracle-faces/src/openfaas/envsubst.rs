@@ -10,6 +10,8 @@ const RESULT_BYTES_MAX: usize = 4 << 20;
 /// The longest value that is matched against a pattern, in bytes: it costs the square of that.
 const TRIMMED_BYTES_MAX: usize = 8 << 10;
 
+const TOO_LONG: &str = "what comes of it is too long";
+
 /// An expression that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -28,16 +30,18 @@ pub(super) fn substitute(
     text: &str,
     value_of: &dyn Fn(&str) -> Option<String>,
 ) -> Result<String, BadSubstitution> {
-    let mut reader = Reader { text, rest: text, value_of };
-    let mut result = String::with_capacity(text.len());
+    substitute_within(text, value_of, RESULT_BYTES_MAX)
+}
+
+fn substitute_within(
+    text: &str,
+    value_of: &dyn Fn(&str) -> Option<String>,
+    bytes_max: usize,
+) -> Result<String, BadSubstitution> {
+    let mut reader = Reader { text, rest: text, value_of, bytes_max };
+    let mut result = String::with_capacity(text.len().min(bytes_max));
     while let Some(piece) = reader.piece(true, 0)? {
-        match piece {
-            Piece::Letter(letter) => result.push(letter),
-            Piece::Value(value) => result.push_str(&value),
-        }
-        if result.len() > RESULT_BYTES_MAX {
-            return Err(reader.bad(reader.rest, "what comes of it is too long"));
-        }
+        reader.add(piece, &mut result, reader.rest)?;
     }
     Ok(result)
 }
@@ -47,6 +51,8 @@ struct Reader<'a> {
     text: &'a str,
     rest: &'a str,
     value_of: &'a dyn Fn(&str) -> Option<String>,
+    /// The longest text that anything in it may become, in bytes.
+    bytes_max: usize,
 }
 
 enum Piece {
@@ -98,7 +104,8 @@ impl<'a> Reader<'a> {
                 let is_whole = self.rest.starts_with(sign) && self.next().is_some();
                 let changed =
                     if is_whole { value.len() } else { value.chars().next().map_or(0, char::len_utf8) };
-                change(&value[..changed]) + &value[changed..]
+                // A letter becomes three times as long at the most, so this is bounded before it is checked.
+                self.short_enough(begin, change(&value[..changed]) + &value[changed..])?
             }
             Some(sign @ ('#' | '%')) => {
                 let is_longest = self.rest.starts_with(sign) && self.next().is_some();
@@ -112,7 +119,7 @@ impl<'a> Reader<'a> {
                 let how = ["/", "#", "%"].into_iter().find(|how| self.eats(how));
                 let from = self.word("/}", true, begin, depth)?;
                 let to = if self.eats("/") { self.word("}", true, begin, depth)? } else { String::new() };
-                replaced(value, how, &from, &to)
+                replaced(value, how, &from, &to, self.bytes_max).ok_or_else(|| self.bad(begin, TOO_LONG))?
             }
             Some(_) => return Err(self.bad(begin, "what follows the name is no operation")),
             None => return Err(self.bad(begin, "its `}` is missing")),
@@ -130,7 +137,7 @@ impl<'a> Reader<'a> {
             return Err(self.bad(begin, "it names no variable"));
         }
         self.rest = rest;
-        Ok((self.value_of)(name).unwrap_or_default())
+        self.short_enough(begin, (self.value_of)(name).unwrap_or_default())
     }
 
     /// A text up to one of these, which is left; expressions in it are put in.
@@ -144,15 +151,31 @@ impl<'a> Reader<'a> {
         let mut word = String::new();
         while !self.rest.starts_with(|c| ends.contains(c)) {
             match self.piece(escapes, depth + 1)? {
-                Some(Piece::Letter(letter)) => word.push(letter),
-                Some(Piece::Value(value)) => word.push_str(&value),
+                Some(piece) => self.add(piece, &mut word, begin)?,
                 None => return Err(self.bad(begin, "its `}` is missing")),
-            }
-            if word.len() > RESULT_BYTES_MAX {
-                return Err(self.bad(begin, "what comes of it is too long"));
             }
         }
         Ok(word)
+    }
+
+    /// Adds to a text, unless it became too long.
+    fn add(&self, piece: Piece, text: &mut String, begin: &str) -> Result<(), BadSubstitution> {
+        let more = match &piece {
+            Piece::Letter(letter) => letter.len_utf8(),
+            Piece::Value(value) => value.len(),
+        };
+        if text.len() + more > self.bytes_max {
+            return Err(self.bad(begin, TOO_LONG));
+        }
+        match piece {
+            Piece::Letter(letter) => text.push(letter),
+            Piece::Value(value) => text.push_str(&value),
+        }
+        Ok(())
+    }
+
+    fn short_enough(&self, begin: &str, value: String) -> Result<String, BadSubstitution> {
+        if value.len() > self.bytes_max { Err(self.bad(begin, TOO_LONG)) } else { Ok(value) }
     }
 
     fn close(&mut self, begin: &'a str) -> Result<(), BadSubstitution> {
@@ -219,14 +242,26 @@ fn trimmed<'v>(value: &'v str, pattern: &str, from_start: bool, is_longest: bool
 }
 
 /// A value with one text for another: the first, all, the one at the start, or the one at the end.
-fn replaced(value: String, how: Option<&str>, from: &str, to: &str) -> String {
+/// `None` is one that would have more bytes than this, which is known before any of it is made.
+fn replaced(value: String, how: Option<&str>, from: &str, to: &str, bytes_max: usize) -> Option<String> {
+    let count = match how {
+        Some("#") => usize::from(value.starts_with(from)),
+        Some("%") => usize::from(value.ends_with(from)),
+        // An empty text is found before every letter, and at the end.
+        Some(_) => value.matches(from).count(),
+        None => usize::from(value.contains(from)),
+    };
+    let kept = value.len() - count * from.len();
+    if count.checked_mul(to.len()).and_then(|put_in| put_in.checked_add(kept))? > bytes_max {
+        return None;
+    }
     let rest = match how {
         Some("#") => value.strip_prefix(from).map(|rest| format!("{to}{rest}")),
         Some("%") => value.strip_suffix(from).map(|rest| format!("{rest}{to}")),
         Some(_) => Some(value.replace(from, to)),
         None => Some(value.replacen(from, to, 1)),
     };
-    rest.unwrap_or(value)
+    Some(rest.unwrap_or(value))
 }
 
 #[cfg(test)]
@@ -323,6 +358,14 @@ mod tests {
         assert!(with("${A#*}", &[("A", &long)]).is_err());
     }
 
+    #[test]
+    fn what_is_put_between_all_letters_is_measured_before_it_is_made() {
+        let long = "x".repeat(1 << 20);
+        for text in ["${A///${A}}", "${A//x/${A}}", "${A//x/${A//x/${A}}}", "${A/#/${A//x/xxxxx}}"] {
+            assert_eq!(with(text, &[("A", &long)]).unwrap_err().reason, TOO_LONG, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_text_without_signs_is_left_alone(text in r"[^$\\]*") {
@@ -348,6 +391,28 @@ mod tests {
             prop_assert!(value.contains(&part) && part.chars().count() <= length);
             let (end, start) = (with("${V#*.}", &variables).unwrap(), with("${V%%.*}", &variables).unwrap());
             prop_assert!(value.ends_with(&end) && value.starts_with(&start));
+        }
+
+        #[test]
+        fn a_replacement_is_refused_if_it_would_be_too_long_and_only_then(
+            value in "[abé]{0,8}", from in "[ab]{0,2}", to in "[abé]{0,5}",
+            how in prop::sample::select(vec![None, Some("/"), Some("#"), Some("%")]), bytes_max in 0usize..40,
+        ) {
+            let unbounded = replaced(value.clone(), how, &from, &to, usize::MAX).unwrap();
+            let bounded = replaced(value, how, &from, &to, bytes_max);
+            prop_assert_eq!(bounded, Some(unbounded).filter(|text| text.len() <= bytes_max));
+        }
+
+        #[test]
+        fn nothing_that_comes_of_a_text_is_over_the_bound(
+            operations in prop::collection::vec(prop::sample::select(vec!["///", "//a/", "/#/", "/%/", ":-"]), 0..6),
+            value in "[aΐ]{0,8}", bytes_max in 0usize..64,
+        ) {
+            let text = operations.iter().fold("${V}".to_owned(), |inner, operation| format!("${{V{operation}{inner}}}"));
+            match substitute_within(&text, &|_| Some(value.clone()), bytes_max) {
+                Ok(result) => prop_assert!(result.len() <= bytes_max),
+                Err(bad) => prop_assert_eq!(bad.reason, TOO_LONG),
+            }
         }
 
         #[test]

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::document::Document;
 use super::name;
+use super::request::two_names;
 
 /// A namespace, as it is sent and said back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,18 +27,22 @@ impl Namespace {
     /// Reads the body of a request to `/system/namespace/TAIL`; a tail that is empty leaves the name to the body.
     ///
     /// # Errors
-    /// A body that cannot be understood, or a wrong name.
+    /// A body that cannot be understood or names another, or a wrong name.
     pub fn parse(tail: &str, body: &[u8]) -> Result<Self, Problem> {
         let mut sent = Document::parse(body)?;
         let name = match tail {
-            "" => sent.needed_text("name", "shop")?,
-            tail => tail.to_owned(),
+            "" => parse_name(&sent.needed_text("name", "shop")?)?,
+            tail => {
+                let name = parse_name(tail)?;
+                if let Some(named) = sent.text("name")?.filter(|named| !named.is_empty())
+                    && parse_name(&named)? != name
+                {
+                    return Err(two_names("name", tail, &named));
+                }
+                name
+            }
         };
-        Ok(Self {
-            name: parse_name(&name)?,
-            labels: sent.pairs("labels")?,
-            annotations: sent.pairs("annotations")?,
-        })
+        Ok(Self { name, labels: sent.pairs("labels")?, annotations: sent.pairs("annotations")? })
     }
 
     /// The document of one namespace.
@@ -82,10 +87,13 @@ mod tests {
         let parse = |tail: &str, body: &str| Namespace::parse(tail, body.as_bytes());
         let name = |tail: &str, body: &str| parse(tail, body).unwrap().name.to_string();
         assert_eq!(name("", r#"{"name":"shop"}"#), "shop");
-        assert_eq!(name("shop", r#"{"name":"other"}"#), "shop");
+        assert_eq!(name("shop", r#"{"name":"shop"}"#), "shop");
+        assert_eq!(name("shop", r#"{"name":""}"#), "shop");
+        assert_eq!(name("default", r#"{"name":"openfaas-fn"}"#), "default");
         assert_eq!(name("openfaas-fn", "{}"), "default");
         let table = [
             ("", "{}", "`name` is missing"),
+            ("shop", r#"{"name":"other"}"#, "the path names `shop`, and `name` in the body `other`"),
             ("shop", "", "the body is no JSON: EOF while parsing a value at line 1 column 0"),
             ("shop", r#"{"labels":{"a":null}}"#, "`labels.a` is null, and must be a text"),
         ];

@@ -5,7 +5,7 @@
 
 use coracle_model::{FunctionRef, Problem, code};
 
-use super::document::{Document, bad};
+use super::document::{Document, bad, shown};
 use super::name;
 
 /// How many instances of a function are wanted.
@@ -32,19 +32,32 @@ pub fn removal(body: &[u8], namespace: Option<&str>) -> Result<FunctionRef, Prob
 
 /// What a body `{"serviceName": …, "replicas": …, "namespace": …}` asks for.
 ///
-/// The function is the one that the path names, whatever `serviceName` is, as it is there.
+/// The function is the one that the path names, and `serviceName` may be left out.
 ///
 /// # Errors
-/// A body that cannot be understood, a wrong name, or no number of replicas.
+/// A body that cannot be understood or names another function, a wrong name, or no number of replicas.
 pub fn rescale(path: &str, namespace: Option<&str>, body: &[u8]) -> Result<Rescale, Problem> {
     let mut sent = Document::parse(body)?;
     let within = sent.text("namespace")?;
     let function = function_of(path, within.as_deref().or(namespace))?;
+    if let Some(named) = sent.text("serviceName")?.filter(|named| !named.is_empty()) {
+        let namespace = (!named.contains('.')).then(|| function.namespace.as_str());
+        if function_of(&named, namespace)? != function {
+            return Err(two_names("serviceName", path, &named));
+        }
+    }
     let replicas = sent.number("replicas")?.ok_or_else(|| {
         bad("`replicas` is missing")
             .hint("add the number of instances that is wanted, as in `\"replicas\": 1`")
     })?;
     Ok(Rescale { function, replicas })
+}
+
+/// A body that names another thing than the path: whoever sent it means one of them.
+pub(super) fn two_names(key: &str, path: &str, body: &str) -> Problem {
+    let (path, body) = (shown(path), shown(body));
+    bad(format!("the path names `{path}`, and `{key}` in the body `{body}`"))
+        .hint(format!("write the same name in both, or leave `{key}` out"))
 }
 
 /// A function that is named by itself (`NAME` or `NAME.NAMESPACE`), perhaps with its namespace apart.
@@ -91,7 +104,22 @@ mod tests {
     fn so_many_instances_are_wanted_of_the_function_in_the_path() {
         let table = [
             ("f", None, r#"{"serviceName":"f","replicas":3}"#, "f.default 3"),
-            ("f", None, r#"{"serviceName":"other","replicas":0}"#, "f.default 0"),
+            ("f", None, r#"{"serviceName":"","replicas":0}"#, "f.default 0"),
+            ("f.shop", None, r#"{"serviceName":"f","replicas":0}"#, "f.shop 0"),
+            ("f", None, r#"{"serviceName":"f.openfaas-fn","replicas":0}"#, "f.default 0"),
+            ("f", Some("shop"), r#"{"serviceName":"f.shop","replicas":0}"#, "f.shop 0"),
+            (
+                "f",
+                None,
+                r#"{"serviceName":"other","replicas":0}"#,
+                "400: the path names `f`, and `serviceName` in the body `other`",
+            ),
+            (
+                "f.shop",
+                None,
+                r#"{"serviceName":"f.store","replicas":0}"#,
+                "400: the path names `f.shop`, and `serviceName` in the body `f.store`",
+            ),
             ("f.openfaas-fn", None, r#"{"replicas":4294967295}"#, "f.default 4294967295"),
             ("f", Some("shop"), r#"{"replicas":1}"#, "f.shop 1"),
             ("f", Some("shop"), r#"{"replicas":1,"namespace":"store"}"#, "f.store 1"),

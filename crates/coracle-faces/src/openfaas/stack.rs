@@ -73,7 +73,7 @@ impl Stack {
     /// What is wrong with it, and where.
     pub fn parse(text: &str, value_of: &dyn Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
         let read = with_variables(text, value_of)?;
-        Self::of_text(&read).map_err(|invalid| unset::named(invalid, text, value_of))
+        Self::of_text(&read).map_err(|invalid| unset::named(invalid.quoting_only(text), text, value_of))
     }
 
     fn of_text(text: &str) -> Result<Self, Invalid> {
@@ -124,9 +124,13 @@ pub fn fits(pattern: &str, name: &str) -> bool {
 /// The variables of an environment file: a map under `environment`.
 ///
 /// # Errors
-/// What is wrong with it, and where.
+/// Where something is wrong with it; what stands there is not repeated, as such files hold secrets.
 pub fn environment(text: &str) -> Result<BTreeMap<String, String>, Invalid> {
-    let file: EnvironmentText = document::read(text)?;
+    let file: EnvironmentText = document::read(text).map_err(|invalid| {
+        invalid
+            .place_only("this is not as an environment file has it")
+            .hint("write `environment:`, and below that a line `  NAME: VALUE` for each variable")
+    })?;
     Ok(texts(file.environment, &mut BTreeMap::new()))
 }
 

@@ -38,15 +38,30 @@ pub(super) async fn scale(
     Path(name): Path<String>,
     Asked(query): Asked<Query>,
     SentBytes(body): SentBytes,
-) -> Answer<StatusCode> {
+) -> Answer<(StatusCode, String)> {
     let refused = refused(Verb::Function);
     let Rescale { function, replicas } =
         request::rescale(&name, query.namespace.as_deref(), &body).map_err(&refused)?;
     admin.authenticator.require_on(who, Scope::Deploy, &function)?;
     let current = admin.catalog.resolve(&function).ok_or_else(|| refused(Problem::no_function(&function)))?;
     // A client that wants one of those has it.
-    if replicas != 1 || !matches!(current.code, Code::Wasm(_)) {
-        admin.invoke.scale(&function, replicas).await.map_err(&refused)?;
+    if replicas == 1 && matches!(current.code, Code::Wasm(_)) {
+        return Ok((StatusCode::ACCEPTED, String::new()));
     }
-    Ok(StatusCode::ACCEPTED)
+    let instances = admin.invoke.scale(&function, replicas).await.map_err(&refused)?;
+    Ok((StatusCode::ACCEPTED, other_number(&current, replicas, instances)))
+}
+
+/// Says that there are to be other instances than were asked for, and why; clients of this face read no body.
+fn other_number(current: &Revision, asked: u32, instances: u32) -> String {
+    if asked == instances {
+        return String::new();
+    }
+    let scale = &current.settings.scale;
+    let bound = if asked > instances { ("max", scale.max) } else { ("min", scale.min) };
+    let (word, number) = bound;
+    format!(
+        "{asked} instances of `{}` were asked for, and {instances} is what it has: its `scale.{word}` is {number}\n",
+        current.function
+    )
 }

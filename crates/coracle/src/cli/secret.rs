@@ -60,6 +60,8 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     let room = talk::in_namespace(&namespace);
     match args.verb {
         Verb::Set { name, from_file } => {
+            // No address can end in one of those names: the server would not be asked.
+            name.check_new()?;
             let value = value(&name, from_file.as_deref())?;
             client.set_secret(&namespace, &name, &value).await?;
             talk::say(format_args!(

@@ -3,11 +3,14 @@
 
 pub(super) mod built_in;
 mod fetch;
+mod grants;
 mod shelf;
 
 use coracle_model::{FunctionName, Problem, code};
+use serde::Serialize;
 
-use self::shelf::{Offer, Shelf};
+use self::grants::Asks;
+use self::shelf::{Offer, Shelf, Typed};
 use super::deploy::{Flags, Plan, deploy_all};
 use crate::options::Common;
 use crate::stop::Done;
@@ -59,6 +62,9 @@ struct Deploy {
     /// The machine that its image is for: x86_64, arm64 or armhf [default: this one]
     #[arg(long, value_name = "ARCH")]
     platform: Option<String>,
+    /// Grant all that a store other than this binary's asks for, as `inspect` shows it
+    #[arg(long)]
+    grant: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -83,9 +89,18 @@ fn list(shelf: &Shelf, common: &Common) -> Done {
     table.print()
 }
 
+/// An offer and all that it asks for.
+#[derive(Debug, Serialize)]
+struct Inspected<'a> {
+    #[serde(flatten)]
+    offer: &'a Offer,
+    asks: Asks,
+}
+
 fn inspect(offer: &Offer, common: &Common) -> Done {
+    let asks = offer.asks(common)?;
     if common.json {
-        return print::json(offer);
+        return print::json(&Inspected { offer, asks });
     }
     let Offer { name, title, description, author, source, example, code, .. } = offer;
     let mut lines = vec![("name", name), ("title", title), ("description", description)];
@@ -98,6 +113,9 @@ fn inspect(offer: &Offer, common: &Common) -> Done {
     lines.extend(example.iter().map(|example| ("call it", example)));
     for (key, text) in lines.into_iter().filter(|(_, text)| !text.is_empty()) {
         print::line(format_args!("{key:<12} {}", plain(text)))?;
+    }
+    for (key, text) in asks.lines() {
+        print::line(format_args!("{key:<12} {}", plain(&text)))?;
     }
     talk::hint(format_args!("coracle store deploy {}", plain(name)));
     Ok(())
@@ -114,9 +132,14 @@ async fn deploy(args: &Deploy, from: Option<&str>, common: &Common) -> Done {
     let offer = shelf.find(&args.offer)?;
     let folder = tempfile::tempdir()
         .map_err(|error| Problem::new(&code::DATA_UNUSABLE, format!("make a temporary folder: {error}")))?;
-    let platform = args.platform.as_deref().unwrap_or(std::env::consts::ARCH);
-    let function =
-        shelf.function(offer, args.name.as_ref(), platform, &args.flags, folder.path(), common).await?;
+    let typed = Typed {
+        name: args.name.as_ref(),
+        platform: args.platform.as_deref().unwrap_or(std::env::consts::ARCH),
+        flags: &args.flags,
+        grants_all: args.grant,
+        common,
+    };
+    let function = shelf.function(offer, &typed, folder.path()).await?;
     let plan = Plan::of_functions(vec![function], None, common);
     let example = offer.example.as_deref().map(plain);
     deploy_all(&client, &[plan], example.as_deref(), common.json).await

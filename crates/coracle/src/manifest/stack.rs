@@ -41,7 +41,7 @@ pub(crate) fn add_environment(function: &mut stack::Function, folder: &Path) -> 
     }
     for file in files {
         let path = folder.join(&file);
-        let text = text_of(&path).map_err(|problem| {
+        let text = text_below(folder, &path).map_err(|problem| {
             problem.hint(format!(
                 "`{}` names it: such a file lies beside the stack file, or below",
                 function.name
@@ -75,19 +75,77 @@ pub(crate) fn remedy(file: &Path, function: &stack::Function) -> String {
 }
 
 fn text_of(path: &Path) -> Result<String, Problem> {
-    read_text(path).map_err(|error| {
-        Problem::new(&code::INVALID_MANIFEST, format!("cannot read {}: {error}", path.display()))
-    })
+    read_text(path).map_err(|error| cannot_read(path, &error))
+}
+
+/// The text of a file that lies in a folder, or below, wherever links lead.
+fn text_below(folder: &Path, path: &Path) -> Result<String, Problem> {
+    let cannot = |error: std::io::Error| cannot_read(path, &error);
+    let real = path.canonicalize().map_err(cannot)?;
+    if !real.starts_with(folder.canonicalize().map_err(cannot)?) {
+        return Err(cannot_read(path, &"it lies elsewhere"));
+    }
+    read_text(&real).map_err(cannot)
+}
+
+fn cannot_read(path: &Path, why: &dyn std::fmt::Display) -> Problem {
+    Problem::new(&code::INVALID_MANIFEST, format!("cannot read {}: {why}", path.display()))
 }
 
 fn problem(file: &str, invalid: Invalid) -> Problem {
     let Invalid { place, line, message, hint } = invalid;
-    let problem = match place {
-        Some(place) => Position::of_line(file, &line, place, 1).problem(&message),
-        None => Problem::new(&code::INVALID_MANIFEST, format!("{file}: {message}")),
+    let problem = match (place, line) {
+        (Some(place), Some(line)) => Position::of_line(file, &line, place, 1).problem(&message),
+        (Some((line, column)), None) => {
+            Problem::new(&code::INVALID_MANIFEST, format!("{file}:{line}:{column}: {message}"))
+        }
+        (None, _) => Problem::new(&code::INVALID_MANIFEST, format!("{file}: {message}")),
     };
     match hint {
         Some(hint) => problem.hint(hint),
         None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of the environment file that a function names.
+    fn said(folder: &Path, file: &str) -> String {
+        let text = format!("functions:\n  a:\n    image: x\n    environment_file: [{file}]\n");
+        let mut function = Stack::parse(&text, &|_| None).unwrap().functions.remove(0);
+        match add_environment(&mut function, folder) {
+            Ok(()) => format!("{:?}", function.environment),
+            Err(problem) => format!("{problem} | {}", problem.hint.as_deref().unwrap_or_default()),
+        }
+    }
+
+    #[test]
+    fn an_environment_file_lies_beside_the_stack_file_or_below() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("shop");
+        std::fs::create_dir_all(folder.join("env")).unwrap();
+        let outside = parent.path().join("outside.yml");
+        std::fs::write(&outside, "environment: {KEY: TOPSEKRIT43}\n").unwrap();
+        std::fs::write(folder.join("env/a.yml"), "environment: {A: 1}\n").unwrap();
+        std::os::unix::fs::symlink(&outside, folder.join("out.yml")).unwrap();
+        std::os::unix::fs::symlink("env/a.yml", folder.join("in.yml")).unwrap();
+        assert_eq!(said(&folder, "env/a.yml"), r#"{"A": "1"}"#);
+        assert_eq!(said(&folder, "in.yml"), r#"{"A": "1"}"#);
+        for file in ["../outside.yml", "out.yml", outside.to_str().unwrap(), "/etc/passwd"] {
+            let said = said(&folder, file);
+            assert!(said.contains("it lies elsewhere | `a` names it: such a file lies beside"), "{said}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_environment_file_is_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.env");
+        std::fs::write(&file, "API_KEY=TOPSEKRIT43\n").unwrap();
+        let said = said(folder.path(), "a.env");
+        assert!(said.starts_with(&format!("{}:1:1: ", file.display())) && !said.contains("SEKRIT"), "{said}");
+        assert!(!said.contains("API_KEY"), "{said}");
     }
 }

@@ -35,8 +35,21 @@ fn check_12_as_many_instances_run_as_are_asked_for_none_among_them() {
     assert_eq!(replicas(&face), 0);
     assert_eq!(face.invoke("f", b"").status, 200, "a call brings one back");
     face.until_available("f", 1);
-    assert_eq!(scale(&face, 500), 202);
+    let body = json!({ "replicas": 500 });
+    let clamped = face.ask("POST", "/system/scale-function/f", &body);
+    let said = "500 instances of `f.default` were asked for, and 20 is what it has: its `scale.max` is 20\n";
+    assert_eq!((clamped.status, clamped.text().as_str()), (202, said));
     assert_eq!(replicas(&face), 20, "no more than there may be");
+    let granted = face.ask("POST", "/system/scale-function/f", &json!({ "replicas": 2 }));
+    assert_eq!((granted.status, granted.text().as_str()), (202, ""));
+    let other = json!({ "serviceName": "g", "replicas": 1 });
+    let refused = face.ask("POST", "/system/scale-function/f", &other);
+    assert_eq!(refusal(&refused), (400, "bad-request".into()));
+    assert!(
+        refused.text().contains("the path names `f`, and `serviceName` in the body `g`"),
+        "{}",
+        refused.text()
+    );
     let none =
         face.ask("POST", "/system/scale-function/none", &json!({ "serviceName": "none", "replicas": 1 }));
     assert_eq!(refusal(&none), (404, "function-not-found".into()));

@@ -9,6 +9,29 @@ use crate::guests::until;
 use crate::wire::ask;
 
 #[test]
+fn a_secret_that_no_file_could_hold_is_not_made() {
+    let face = Face::start();
+    for name in [".", ".."] {
+        let refused = face.ask("POST", "/system/secrets", &json!({ "name": name, "value": "hush" }));
+        assert_eq!(refusal(&refused), (400, "invalid-name".into()), "{name}");
+        let native = crate::wire::admin(
+            &face.server,
+            "PUT",
+            &format!("/v1/namespaces/default/secrets/{name}"),
+            br#"{"value":"hush"}"#,
+        );
+        assert_eq!(refusal(&native), (400, "invalid-name".into()), "{name}");
+        let typed = face.server.run_with(&["secret", "set", name], b"hush");
+        assert!(
+            typed.stderr.contains("cannot name a secret: programs read each as a file"),
+            "{}",
+            typed.stderr
+        );
+    }
+    assert_eq!(face.get("/system/secrets").json(), json!([]));
+}
+
+#[test]
 fn check_9_secrets_are_made_listed_changed_and_removed_as_the_command_line_does_it() {
     let face = Face::bare();
     let secret = json!({ "name": "api-key", "namespace": "openfaas-fn", "value": "hush-7f" });

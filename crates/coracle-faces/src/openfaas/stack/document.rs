@@ -21,8 +21,8 @@ const SHORTENED_BYTES_MIN: usize = 3;
 pub struct Invalid {
     /// Line and column, from 1, of the text with its variables put in; `None` is all of it.
     pub place: Option<(usize, usize)>,
-    /// That line.
-    pub line: String,
+    /// That line, as it is written in the file; `None` where variables were put into it, or where nobody may see it.
+    pub line: Option<String>,
     /// What is wrong.
     pub message: String,
     /// What to do.
@@ -31,13 +31,13 @@ pub struct Invalid {
 
 impl Invalid {
     pub(super) fn of_all(message: impl Into<String>) -> Self {
-        Self { place: None, line: String::new(), message: message.into(), hint: None }
+        Self { place: None, line: None, message: message.into(), hint: None }
     }
 
     pub(super) fn at(text: &str, location: &Location, message: impl Into<String>) -> Self {
         let place = place(location);
         let line = text.lines().nth(place.0 - 1).unwrap_or_default().to_owned();
-        Self { place: Some(place), line, ..Self::of_all(message) }
+        Self { place: Some(place), line: Some(line), ..Self::of_all(message) }
     }
 
     pub(super) fn at_byte(text: &str, at: usize, message: impl Into<String>) -> Self {
@@ -45,7 +45,29 @@ impl Invalid {
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let end = after.find('\n').map_or(text.len(), |newline| at + newline);
         let place = (before.matches('\n').count() + 1, text[start..at].chars().count() + 1);
-        Self { place: Some(place), line: text[start..end].to_owned(), ..Self::of_all(message) }
+        Self { place: Some(place), line: Some(text[start..end].to_owned()), ..Self::of_all(message) }
+    }
+
+    /// Without anything that a variable brought into the text, as it may be a secret and errors reach logs.
+    pub(super) fn quoting_only(self, text: &str) -> Self {
+        /// What messages say in words of ours.
+        const OURS: [&str; 4] = ["image", "KEY: VALUE", "- VALUE", "&"];
+        let number = self.place.map(|(number, _)| number);
+        let written = number.and_then(|number| text.lines().nth(number - 1)).unwrap_or_default();
+        let mut quoted = self.message.split('`').skip(1).step_by(2);
+        let is_written = self.line.as_deref().is_none_or(|line| line == written)
+            && quoted.all(|quoted| OURS.contains(&quoted) || text.contains(quoted));
+        if is_written {
+            return self;
+        }
+        let message = "this is wrong once the variables are put in";
+        Self { place: self.place, ..Self::of_all(message) }
+            .hint("look at the values of the variables here: they are not repeated, as they may be secrets")
+    }
+
+    /// Where it stands, and no more.
+    pub(super) fn place_only(self, message: &str) -> Self {
+        Self { place: self.place, ..Self::of_all(message) }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -313,7 +335,7 @@ fn tab(text: &str, line: usize, is_behind: bool) -> Option<Invalid> {
     let column = line.chars().position(|c| c == '\t').unwrap_or_default() + 1;
     let found = Invalid {
         place: Some((number + 1, column)),
-        line: line.to_owned(),
+        line: Some(line.to_owned()),
         ..Invalid::of_all("a tab is in the indentation, which YAML wants to be of spaces")
     };
     Some(found.hint("write spaces in its place, two for each level"))

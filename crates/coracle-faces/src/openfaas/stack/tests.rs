@@ -26,7 +26,7 @@ fn check(text: &str, expected: Expect) {
     let error = parse(text).expect_err("a mistake");
     let place = error.place.map(|(line, column)| format!("{line}:{column}: ")).unwrap_or_default();
     let hint = error.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-    expected.assert_eq(&format!("{place}{}\n| {}{hint}", error.message, error.line));
+    expected.assert_eq(&format!("{place}{}\n| {}{hint}", error.message, error.line.unwrap_or_default()));
 }
 
 #[test]
@@ -180,7 +180,58 @@ fn an_environment_file_outranks_the_stack_and_a_later_one_the_earlier() {
     let expected = map(&[("A", "1"), ("B", "2"), ("C", "3"), ("D", "$${X} ${X}")]);
     assert_eq!(function.environment, expected, "no variables are put into it");
     assert_eq!(environment("environment:\n").unwrap(), BTreeMap::new());
-    assert_eq!(environment("A: 1\n").unwrap_err().message, "unknown key `A`");
+}
+
+#[test]
+fn nothing_of_an_environment_file_is_repeated() {
+    for (text, place) in [
+        ("API_KEY=TOPSEKRIT43\n", (1, 1)),
+        ("TOPSEKRIT43: 1\n", (1, 1)),
+        ("environment: [TOPSEKRIT43]\n", (1, 14)),
+        ("environment:\n  A: {TOPSEKRIT43: 1}\n", (2, 6)),
+        ("environment:\n  TOPSEKRIT43: 1\n  TOPSEKRIT43: 2\n", (3, 3)),
+        ("environment:\n\tTOPSEKRIT43: 1\n", (2, 1)),
+    ] {
+        let invalid = environment(text).unwrap_err();
+        assert!(!format!("{invalid:?}").contains("SEKRIT"), "{invalid:?}");
+        assert_eq!(invalid.place, Some(place), "{text}");
+    }
+}
+
+#[test]
+fn no_value_of_a_variable_is_repeated() {
+    for text in [
+        "functions:\n  a:\n    image: x\n    limits: ${V}\n",
+        "functions:\n  a:\n    image: x\n    secrets: a-${V}-b\n",
+        "functions:\n  a: {image: x, ${V}: 1}\n",
+        "functions:\n  a:\n    image: x\n    readonly_root_filesystem: ${V}\n",
+        "version: ${V}\nfunctions:\n  a: {image: x}\n",
+        "version: >\n  b\n  ${V}\nfunctions:\n  a: {image: x}\n",
+        "provider:\n  name: |\n    ${V}\nfunctions:\n  a: {image: x}\n",
+        "functions:\n  ${V}:\n    imag: x\n",
+        "functions:\n  ${V}: {}\n",
+        "functions:\n  ${V}: {image: x}\n  ${V}: {image: x}\n",
+        "${V}: 1\nfunctions:\n  a: {image: x}\n",
+        "${V}",
+        "functions: \"${V}\n",
+    ] {
+        let invalid = Stack::parse(text, &|_| Some("TOPSEKRIT43".to_owned())).unwrap_err();
+        assert!(!format!("{invalid:?}").contains("SEKRIT"), "{invalid:?}");
+    }
+    check(
+        "functions:\n  a:\n    image: x:${TAG}\n    imag: x\n",
+        expect![[r#"
+        4:5: unknown key `imag`
+        |     imag: x
+        hint: did you mean `image`?"#]],
+    );
+    check(
+        "functions:\n  a:\n    image: x\n    limits: ${TAG}\n",
+        expect![[r#"
+        4:13: this is wrong once the variables are put in
+        | 
+        hint: look at the values of the variables here: they are not repeated, as they may be secrets"#]],
+    );
 }
 
 #[test]
@@ -250,9 +301,9 @@ fn a_variable_that_is_not_set_is_named_where_it_breaks_the_file() {
         (
             "image: shop/x:${NOTSET}",
             expect![[r#"
-            3:18: mapping values are not allowed in this context
-            |     image: shop/x:
-            hint: `NOTSET` is not set: set it, or write a default as in `${NOTSET:-1.0}`"#]],
+                3:18: this is wrong once the variables are put in
+                | 
+                hint: `NOTSET` is not set: set it, or write a default as in `${NOTSET:-1.0}`"#]],
         ),
         (
             "image: 'shop/x:${NOTSET}'",
@@ -264,9 +315,9 @@ fn a_variable_that_is_not_set_is_named_where_it_breaks_the_file() {
         (
             "image: ${NOTSET:-x}:${NOTSET}",
             expect![[r#"
-            3:13: mapping values are not allowed in this context
-            |     image: x:
-            hint: `NOTSET` is not set: set it, or write a default as in `${NOTSET:-1.0}`"#]],
+                3:13: this is wrong once the variables are put in
+                | 
+                hint: `NOTSET` is not set: set it, or write a default as in `${NOTSET:-1.0}`"#]],
         ),
     ] {
         check(&format!("functions:\n  a:\n    {image}\n"), expected);

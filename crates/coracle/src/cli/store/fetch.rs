@@ -1,6 +1,7 @@
 //! What lies at an address: fetched whole, within bounds of size and time.
 //! `shelf.rs` asks for stores, and for the code that they name.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use coracle_model::{ByteSize, Problem, code};
@@ -21,9 +22,27 @@ pub(super) fn is_address(text: &str) -> bool {
     text.starts_with("https://") || text.starts_with("http://")
 }
 
+/// An address as it may be said: without the user and the password that it may have.
+pub(super) fn shown(address: &str) -> Cow<'_, str> {
+    match Url::parse(address) {
+        Ok(mut url) if !url.username().is_empty() || url.password().is_some() => {
+            // Neither has a way to fail where there was a user.
+            let _ = (url.set_username(""), url.set_password(None));
+            Cow::Owned(url.into())
+        }
+        Ok(_) => Cow::Borrowed(address),
+        // What is almost an address has its password before an `@` all the same.
+        Err(_) => match (address.split_once("://"), address.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, rest))) => Cow::Owned(format!("{scheme}://{rest}")),
+            _ => Cow::Borrowed(address),
+        },
+    }
+}
+
 /// What lies at an address.
 pub(super) async fn fetch(address: &str, bytes_max: u64) -> Result<Vec<u8>, Problem> {
-    let cannot = |why: &str| Problem::new(&code::BAD_REQUEST, format!("cannot fetch {address}: {why}"));
+    let cannot =
+        |why: &str| Problem::new(&code::BAD_REQUEST, format!("cannot fetch {}: {why}", shown(address)));
     let url: Url = address.parse().map_err(|_| cannot("it is not a URL"))?;
     if !may_be_asked(&url) {
         return Err(cannot("without TLS, nobody vouches for what comes")
@@ -85,6 +104,23 @@ fn cause(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_password_of_an_address_is_said() {
+        let table = [
+            ("https://example.com/store.toml", "https://example.com/store.toml"),
+            ("https://ada:PW@example.com/store.toml", "https://example.com/store.toml"),
+            ("https://PW@example.com/store.toml", "https://example.com/store.toml"),
+            ("https:///ada:PW@example.com/s", "https://example.com/s"),
+            ("HTTP://ada:P@W@example.com/s", "http://example.com/s"),
+            ("https://ada:P/W@example.com:x/s", "https://example.com:x/s"),
+            ("https://ada:PW@", "https://"),
+            ("my@folder/store.toml", "my@folder/store.toml"),
+        ];
+        for (address, expected) in table {
+            assert_eq!(shown(address), expected, "{address}");
+        }
+    }
 
     #[test]
     fn code_comes_from_this_machine_or_with_tls() {

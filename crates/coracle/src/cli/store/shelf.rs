@@ -5,13 +5,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use coracle_faces::openfaas;
-use coracle_model::{FunctionName, Problem, code, nearest};
+use coracle_faces::openfaas::{self, deployment::Deployment};
+use coracle_model::{FunctionName, Problem, Settings, code, nearest};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::built_in;
-use super::fetch::{fetch, is_address};
+use super::fetch::{fetch, is_address, shown};
+use super::grants::{self, Asks};
 use crate::cli::deploy::Flags;
 use crate::manifest::{self, Function, Source, store};
 use crate::options::Common;
@@ -66,6 +67,80 @@ enum Wording {
     OpenFaas(Box<openfaas::store::Offer>),
 }
 
+/// What whoever deploys an offer has typed.
+#[derive(Debug)]
+pub(super) struct Typed<'a> {
+    /// The name to deploy it under, if not its own.
+    pub(super) name: Option<&'a FunctionName>,
+    /// The machine that an image is for.
+    pub(super) platform: &'a str,
+    pub(super) flags: &'a Flags,
+    /// Whether all that it asks for is granted.
+    pub(super) grants_all: bool,
+    pub(super) common: &'a Common,
+}
+
+impl Offer {
+    /// All that it asks for, whatever the machine.
+    pub(super) fn asks(&self, common: &Common) -> Result<Asks, Problem> {
+        let platform = match &self.wording {
+            Wording::OpenFaas(theirs) => theirs.images.keys().find(|known| theirs.deployment(known).is_ok()),
+            Wording::Ours(_) => None,
+        };
+        let platform = platform.map_or(std::env::consts::ARCH, String::as_str);
+        let flags = &Flags::default();
+        let function = self.function(&Typed { name: None, platform, flags, grants_all: false, common })?;
+        Ok(Asks::of(&function.settings))
+    }
+
+    /// What is deployed of it, with its code where the store names it.
+    fn function(&self, typed: &Typed<'_>) -> Result<Function, Problem> {
+        match &self.wording {
+            Wording::Ours(ours) => {
+                let offered = &ours.function;
+                let name = typed.name.unwrap_or(&offered.name).clone();
+                let mut function = Function::new(name, offered.source.clone());
+                function.contract = offered.contract;
+                function.settings = offered.settings.clone();
+                typed.flags.overlay(&mut function)?;
+                Ok(function)
+            }
+            Wording::OpenFaas(theirs) => typed.of_deployment(theirs.deployment(typed.platform)?),
+        }
+    }
+
+    /// The settings that were typed, with nothing of its own.
+    fn asked(&self, typed: &Typed<'_>) -> Result<Settings, Problem> {
+        match &self.wording {
+            Wording::Ours(ours) => {
+                let Function { name, source, .. } = &ours.function;
+                let mut function = Function::new(name.clone(), source.clone());
+                typed.flags.overlay(&mut function)?;
+                Ok(function.settings)
+            }
+            Wording::OpenFaas(theirs) => {
+                let offered = theirs.deployment(typed.platform)?;
+                let bare = Deployment::new(&offered.service, &offered.image);
+                Ok(typed.of_deployment(bare)?.settings)
+            }
+        }
+    }
+}
+
+impl Typed<'_> {
+    /// What is deployed of this, with what was typed laid over it.
+    fn of_deployment(&self, mut deployment: Deployment) -> Result<Function, Problem> {
+        if let Some(name) = self.name {
+            deployment.service = name.to_string();
+        }
+        deployment.namespace = self.common.namespace.as_ref().map(ToString::to_string);
+        self.flags.overlay_sent(&mut deployment);
+        let mut function = manifest::stack::wanted(&deployment, None)?.1;
+        self.flags.overlay(&mut function)?;
+        Ok(function)
+    }
+}
+
 impl Shelf {
     /// Reads the store at a path or an address; nothing is the one that comes with the binary.
     pub(super) async fn open(from: Option<&str>) -> Result<Self, Problem> {
@@ -75,15 +150,18 @@ impl Shelf {
         if is_address(from) {
             let bytes = fetch(from, STORE_BYTES_MAX).await?;
             let text = String::from_utf8(bytes)
-                .map_err(|_| Problem::new(&code::BAD_REQUEST, format!("{from} is no text")))?;
-            return Ok(Self { offers: offers(from, &text)?, origin: Origin::Address(from.to_owned()) });
+                .map_err(|_| Problem::new(&code::BAD_REQUEST, format!("{} is no text", shown(from))))?;
+            return Ok(Self {
+                offers: offers(&shown(from), &text)?,
+                origin: Origin::Address(from.to_owned()),
+            });
         }
         let text = manifest::read_text_of(Path::new(from), STORE_BYTES_MAX).map_err(|error| {
-            Problem::new(&code::BAD_REQUEST, format!("cannot read {from}: {error}"))
+            Problem::new(&code::BAD_REQUEST, format!("cannot read {}: {error}", shown(from)))
                 .hint("name a file or an address: coracle store list --from store.toml")
         })?;
         let folder = Path::new(from).parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { offers: offers(from, &text)?, origin: Origin::Folder(folder) })
+        Ok(Self { offers: offers(&shown(from), &text)?, origin: Origin::Folder(folder) })
     }
 
     /// The offer of a name.
@@ -98,41 +176,20 @@ impl Shelf {
         })
     }
 
-    /// What is deployed of an offer, under this name or its own; code that does not lie on this machine is put into a folder.
+    /// What is deployed of an offer; code that does not lie on this machine is put into a folder.
     pub(super) async fn function(
         &self,
         offer: &Offer,
-        name: Option<&FunctionName>,
-        platform: &str,
-        flags: &Flags,
+        typed: &Typed<'_>,
         folder: &Path,
-        common: &Common,
     ) -> Result<Function, Problem> {
-        let mut function = match &offer.wording {
-            Wording::Ours(ours) => {
-                let function = &ours.function;
-                let source = match &function.source {
-                    Source::Path(path) => {
-                        Source::Path(self.code(path, ours.sha256.as_deref(), folder).await?)
-                    }
-                    image => image.clone(),
-                };
-                let mut taken = Function::new(name.unwrap_or(&function.name).clone(), source);
-                taken.contract = function.contract;
-                taken.settings = function.settings.clone();
-                taken
-            }
-            Wording::OpenFaas(theirs) => {
-                let mut deployment = theirs.deployment(platform)?;
-                if let Some(name) = name {
-                    deployment.service = name.to_string();
-                }
-                deployment.namespace = common.namespace.as_ref().map(ToString::to_string);
-                flags.overlay_sent(&mut deployment);
-                manifest::stack::wanted(&deployment, None)?.1
-            }
-        };
-        flags.overlay(&mut function)?;
+        let mut function = offer.function(typed)?;
+        if !matches!(self.origin, Origin::BuiltIn) && !typed.grants_all {
+            grants::check(&offer.name, &function.settings, &offer.asked(typed)?)?;
+        }
+        if let (Wording::Ours(ours), Source::Path(path)) = (&offer.wording, &function.source) {
+            function.source = Source::Path(self.code(path, ours.sha256.as_deref(), folder).await?);
+        }
         Ok(function)
     }
 
@@ -140,7 +197,7 @@ impl Shelf {
     async fn code(&self, path: &Path, sha256: Option<&str>, folder: &Path) -> Result<PathBuf, Problem> {
         let named = path.to_string_lossy();
         let cannot = |why: &dyn std::fmt::Display| {
-            Problem::new(&code::BAD_REQUEST, format!("cannot get the code `{named}`: {why}"))
+            Problem::new(&code::BAD_REQUEST, format!("cannot get the code `{}`: {why}", shown(&named)))
         };
         let bytes = match &self.origin {
             _ if is_address(&named) => fetch(&named, CODE_BYTES_MAX).await?,
@@ -150,8 +207,11 @@ impl Shelf {
             Origin::Address(store) => fetch(&beside(store, &named)?, CODE_BYTES_MAX).await?,
             Origin::Folder(folder) => {
                 let path = folder.join(path);
-                // A folder has no digest, and is packed where it lies.
-                let Some(sha256) = sha256.filter(|_| path.is_file()) else { return Ok(path) };
+                let Some(sha256) = sha256 else { return Ok(path) };
+                if path.is_dir() {
+                    return Err(cannot(&"it is a folder, and `sha256` is of a file")
+                        .hint("pack the folder into an archive and name that, or remove `sha256`"));
+                }
                 check(&fs::read(&path).map_err(|error| cannot(&error))?, sha256)
                     .map_err(|why| cannot(&why))?;
                 return Ok(path);
@@ -172,8 +232,9 @@ impl Shelf {
 /// The address of what a store names beside itself.
 fn beside(store: &str, path: &str) -> Result<String, Problem> {
     let url = reqwest::Url::parse(store).and_then(|store| store.join(path));
-    let url =
-        url.map_err(|error| Problem::new(&code::BAD_REQUEST, format!("`{path}` beside {store}: {error}")))?;
+    let url = url.map_err(|error| {
+        Problem::new(&code::BAD_REQUEST, format!("`{}` beside {}: {error}", shown(path), shown(store)))
+    })?;
     Ok(url.into())
 }
 
