@@ -24,7 +24,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         Some(("sandbox", options)) => sandbox::run(&sandbox::SANDBOX, options),
         Some(("openfaas", options)) => sandbox::run(&sandbox::OPENFAAS, options),
         _ => {
-            let usages = [wasm::USAGE, density::USAGE, sandbox::SANDBOX.usage, sandbox::OPENFAAS.usage];
+            let usages = [wasm::USAGE, density::USAGE, &sandbox::SANDBOX.usage(), &sandbox::OPENFAAS.usage()];
             Err(format!("usage: cargo xtask bench {}", usages.join("\n       cargo xtask bench ")))
         }
     }

@@ -22,15 +22,20 @@ use crate::surroundings::{install_missing, report, say};
 /// A command of this chore: what it measures, and how that is told.
 pub(super) struct Suite {
     name: &'static str,
-    pub(super) usage: &'static str,
     title: &'static str,
     parts: &'static [Part],
     how: &'static str,
 }
 
+impl Suite {
+    /// What may follow `cargo xtask bench`.
+    pub(super) fn usage(&self) -> String {
+        format!("{} [--program FILE] [--rounds N] [--only PART]…", self.name)
+    }
+}
+
 pub(super) const SANDBOX: Suite = Suite {
     name: "sandbox",
-    usage: "sandbox [--program FILE] [--rounds N] [--only PART]…",
     title: "Sandboxes",
     parts: &[
         Part { name: "zero", measure: starts::from_zero },
@@ -45,7 +50,6 @@ pub(super) const SANDBOX: Suite = Suite {
 
 pub(super) const OPENFAAS: Suite = Suite {
     name: "openfaas",
-    usage: "openfaas [--program FILE] [--rounds N] [--only PART]…",
     title: "OpenFaaS",
     parts: &[
         Part { name: "http", measure: openfaas::http },
@@ -107,7 +111,7 @@ pub(super) fn run(suite: &Suite, options: &[String]) -> Result<(), String> {
                 program = Some(fs::canonicalize(value).map_err(|error| format!("{value}: {error}"))?);
             }
             [flag, value] if flag == "--only" => only.push(part(suite, value)?),
-            _ => return Err(format!("usage: cargo xtask bench {}", suite.usage)),
+            _ => return Err(format!("usage: cargo xtask bench {}", suite.usage())),
         }
     }
     let is_whole = only.is_empty() && rounds >= ROUNDS;
