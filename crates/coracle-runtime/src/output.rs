@@ -35,6 +35,12 @@ struct State {
     call: Option<CallId>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    heard: Heard,
+}
+
+/// What of the lines is remembered.
+#[derive(Debug, Default)]
+struct Heard {
     /// The end of what was printed on standard error, for the message of a failure.
     last: LastWords,
     /// Whether the guest spoke of a host that it did not reach.
@@ -82,14 +88,14 @@ impl Output {
     /// What to do about a guest that ended badly: look at its output, or grant the host that it did not find.
     pub(crate) fn hint(&self) -> String {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.missed_host { no_host::HINT.to_owned() } else { logs_of(&self.0.function) }
+        if state.heard.missed_host { no_host::HINT.to_owned() } else { logs_of(&self.0.function) }
     }
 
     /// Names the call that is served from now on.
     pub(crate) fn serve(&self, call: CallId) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.call = Some(call);
-        state.last = LastWords::default();
+        state.heard = Heard::default();
     }
 
     /// Says something about the guest, beside what it prints itself.
@@ -118,7 +124,7 @@ impl Output {
         let state = &mut *state;
         for (stream, rest) in [(Stream::Stdout, &mut state.stdout), (Stream::Stderr, &mut state.stderr)] {
             if !rest.is_empty() {
-                self.0.line(stream, state.call.as_ref(), rest, &mut state.last, &mut state.missed_host);
+                self.0.line(stream, state.call.as_ref(), rest, &mut state.heard);
                 rest.clear();
             }
         }
@@ -127,7 +133,7 @@ impl Output {
     /// The line of standard error that tells best how it came to the end, if there was one.
     pub(crate) fn last_stderr(&self) -> Option<String> {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (!state.last.line.is_empty()).then(|| state.last.line.clone())
+        (!state.heard.last.line.is_empty()).then(|| state.heard.last.line.clone())
     }
 
     /// Keeps what the guest printed, whole lines at once.
@@ -139,48 +145,41 @@ impl Output {
 impl Shared {
     fn write(&self, stream: Stream, mut bytes: &[u8]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { call, stdout, stderr, last, missed_host } = &mut *state;
+        let State { call, stdout, stderr, heard } = &mut *state;
         let pending = if stream == Stream::Stdout { stdout } else { stderr };
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let line = &bytes[..end];
             bytes = &bytes[end + 1..];
             if pending.is_empty() {
-                self.line(stream, call.as_ref(), line, last, missed_host);
+                self.line(stream, call.as_ref(), line, heard);
             } else {
                 pending.extend_from_slice(line);
-                self.line(stream, call.as_ref(), pending, last, missed_host);
+                self.line(stream, call.as_ref(), pending, heard);
                 pending.clear();
             }
         }
         for part in bytes.chunks(LINE_BYTES_MAX) {
             if pending.len() + part.len() > LINE_BYTES_MAX {
-                self.line(stream, call.as_ref(), pending, last, missed_host);
+                self.line(stream, call.as_ref(), pending, heard);
                 pending.clear();
             }
             pending.extend_from_slice(part);
         }
     }
 
-    fn line(
-        &self,
-        stream: Stream,
-        call: Option<&CallId>,
-        line: &[u8],
-        last: &mut LastWords,
-        missed_host: &mut bool,
-    ) {
+    fn line(&self, stream: Stream, call: Option<&CallId>, line: &[u8], heard: &mut Heard) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         for part in line.chunks(LINE_BYTES_MAX).chain(line.is_empty().then_some(line)) {
             match self.bucket.take(part.len() + 1) {
                 Ok(()) => {
                     let text = String::from_utf8_lossy(part).into_owned();
                     if stream == Stream::Stderr {
-                        last.hear(&text);
+                        heard.last.hear(&text);
                     }
-                    let misses_host = self.is_closed && !*missed_host && no_host::is_told_by(&text);
+                    let misses_host = self.is_closed && !heard.missed_host && no_host::is_told_by(&text);
                     self.log(stream, call.cloned(), text);
                     if misses_host {
-                        *missed_host = true;
+                        heard.missed_host = true;
                         self.log(Stream::Platform, call.cloned(), no_host::HINT.to_owned());
                     }
                 }

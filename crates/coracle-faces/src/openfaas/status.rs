@@ -37,8 +37,9 @@ pub struct Status<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// Thousandths of a core.
-    pub cpu: f64,
+    /// Thousandths of a core; `None` where nobody measures it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<f64>,
     /// Bytes of memory.
     pub total_memory_bytes: f64,
 }

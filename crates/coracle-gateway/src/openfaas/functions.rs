@@ -158,5 +158,5 @@ fn status<'a>(admin: &Admin, function: &'a Function) -> Status<'a> {
 fn usage_of(admin: &Admin, function: &FunctionRef) -> Usage {
     let instances = f64::from(admin.invoke.instances_of(function).total());
     let memory = admin.observe.metrics.known(function).map_or(0, |metrics| metrics.memory_bytes.get());
-    Usage { cpu: 0.0, total_memory_bytes: memory as f64 * instances }
+    Usage { cpu: None, total_memory_bytes: memory as f64 * instances }
 }

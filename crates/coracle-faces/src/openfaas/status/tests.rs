@@ -61,7 +61,7 @@ fn all_that_was_sent_is_said_and_how_it_is_now() {
         "constraints":[],"secrets":["key"],"labels":{"team":"media"},"annotations":{"topic":"x\"y"},"limits":{"memory":"64Mi"},
         "requests":{},"readOnlyRootFilesystem":false,"network":"n"}"#;
     let revision = deployed(&Deployment::parse(body.as_bytes()).unwrap());
-    let usage = Some(Usage { cpu: 12.5, total_memory_bytes: 4_096.0 });
+    let usage = Some(Usage { cpu: Some(12.5), total_memory_bytes: 4_096.0 });
     let status = Status { replicas: 2, available: 1, invocations: Some(7), usage, ..idle(&revision) };
     check(
         &status,
