@@ -21,7 +21,7 @@ mod status;
 mod token;
 
 pub use artifact::{ARTIFACT_BYTES_MAX, ArtifactView};
-pub use call::{CallQuery, CallView, FollowedCall};
+pub use call::{CallQuery, CallView, FollowedCall, HereQuery};
 pub use client::{Client, ClientError};
 pub use function::{
     CodeKind, FunctionQuery, FunctionStats, FunctionView, InstancesView, ProgramView, RevisionView,
@@ -42,5 +42,7 @@ pub use query::{decode_query, encode_query, encode_segment};
 pub use secret::{SecretValue, SecretView};
 pub use spec::{AppSpec, CodeSpec, FunctionSpec, OriginalSpec, ScaleSpec};
 pub use stats::{FunctionActivity, ServerStats, StatsQuery, StatsSort, StatsTotals, StatsView};
-pub use status::{CodeCacheView, ProtectionView, SandboxesView, StatusDetails, StatusView};
+pub use status::{
+    CodeCacheView, NodeInfo, NodeView, ProtectionView, SandboxesView, StatusDetails, StatusView,
+};
 pub use token::{TokenCreated, TokenRequest, TokenView};

@@ -8,10 +8,10 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use crate::{
     AppSpec, AppView, ArtifactView, CallQuery, CallView, FollowedCall, FunctionQuery, FunctionSpec,
-    FunctionView, IdentityView, ImageQuery, ImageView, LoadQuery, LogLine, LogQuery, NamespaceView, Page,
-    ProblemView, PrunedView, PullEvent, PullRequest, RegistryLogin, RegistryView, RevisionView,
-    RollbackRequest, ScaleRequest, ScaledView, SecretValue, SecretView, StatsQuery, StatsSort, StatsView,
-    StatusView, TokenCreated, TokenRequest, TokenView,
+    FunctionView, HereQuery, IdentityView, ImageQuery, ImageView, LoadQuery, LogLine, LogQuery,
+    NamespaceView, Page, ProblemView, PrunedView, PullEvent, PullRequest, RegistryLogin, RegistryView,
+    RevisionView, RollbackRequest, ScaleRequest, ScaledView, SecretValue, SecretView, StatsQuery, StatsSort,
+    StatsView, StatusView, TokenCreated, TokenRequest, TokenView,
 };
 
 /// The OpenAPI document of `/v1`, as JSON that people can read.
@@ -192,7 +192,7 @@ fn call_list() {}
 
 /// One of the last calls.
 #[utoipa::path(get, path = "/v1/calls/{id}", tag = "calls",
-    params(("id" = String, Path, description = "Its `X-Call-Id`")),
+    params(("id" = String, Path, description = "Its `X-Call-Id`"), HereQuery),
     responses((status = 200, description = "The call", body = CallView)))]
 fn call_get() {}
 

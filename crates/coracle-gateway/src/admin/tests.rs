@@ -88,7 +88,8 @@ impl Server {
             observe,
             artifacts,
             images,
-            database,
+            nodes: Nodes::alone(Arc::clone(&database) as Arc<dyn Database>, Holder::new("test").unwrap()),
+            embedded: Some(database),
             data: Arc::new(data),
             upload_bytes_max: UPLOAD_BYTES_MAX,
         };
