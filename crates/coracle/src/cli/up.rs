@@ -43,6 +43,12 @@ pub(crate) struct Args {
     /// Begin from a backup; the data directory must be empty
     #[arg(long, value_name = "FILE")]
     restore: Option<PathBuf>,
+    /// The PostgreSQL that several servers share, as postgres://USER:PASSWORD@HOST/DATABASE [default: a file]
+    #[arg(long, value_name = "URL", env = "CORACLE_STORE", hide_env_values = true)]
+    store: Option<StoreUrl>,
+    /// Where those servers reach this one [default: where it listens]
+    #[arg(long, value_name = "URL", env = "CORACLE_ADVERTISE", hide_env_values = true)]
+    advertise: Option<String>,
     /// How long calls may take to finish when the server is stopped
     #[arg(long, value_name = "SPAN", default_value_t = Span(serve::DRAIN))]
     drain: Span,
@@ -103,6 +109,8 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         basic_auth: args.basic_auth_dir,
         cache: args.cache,
         restore: args.restore,
+        store: args.store,
+        advertise: args.advertise,
     };
     let mut server = std::pin::pin!(serve::serve(options, ready, stopped(signals, args.drain)));
     let announced = async {

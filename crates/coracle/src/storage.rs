@@ -1,0 +1,106 @@
+//! Where a server keeps its state: a SQLite of its own in the data directory, or a PostgreSQL that it shares with others.
+//! Called by `serve.rs`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use coracle_model::{Clock, Problem, code};
+use coracle_store::{ConnectError, DataDir, Database, Embedded, Postgres};
+
+/// The URL of a shared database. It may hold a password, so it is never shown.
+#[derive(Clone)]
+pub(crate) struct StoreUrl(String);
+
+impl FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = ["postgres://", "postgresql://"];
+        if known.iter().any(|scheme| text.starts_with(scheme)) {
+            return Ok(Self(text.to_owned()));
+        }
+        // The text itself is left out: whatever it is, it may hold a password.
+        Err("it does not begin with `postgres://`, as in postgres://USER:PASSWORD@HOST/DATABASE".to_owned())
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreUrl(…)")
+    }
+}
+
+/// The database of a server.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    /// Its own.
+    Alone(Arc<Embedded>),
+    /// One that several servers share.
+    Shared(Arc<Postgres>),
+}
+
+impl Storage {
+    /// Opens the shared database, if there is one, else that of the data directory.
+    pub(crate) async fn open(
+        url: Option<&StoreUrl>,
+        data: &DataDir,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Problem> {
+        let Some(StoreUrl(url)) = url else {
+            let embedded = Embedded::open(&data.database(), clock).map_err(|error| {
+                let root = data.root().display();
+                Problem::new(&code::DATA_UNUSABLE, format!("use the data directory {root}: {error}"))
+            })?;
+            return Ok(Self::Alone(Arc::new(embedded)));
+        };
+        Ok(Self::Shared(Arc::new(Postgres::open(url).await.map_err(|error| refused(&error))?)))
+    }
+
+    /// The database, whichever it is.
+    pub(crate) fn database(&self) -> Arc<dyn Database> {
+        match self {
+            Self::Alone(embedded) => Arc::clone(embedded) as Arc<dyn Database>,
+            Self::Shared(postgres) => Arc::clone(postgres) as Arc<dyn Database>,
+        }
+    }
+
+    /// Whether other servers may be working on it.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
+    /// The database, if it is this server's alone.
+    pub(crate) fn embedded(&self) -> Option<Arc<Embedded>> {
+        match self {
+            Self::Alone(embedded) => Some(Arc::clone(embedded)),
+            Self::Shared(_) => None,
+        }
+    }
+
+    /// Waits for what was asked for, and closes it.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Alone(embedded) => embedded.close(),
+            Self::Shared(postgres) => postgres.close().await,
+        }
+    }
+}
+
+fn refused(error: &ConnectError) -> Problem {
+    let why = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    let hint = match error {
+        ConnectError::Url { .. } => "write it as postgres://USER:PASSWORD@HOST:5432/DATABASE",
+        ConnectError::Unreachable { .. } | ConnectError::Silent { .. } => {
+            "see that PostgreSQL runs, and that this machine may reach it"
+        }
+        ConnectError::Login { .. } => "set the user and the password in CORACLE_STORE",
+        ConnectError::TooOld { .. } => "upgrade PostgreSQL, or leave `--store` out to keep state in a file",
+        ConnectError::Newer { .. } => "start the newest version of Coracle that any of the servers runs",
+        _ => "the user must own the database, or may create a schema in it",
+    };
+    Problem::new(&code::STORE_UNAVAILABLE, why).hint(hint)
+}
