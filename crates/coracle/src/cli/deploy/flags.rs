@@ -72,7 +72,7 @@ pub(in crate::cli) struct Flags {
     /// What a program is started with, as in './server --verbose'
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true, help_heading = "Programs")]
     command: Option<Words>,
-    /// `http`, `stdio` or `watchdog` [default: watchdog with an fprocess; http for images; stdio]
+    /// `http`, `stdio` or `watchdog` [default: http for images, else stdio]
     #[arg(long, help_heading = "Programs")]
     contract: Option<Contract>,
     /// Where it listens [default: 8080, or as its image says]
