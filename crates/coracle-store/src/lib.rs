@@ -15,6 +15,7 @@ mod durable;
 mod embedded;
 mod faulty;
 mod key;
+mod postgres;
 mod watch;
 
 pub use artifacts::{ArtifactError, ArtifactWriter, Artifacts};
@@ -28,4 +29,5 @@ pub use database::{
 pub use embedded::{Embedded, OpenError};
 pub use faulty::{Fault, Faulty};
 pub use key::{InvalidKey, KEY_BYTES_MAX, Key};
+pub use postgres::{ConnectError, Postgres};
 pub use watch::{Change, WATCH_QUEUE_MAX, Watch};
