@@ -5,6 +5,9 @@ mod entries;
 mod feed;
 mod follower;
 mod group;
+mod log_reads;
+mod messages;
+mod plan;
 mod readers;
 mod schema;
 mod session;
@@ -21,9 +24,11 @@ use self::feed::Feed;
 use self::readers::Readers;
 use self::session::Session;
 use self::target::Target;
-use self::writer::{Pending, Writer};
-use crate::watch::Hub;
-use crate::{Batch, BoxFuture, Cause, CommitError, Committed, Database, Entry, Key, ReadError, Scan, Watch};
+use self::writer::{Pending, Place, Writer};
+use crate::{
+    Alive, Arrivals, Batch, BoxFuture, Cause, CommitError, Committed, Database, Entry, Key, Message,
+    MessageId, Read, ReadError, Scan, TopicCount, Topics, Watch,
+};
 
 pub use self::target::ConnectError;
 
@@ -38,7 +43,7 @@ const COMMITS_WAITING_MAX: usize = 1024;
 /// Dropping it lets what was asked for come to its end: see [`close`](Self::close).
 pub struct Postgres {
     target: Arc<Target>,
-    hub: Arc<Hub>,
+    feed: Arc<Feed>,
     readers: Arc<Readers>,
     // Std mutexes: held to clone or take what is inside, never over `.await`.
     commits: Mutex<Option<mpsc::Sender<Pending>>>,
@@ -56,17 +61,16 @@ impl Postgres {
     pub async fn open(url: &str) -> Result<Self, ConnectError> {
         let target = Arc::new(Target::read(url)?);
         schema::upgrade(&Session::open(&target).await?, &target).await?;
-        let session = writer::open(&target).await?;
-        let hub = Arc::new(Hub::default());
-        let feed = Feed::open(&session, Arc::clone(&hub)).await.map_err(|source| target.refused(source))?;
-        let feed = Arc::new(feed);
+        let place = Place::open(&target).await?;
+        let feed = Feed::open(&place.session, place.process).await;
+        let feed = Arc::new(feed.map_err(|source| target.refused(source))?);
         let follower = follower::start(Arc::clone(&target), Arc::clone(&feed)).await?;
         let (commits, pending) = mpsc::channel(COMMITS_WAITING_MAX);
-        let writer = Writer::new(Arc::clone(&target), session, feed, pending);
+        let writer = Writer::new(Arc::clone(&target), place, Arc::clone(&feed), pending);
         Ok(Self {
             readers: Arc::new(Readers::new(Arc::clone(&target))),
             target,
-            hub,
+            feed,
             commits: Mutex::new(Some(commits)),
             writer: Mutex::new(Some(tokio::spawn(writer.run()))),
             follower,
@@ -132,7 +136,41 @@ impl Database for Postgres {
     }
 
     fn watch(&self, prefix: &str) -> Watch {
-        self.hub.watch(prefix)
+        self.feed.hub.watch(prefix)
+    }
+
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Vec<Message>, ReadError>> {
+        Box::pin(async move {
+            read.check()?;
+            let reader = self.readers.reader().await?;
+            log_reads::read(&reader, &read).await.map_err(readers::unavailable)
+        })
+    }
+
+    fn find<'a>(&'a self, id: &'a MessageId) -> BoxFuture<'a, Result<Vec<Message>, ReadError>> {
+        Box::pin(async move {
+            let reader = self.readers.reader().await?;
+            log_reads::find(&reader, id).await.map_err(readers::unavailable)
+        })
+    }
+
+    fn topics(&self, topics: Topics) -> BoxFuture<'_, Result<Vec<TopicCount>, ReadError>> {
+        Box::pin(async move {
+            topics.check()?;
+            let reader = self.readers.reader().await?;
+            log_reads::topics(&reader, &topics).await.map_err(readers::unavailable)
+        })
+    }
+
+    fn alive(&self) -> BoxFuture<'_, Result<Vec<Alive>, ReadError>> {
+        Box::pin(async move {
+            let reader = self.readers.reader().await?;
+            log_reads::alive(&reader).await.map_err(readers::unavailable)
+        })
+    }
+
+    fn arrivals(&self) -> Arrivals {
+        self.feed.doorbells.arrivals()
     }
 }
 

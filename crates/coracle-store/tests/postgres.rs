@@ -43,6 +43,22 @@ async fn entries_are_as_every_database_keeps_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_are_as_every_database_keeps_them() {
+    // The clock is the database's own, and nobody can turn it.
+    let pass = async |time| tokio::time::sleep(time).await;
+    let mut fresh = Fresh::start();
+    conformance::log::leases(&fresh.database().await).await;
+    conformance::log::one_fact(&fresh.database().await).await;
+    conformance::log::groups(&fresh.database().await).await;
+    conformance::log::time(&fresh.database().await, pass).await;
+    conformance::log::reads(&fresh.database().await, pass).await;
+    conformance::log::message_bounds(&fresh.database().await).await;
+    conformance::log::arrivals(&fresh.database().await).await;
+    conformance::log::takers(fresh.database().await).await;
+    conformance::log::takers(Arc::new(Faulty::new(fresh.database().await))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whichever_commit_fails_nothing_acknowledged_is_lost() {
     let own = unsynced();
     let open = async |name: &str| {
@@ -50,6 +66,7 @@ async fn whichever_commit_fails_nothing_acknowledged_is_lost() {
         Arc::new(Postgres::open(&url).await.expect("a database that opens")) as Arc<dyn Database>
     };
     conformance::failed_writes(open).await;
+    conformance::log::failed_lives(open).await;
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ pub(super) async fn scan(session: &Session, scan: &Scan) -> Result<Vec<(Key, Ent
 }
 
 /// The first text behind all that have this prefix, in the order of bytes; `None` if there is none.
-fn behind(prefix: &str) -> Option<String> {
+pub(super) fn behind(prefix: &str) -> Option<String> {
     let mut text = prefix.to_owned();
     while let Some(last) = text.pop() {
         // Skips the numbers that are no characters, and ends at the last one.

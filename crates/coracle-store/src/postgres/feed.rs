@@ -1,7 +1,7 @@
 //! Telling watchers, in the order of revisions: what this node commits, and what others did in between.
 //! Shared by the writer, which holds it while it changes entries, and by the follower of the other nodes.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use bytes::Bytes;
 use futures_util::future::join;
@@ -10,6 +10,7 @@ use tokio_postgres::{Error, Row};
 
 use super::entries::{key, revision};
 use super::session::Session;
+use crate::arrivals::Doorbells;
 use crate::watch::Hub;
 use crate::{Change, Entry};
 
@@ -35,11 +36,14 @@ const SWEEP: &str = "
     UPDATE coracle.swept SET revision = greatest(revision, (SELECT max(revision) FROM gone))
     WHERE EXISTS (SELECT FROM gone)";
 
-/// What watchers have been told so far.
+/// Everybody who wants to hear of changes, and what they have been told so far.
 #[derive(Debug)]
 pub(super) struct Feed {
-    hub: Arc<Hub>,
+    pub(super) hub: Hub,
+    pub(super) doorbells: Doorbells,
     told: Mutex<Told>,
+    /// The process of PostgreSQL that serves the writer of this node.
+    writer: AtomicI32,
 }
 
 /// The place in the order of revisions and keys up to which watchers were told.
@@ -58,9 +62,23 @@ impl Told {
 
 impl Feed {
     /// A feed of what happens from now on.
-    pub(super) async fn open(session: &Session, hub: Arc<Hub>) -> Result<Self, Error> {
-        let told = Told::wholly(newest(session).await?);
-        Ok(Self { hub, told: Mutex::new(told) })
+    pub(super) async fn open(session: &Session, process: i32) -> Result<Self, Error> {
+        let told = Mutex::new(Told::wholly(newest(session).await?));
+        let writer = AtomicI32::new(process);
+        Ok(Self { hub: Hub::default(), doorbells: Doorbells::default(), told, writer })
+    }
+
+    /// From now on this process of PostgreSQL serves the writer, which rings for what it commits itself.
+    pub(super) fn set_writer(&self, process: i32) {
+        // Of the last commit of the process before nobody may have heard.
+        if self.writer.swap(process, Ordering::SeqCst) != process {
+            self.doorbells.look_everywhere();
+        }
+    }
+
+    /// Whether a notification of that process is of this node.
+    pub(super) fn is_of_writer(&self, process: i32) -> bool {
+        self.writer.load(Ordering::SeqCst) == process
     }
 
     /// Nobody else tells anything while the guard lives.
@@ -97,9 +115,10 @@ impl Feed {
         *told = Told::wholly(newest);
     }
 
-    /// Ends every watch.
+    /// Ends all that watches and waits.
     pub(super) fn close(&self) {
         self.hub.close();
+        self.doorbells.close();
     }
 }
 

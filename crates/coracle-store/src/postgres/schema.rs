@@ -10,6 +10,9 @@ const SERVER_VERSION_MIN: i32 = 15_00_00;
 const VERSION: i32 = 1;
 /// "Cora": the first half of every advisory lock of ours.
 pub(super) const LOCK_CLASS: i32 = 0x436f_7261;
+/// The first half of those that are about the order within groups, and of those that are the slots of writers.
+pub(super) const LOCK_CLASS_GROUPS: i32 = LOCK_CLASS + 1;
+pub(super) const LOCK_CLASS_SLOTS: i32 = LOCK_CLASS + 2;
 /// The second half, while the tables are upgraded.
 const LOCK_UPGRADE: i32 = 1;
 /// The second half, while entries are changed: their revisions become visible in order.
@@ -31,6 +34,47 @@ const UPGRADES: [&str; VERSION as usize] = ["
     -- Removals up to this revision may have been swept: who has not seen them has lagged.
     CREATE TABLE coracle.swept (revision bigint NOT NULL);
     INSERT INTO coracle.swept VALUES (0);
+
+    -- Begins behind its first value, so that the last one is always before whatever is given next.
+    CREATE SEQUENCE coracle.position;
+    SELECT setval('coracle.position', 1);
+    -- Moments are in microseconds since 1970. state: 0 waits, 1 waits behind another of its group, 2 is held, 3 is kept.
+    CREATE TABLE coracle.message (
+        position bigint PRIMARY KEY,
+        topic    text COLLATE \"C\" NOT NULL,
+        id       text COLLATE \"C\",
+        grp      text COLLATE \"C\",
+        appended bigint NOT NULL,
+        due      bigint NOT NULL,
+        attempt  int NOT NULL,
+        state    smallint NOT NULL,
+        holder   text COLLATE \"C\",
+        story    bytea NOT NULL,
+        payload  bytea NOT NULL
+    ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+    -- Large payloads lie beside the row, so that leasing does not write them again; squeezing them costs more than it saves.
+    ALTER TABLE coracle.message ALTER COLUMN payload SET STORAGE EXTERNAL;
+    CREATE INDEX message_of_topic ON coracle.message (topic, position);
+    CREATE INDEX message_due ON coracle.message (topic, due, position) WHERE state = 0;
+    CREATE INDEX message_held ON coracle.message (holder) WHERE state = 2;
+    CREATE INDEX message_id ON coracle.message (id, position) WHERE id IS NOT NULL;
+    -- One of a group leads, and all that come behind it wait for their turn; this is how that is held.
+    CREATE UNIQUE INDEX message_leads ON coracle.message (topic, grp) WHERE grp IS NOT NULL AND state IN (0, 2);
+    CREATE INDEX message_behind ON coracle.message (topic, grp, position) WHERE grp IS NOT NULL AND state = 1;
+    CREATE TABLE coracle.holder (
+        name  text COLLATE \"C\" PRIMARY KEY,
+        info  bytea NOT NULL,
+        until bigint NOT NULL
+    );
+    -- How much a topic holds is the sum of its rows: each writer has one of its own, so that nobody waits for another.
+    CREATE TABLE coracle.count (
+        topic   text COLLATE \"C\",
+        slot    int,
+        waiting bigint NOT NULL,
+        held    bigint NOT NULL,
+        kept    bigint NOT NULL,
+        PRIMARY KEY (topic, slot)
+    ) WITH (fillfactor = 50);
 "];
 
 /// Checks the server, and brings the tables to the newest version.

@@ -10,6 +10,7 @@ use tokio_postgres::error::SqlState;
 
 use super::feed::Feed;
 use super::group::{self, Verdict};
+use super::schema::LOCK_CLASS_SLOTS;
 use super::session::Session;
 use super::target::{ConnectError, Target};
 use crate::{BATCH_BYTES_MAX, Batch, Cause, CommitError, Committed};
@@ -20,6 +21,9 @@ const GROUP_BATCHES_MAX: usize = 256;
 const GROUP_BYTES_MAX: usize = BATCH_BYTES_MAX;
 /// How long a group may take before its connection is given up.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Takes a number, for as long as the session lasts, if nobody has it.
+const SLOT: &str = "SELECT pg_try_advisory_lock($1, $2)";
+const PROCESS: &str = "SELECT pg_backend_pid()";
 /// How often a group is tried that PostgreSQL ended because another node's stood in its way.
 const TRIES_MAX: u32 = 3;
 /// How long to wait before a connection is made again: at first, and doubled until it is this long.
@@ -36,7 +40,7 @@ pub(super) struct Pending {
 pub(super) struct Writer {
     target: Arc<Target>,
     // `None` from the failure of a connection until there is a new one.
-    session: Option<Session>,
+    place: Option<Place>,
     feed: Arc<Feed>,
     pending: mpsc::Receiver<Pending>,
 }
@@ -44,31 +48,32 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         target: Arc<Target>,
-        session: Session,
+        place: Place,
         feed: Arc<Feed>,
         pending: mpsc::Receiver<Pending>,
     ) -> Self {
-        Self { target, session: Some(session), feed, pending }
+        Self { target, place: Some(place), feed, pending }
     }
 
     pub(super) async fn run(mut self) {
-        while let Some(session) = self.session.take() {
-            self.write(session).await;
+        while let Some(place) = self.place.take() {
+            self.feed.set_writer(place.process);
+            self.write(place).await;
             self.reconnect().await;
         }
     }
 
-    /// Commits with this session until it fails, or nobody is left who could ask.
-    async fn write(&mut self, mut session: Session) {
+    /// Commits from this place until its session fails, or nobody is left who could ask.
+    async fn write(&mut self, mut place: Place) {
         loop {
             let first = tokio::select! {
                 first = self.pending.recv() => first,
-                () = session.ended() => return,
+                () = place.session.ended() => return,
             };
             let Some(first) = first else { return };
             let group = self.gather(first);
             let batches: Vec<&Batch> = group.iter().map(|pending| &pending.batch).collect();
-            match commit(&session, &self.feed, &batches).await {
+            match commit(&place, &self.feed, &batches).await {
                 Ok(verdicts) => {
                     for (pending, verdict) in group.into_iter().zip(verdicts) {
                         answer(pending, verdict);
@@ -106,8 +111,8 @@ impl Writer {
         let mut connecting = Box::pin(connect_again(&target));
         loop {
             tokio::select! {
-                session = &mut connecting => {
-                    self.session = Some(session);
+                place = &mut connecting => {
+                    self.place = Some(place);
                     return;
                 }
                 pending = self.pending.recv() => match pending {
@@ -126,20 +131,41 @@ impl Drop for Writer {
     }
 }
 
-/// A session that can commit groups.
-pub(super) async fn open(target: &Target) -> Result<Session, ConnectError> {
-    let mut session = Session::open(target).await?;
-    session.prepare(&group::statements()).await.map_err(|source| target.refused(source))?;
-    Ok(session)
+/// A session that can commit groups, and what is its own as long as it lasts.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) session: Session,
+    /// A number that no other writer has, for rows that only this one changes.
+    slot: i32,
+    /// The process of PostgreSQL that serves it.
+    pub(super) process: i32,
 }
 
-async fn connect_again(target: &Target) -> Session {
+impl Place {
+    pub(super) async fn open(target: &Target) -> Result<Self, ConnectError> {
+        let refused = |source| target.refused(source);
+        let mut session = Session::open(target).await?;
+        session.prepare(&group::statements()).await.map_err(refused)?;
+        session.prepare(&[SLOT, PROCESS]).await.map_err(refused)?;
+        let process = session.query(PROCESS, &[]).await.map_err(refused)?;
+        let process = process.first().map_or(0, |row| row.get(0));
+        for slot in 0.. {
+            let got = session.query(SLOT, &[&LOCK_CLASS_SLOTS, &slot]).await.map_err(refused)?;
+            if got.first().is_some_and(|row| row.get(0)) {
+                return Ok(Self { session, slot, process });
+            }
+        }
+        unreachable!("there are more numbers than sessions")
+    }
+}
+
+async fn connect_again(target: &Target) -> Place {
     let mut pause = PAUSE_MIN;
     loop {
-        match open(target).await {
-            Ok(session) => {
+        match Place::open(target).await {
+            Ok(place) => {
                 tracing::info!(%target, "connected to PostgreSQL again");
-                return session;
+                return place;
             }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "PostgreSQL is away"),
         }
@@ -155,15 +181,15 @@ struct Failure {
 }
 
 /// Commits a group, again if PostgreSQL has ended it for the sake of another one.
-async fn commit(session: &Session, feed: &Feed, batches: &[&Batch]) -> Result<Vec<Verdict>, Failure> {
+async fn commit(place: &Place, feed: &Feed, batches: &[&Batch]) -> Result<Vec<Verdict>, Failure> {
     for _ in 1..TRIES_MAX {
-        match try_commit(session, feed, batches).await {
+        match try_commit(place, feed, batches).await {
             Err(Tried::StoodInTheWay) => {}
             Err(Tried::Failed(failure)) => return Err(failure),
             Ok(verdicts) => return Ok(verdicts),
         }
     }
-    match try_commit(session, feed, batches).await {
+    match try_commit(place, feed, batches).await {
         Err(Tried::StoodInTheWay) => Err(Failure { reason: unavailable(Contended), ends_session: false }),
         Err(Tried::Failed(failure)) => Err(failure),
         Ok(verdicts) => Ok(verdicts),
@@ -175,8 +201,9 @@ enum Tried {
     Failed(Failure),
 }
 
-async fn try_commit(session: &Session, feed: &Feed, batches: &[&Batch]) -> Result<Vec<Verdict>, Tried> {
-    let committing = Box::pin(group::commit(session, feed, batches));
+async fn try_commit(place: &Place, feed: &Feed, batches: &[&Batch]) -> Result<Vec<Verdict>, Tried> {
+    let Place { session, slot, .. } = place;
+    let committing = Box::pin(group::commit(session, *slot, feed, batches));
     let error = match tokio::time::timeout(GROUP_TIMEOUT, committing).await {
         Ok(Ok(verdicts)) => return Ok(verdicts),
         Ok(Err(error)) => error,
