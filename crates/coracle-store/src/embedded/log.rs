@@ -90,7 +90,7 @@ impl<'t> Log<'t> {
             }
             if let Some(holder) = step.needs_holder()
                 && !kept.contains(&holder)
-                && !self.holder(holder)?.is_some_and(|held| held.until > self.now)
+                && self.holder(holder)?.is_none_or(|held| held.until <= self.now)
             {
                 return Ok(Some(CommitError::Lapsed { holder: holder.clone() }));
             }
