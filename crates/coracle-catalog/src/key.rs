@@ -50,7 +50,8 @@ impl SecretKey {
     /// The admin token of a cluster: whoever has the key has it, and nobody else can make it.
     pub fn admin_token_text(&self) -> String {
         let id = blake3::derive_key("coracle 2026 the name of the admin token of a cluster", &*self.0);
-        let secret = Zeroizing::new(blake3::derive_key("coracle 2026 the admin token of a cluster", &*self.0));
+        let secret =
+            Zeroizing::new(blake3::derive_key("coracle 2026 the admin token of a cluster", &*self.0));
         crate::tokens::text_of(&id, &*secret)
     }
 

@@ -5,12 +5,12 @@ mod guests;
 mod harness;
 mod wire;
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use own_postgres::OwnPostgres;
 use guests::{deploy, until};
 use harness::{Data, Ended, Server};
+use own_postgres::OwnPostgres;
 use tempfile::TempDir;
 use wire::get;
 
@@ -57,7 +57,10 @@ fn what_is_deployed_on_one_node_answers_on_all() {
     for node in [one, two, three] {
         until("the function", || (get(node, "/function/acid/").status == 200).then_some(()));
         let seen = get(node, "/function/acid/env").text();
-        assert!(seen.contains("API_KEY=from two"), "every node has the code, and can open the secret: {seen}");
+        assert!(
+            seen.contains("API_KEY=from two"),
+            "every node has the code, and can open the secret: {seen}"
+        );
     }
     three.ok(&["remove", "acid"]);
     until("the removal", || (get(one, "/function/acid/").status == 404).then_some(()));
@@ -143,10 +146,23 @@ fn a_node_that_comes_with_another_key_is_refused() {
     let cluster = Cluster::start(1);
     let other = Data::new();
     let mut command = harness::coracle();
-    command.args(["up", "--listen", "127.0.0.1:0", "--metrics-listen", "none", "--store", &cluster.url, "--data"]);
+    command.args([
+        "up",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "none",
+        "--store",
+        &cluster.url,
+        "--data",
+    ]);
     let ended = Ended::of(command.arg(other.path()).output().unwrap());
     assert_eq!(ended.code, 1, "{}", ended.stderr);
-    assert!(ended.stderr.contains("another key") && ended.stderr.contains("CORACLE_KEY_FILE"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("another key") && ended.stderr.contains("CORACLE_KEY_FILE"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -164,7 +180,9 @@ fn a_store_that_cannot_be_used_is_named_without_its_password() {
     ] {
         let data = Data::new();
         let mut command = harness::coracle();
-        command.args(["up", "--listen", "127.0.0.1:0", "--metrics-listen", "none", "--data"]).arg(data.path());
+        command
+            .args(["up", "--listen", "127.0.0.1:0", "--metrics-listen", "none", "--data"])
+            .arg(data.path());
         let ended = Ended::of(command.env("CORACLE_STORE", url).output().unwrap());
         assert_ne!(ended.code, 0);
         let all = format!("{}{}", ended.stdout, ended.stderr);

@@ -101,6 +101,7 @@ fn line_of(line: LogLine) -> Line {
 
 #[cfg(test)]
 mod tests {
+    use coracle_model::FunctionRef;
     use jiff::{SignedDuration, Timestamp};
 
     use super::*;
@@ -108,7 +109,7 @@ mod tests {
     fn line(second: i64) -> Line {
         Line {
             at: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second),
-            function: "f.default".parse().unwrap(),
+            function: FunctionRef { namespace: "default".parse().unwrap(), name: "f".parse().unwrap() },
             revision: 1,
             instance: 1,
             call: None,

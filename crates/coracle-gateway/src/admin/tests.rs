@@ -25,7 +25,7 @@ use coracle_observe::clock::Simulated;
 use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_observe::metrics::Class;
 use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret};
-use coracle_store::{Artifacts, DataDir, Database, Embedded};
+use coracle_store::{Artifacts, DataDir, Database, Embedded, Holder};
 use expect_test::{Expect, expect};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};

@@ -15,6 +15,7 @@ use crate::options::Common;
 use crate::serve::{self, MetricsListen, Ready};
 use crate::signals::Signals;
 use crate::stop::{Done, Stop};
+use crate::storage::StoreUrl;
 use crate::talk::{BOLD, DIM, styled};
 use crate::{print, talk};
 
