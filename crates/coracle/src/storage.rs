@@ -1,6 +1,7 @@
 //! Where a server keeps its state: a SQLite of its own in the data directory, or a PostgreSQL that it shares with others.
 //! Called by `serve.rs`.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -12,16 +13,12 @@ use coracle_store::{ConnectError, DataDir, Database, Embedded, Postgres};
 #[derive(Clone)]
 pub(crate) struct StoreUrl(String);
 
+/// Any text is taken here: whoever reads the command line would show one that is refused, and it may hold a password.
 impl FromStr for StoreUrl {
-    type Err = String;
+    type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = ["postgres://", "postgresql://"];
-        if known.iter().any(|scheme| text.starts_with(scheme)) {
-            return Ok(Self(text.to_owned()));
-        }
-        // The text itself is left out: whatever it is, it may hold a password.
-        Err("it does not begin with `postgres://`, as in postgres://USER:PASSWORD@HOST/DATABASE".to_owned())
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
     }
 }
 
@@ -88,10 +85,12 @@ impl Storage {
 }
 
 fn refused(error: &ConnectError) -> Problem {
-    let why = match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
+    let mut why = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        why = format!("{why}: {source}");
+        cause = source.source();
+    }
     let hint = match error {
         ConnectError::Url { .. } => "write it as postgres://USER:PASSWORD@HOST:5432/DATABASE",
         ConnectError::Unreachable { .. } | ConnectError::Silent { .. } => {
