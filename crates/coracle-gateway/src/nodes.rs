@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::{Client, ClientError, NodeInfo, NodeView};
-use coracle_store::{Database, Holder};
+use coracle_store::{Alive, Database};
 use futures_util::future::join_all;
 
 /// How long another node may take to begin its answer; a client of ours waits for the slowest.
@@ -18,21 +18,22 @@ pub struct Nodes(Arc<Inner>);
 
 struct Inner {
     database: Arc<dyn Database>,
-    own: Holder,
+    /// Where the others reach this one; no two of them share it.
+    own: String,
     /// The token that all nodes of a cluster have in common; `None` where there are no others.
     token: Option<String>,
 }
 
 impl Nodes {
-    /// A node of a cluster: the one that keeps itself alive in the database as `own`, and speaks to the others with a
-    /// token that may do everything.
-    pub fn clustered(database: Arc<dyn Database>, own: Holder, token: String) -> Self {
-        Self(Arc::new(Inner { database, own, token: Some(token) }))
+    /// A node of a cluster, which the others reach at this URL, and which speaks to them with a token that may do
+    /// everything.
+    pub fn clustered(database: Arc<dyn Database>, own: &str, token: String) -> Self {
+        Self(Arc::new(Inner { database, own: own.to_owned(), token: Some(token) }))
     }
 
     /// A server that has its database for itself.
-    pub fn alone(database: Arc<dyn Database>, own: Holder) -> Self {
-        Self(Arc::new(Inner { database, own, token: None }))
+    pub fn alone(database: Arc<dyn Database>, own: &str) -> Self {
+        Self(Arc::new(Inner { database, own: own.to_owned(), token: None }))
     }
 
     /// All that are alive, in the order of their names.
@@ -41,12 +42,14 @@ impl Nodes {
             tracing::warn!(%error, "cannot ask who is alive");
             Vec::new()
         });
-        let view = |alive: coracle_store::Alive| {
+        let view = |alive: Alive| {
             let info: NodeInfo = serde_json::from_slice(&alive.info).ok()?;
-            Some(NodeView { info, here: alive.holder == self.0.own })
+            Some(NodeView { here: info.url == self.0.own, info })
         };
         let mut nodes: Vec<_> = alive.into_iter().filter_map(view).collect();
         nodes.sort_by(|one, other| (&one.info.name, &one.info.url).cmp(&(&other.info.name, &other.info.url)));
+        // A server may hold leases under several names.
+        nodes.dedup_by(|one, other| one.info.url == other.info.url);
         nodes
     }
 

@@ -14,8 +14,8 @@ use coracle_invoke::Invoke;
 use coracle_model::{Code, FunctionRef, NamespaceName, Problem, SecretName, code};
 use coracle_observe::Observe;
 use coracle_observe::logs::{Limits, Line, Stream};
-use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret, random_bits};
-use coracle_store::{Artifacts, DataDir, Holder, RestoreError};
+use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret};
+use coracle_store::{Artifacts, DataDir, RestoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 
@@ -201,11 +201,10 @@ pub(crate) async fn serve(
 
     let clearing = tokio::spawn(clear_up(catalog.clone(), artifacts.clone(), runtime.clone(), clock));
     let authenticator = Authenticator::new(catalog.clone(), login);
-    let holder = Holder::new(&format!("{:016x}{:016x}", random_bits(), random_bits()))
-        .map_err(|error| Problem::new(&code::INTERNAL, error.to_string()))?;
+    let own_url = options.advertise.clone().unwrap_or_else(|| url_of(address));
     let nodes = match shared_token {
-        Some(token) => Nodes::clustered(Arc::clone(&database), holder, token),
-        None => Nodes::alone(Arc::clone(&database), holder),
+        Some(token) => Nodes::clustered(Arc::clone(&database), &own_url, token),
+        None => Nodes::alone(Arc::clone(&database), &own_url),
     };
     let admin = Admin {
         catalog: catalog.clone(),

@@ -25,7 +25,7 @@ use coracle_observe::clock::Simulated;
 use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_observe::metrics::Class;
 use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret};
-use coracle_store::{Artifacts, DataDir, Database, Embedded, Holder};
+use coracle_store::{Artifacts, DataDir, Database, Embedded};
 use expect_test::{Expect, expect};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
@@ -88,7 +88,7 @@ impl Server {
             observe,
             artifacts,
             images,
-            nodes: Nodes::alone(Arc::clone(&database) as Arc<dyn Database>, Holder::new("test").unwrap()),
+            nodes: Nodes::alone(Arc::clone(&database) as Arc<dyn Database>, "http://127.0.0.1:8080"),
             embedded: Some(database),
             data: Arc::new(data),
             upload_bytes_max: UPLOAD_BYTES_MAX,
