@@ -458,13 +458,13 @@ impl<'p> Updates<'p> {
 }
 
 /// A query about some numbers, which is not made if there are none.
-async fn some(session: &Session, sql: &'static str, numbers: &Vec<i64>) -> Result<Vec<Row>, Error> {
-    if numbers.is_empty() { Ok(Vec::new()) } else { session.query(sql, &[numbers]).await }
+async fn some(session: &Session, sql: &'static str, numbers: &[i64]) -> Result<Vec<Row>, Error> {
+    if numbers.is_empty() { Ok(Vec::new()) } else { session.query(sql, &[&numbers]).await }
 }
 
 /// A query about some names, which is not made if there are none.
-async fn some_of(session: &Session, sql: &'static str, names: &Vec<&str>) -> Result<Vec<Row>, Error> {
-    if names.is_empty() { Ok(Vec::new()) } else { session.query(sql, &[names]).await }
+async fn some_of(session: &Session, sql: &'static str, names: &[&str]) -> Result<Vec<Row>, Error> {
+    if names.is_empty() { Ok(Vec::new()) } else { session.query(sql, &[&names]).await }
 }
 
 fn stored<'b>(row: &Row) -> Stored<'b> {
