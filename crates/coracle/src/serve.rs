@@ -15,7 +15,7 @@ use coracle_model::{Code, FunctionRef, NamespaceName, Problem, SecretName, code}
 use coracle_observe::Observe;
 use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret};
-use coracle_store::{Artifacts, DataDir, RestoreError};
+use coracle_store::{DataDir, RestoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 
@@ -165,10 +165,10 @@ pub(crate) async fn serve(
     let metrics = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let login = options.basic_auth.as_deref().map(basic_auth::login).transpose()?;
     let data = open_data(&options)?;
-    let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
     let clock = Arc::new(coracle_observe::clock::System);
     let storage = Storage::open(options.store.as_ref(), &data, clock.clone()).await?;
     let database = storage.database();
+    let artifacts = storage.artifacts(&data).map_err(|error| unusable(&data, &error))?;
     let observe = Observe::open(&data.logs(), Limits::default(), clock.clone())
         .map_err(|error| unusable(&data, &error))?;
     let key = SecretKey::load_or_create(&options.key_file.clone().unwrap_or_else(|| data.key()))?;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use coracle_model::{Clock, Problem, code};
-use coracle_store::{ConnectError, DataDir, Database, Embedded, Postgres};
+use coracle_store::{ArtifactError, Artifacts, ConnectError, DataDir, Database, Embedded, Postgres};
 
 /// The URL of a shared database. It may hold a password, so it is never shown.
 #[derive(Clone)]
@@ -59,6 +59,14 @@ impl Storage {
         match self {
             Self::Alone(embedded) => Arc::clone(embedded) as Arc<dyn Database>,
             Self::Shared(postgres) => Arc::clone(postgres) as Arc<dyn Database>,
+        }
+    }
+
+    /// The artifacts that lie with the database.
+    pub(crate) fn artifacts(&self, data: &DataDir) -> Result<Artifacts, ArtifactError> {
+        match self {
+            Self::Alone(_) => Artifacts::open(&data.artifacts()),
+            Self::Shared(postgres) => Artifacts::open_shared(&data.artifacts(), postgres),
         }
     }
 

@@ -1,8 +1,11 @@
 //! Several servers on one PostgreSQL, as their users see them: what one knows all know, and what one loses none loses.
 //! Each test starts a PostgreSQL of its own.
 
+#[expect(dead_code, reason = "these tests use some of what they share with others")]
 mod guests;
+#[expect(dead_code, reason = "these tests use some of what they share with others")]
 mod harness;
+#[expect(dead_code, reason = "these tests use some of what they share with others")]
 mod wire;
 
 use std::os::unix::fs::PermissionsExt;
@@ -38,8 +41,12 @@ impl Cluster {
         cluster
     }
 
+    /// A node with a cache of its own: what it runs, it has from the database.
     fn node(&self, data: Data) -> Server {
-        Server::start_with(data, &["--store", &self.url, "--key-file", self.key().to_str().unwrap()])
+        let (key, cache) = (self.key(), data.path().join("cache"));
+        let flags =
+            ["--store", &self.url, "--key-file", key.to_str().unwrap(), "--cache", cache.to_str().unwrap()];
+        Server::start_with(data, &flags)
     }
 
     fn key(&self) -> PathBuf {
