@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use coracle_model::{
     ByteSize, Contract, Cores, Digest, FunctionName, Limits, Network, Original, Outbound, Problem, Program,
-    Route, Scale, SecretName, Settings, Span, code,
+    Queueing, Route, Scale, SecretName, Settings, Span, code,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -239,6 +239,7 @@ impl From<FunctionSpec> for Settings {
                 log_bytes_per_second: bytes(spec.log_rate, or.log_bytes_per_second),
             },
             reuse: spec.reuse.unwrap_or_default(),
+            queue: Queueing::default(),
             routes: spec.route,
             private: spec.private,
             content_type: spec.content_type,
