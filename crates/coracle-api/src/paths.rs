@@ -11,8 +11,9 @@ use crate::{
     FollowedCall, FunctionQuery, FunctionSpec, FunctionView, IdentityView, ImageQuery, ImageView, KnownCall,
     LoadQuery, LogLine, LogQuery, NamespaceView, Page, ProblemView, PrunedView, PullEvent, PullRequest,
     PurgeRequest, QueueListQuery, QueueQuery, QueueView, QueuedCallView, RedriveRequest, RegistryLogin,
-    RegistryView, RevisionView, RollbackRequest, ScaleRequest, ScaledView, SecretValue, SecretView, ShowQuery,
-    StatsQuery, StatsSort, StatsView, StatusView, SubmitQuery, TokenCreated, TokenRequest, TokenView,
+    RegistryView, RevisionView, RollbackRequest, ScaleRequest, ScaledView, SecretValue, SecretView,
+    ShowQuery, StatsQuery, StatsSort, StatsView, StatusView, SubmitQuery, TokenCreated, TokenRequest,
+    TokenView,
 };
 
 /// The OpenAPI document of `/v1`, as JSON that people can read.

@@ -162,14 +162,7 @@ impl std::str::FromStr for CallState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [
-            Self::Waiting,
-            Self::Running,
-            Self::Succeeded,
-            Self::Failed,
-            Self::Cancelled,
-            Self::Dead,
-        ];
+        let all = [Self::Waiting, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Dead];
         all.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
             format!(
                 "`{text}` is not a state: it is `waiting`, `running`, `succeeded`, `failed`, `cancelled` or `dead`"

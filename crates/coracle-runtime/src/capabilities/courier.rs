@@ -353,7 +353,10 @@ mod tests {
         let (port, _served) = receiver(None).await;
         let courier = Courier { delivery_timeout: Duration::from_millis(50), ..Courier::new() };
         let said = said(&courier, "http://127.0.0.1:PORT/", port, &["http://127.0.0.1:PORT"]).await;
-        expect!["delivery-failed: nothing was delivered to http://127.0.0.1:PORT: it did not answer within 0.05 s"].assert_eq(&said);
+        expect![
+            "delivery-failed: nothing was delivered to http://127.0.0.1:PORT: it did not answer within 0.05 s"
+        ]
+        .assert_eq(&said);
     }
 
     #[tokio::test]
