@@ -83,17 +83,6 @@ pub struct CallQuery {
     pub here: bool,
 }
 
-/// Of which nodes to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct HereQuery {
-    /// Whether only the node that is asked is to look.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    #[param(required = false)]
-    pub here: bool,
-}
-
 /// What comes next while calls are followed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]

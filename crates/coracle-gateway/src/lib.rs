@@ -10,6 +10,7 @@ mod nodes;
 mod openfaas;
 mod pages;
 mod problem;
+mod submit;
 mod target;
 
 pub use admin::Admin;

@@ -135,6 +135,7 @@ impl Queue {
             observe,
             executor,
             courier: Courier::new(),
+            started: observe.clock.now(),
             board: Board::new(options.concurrency),
             sessions: Sessions::new(&options.node),
             depths: Depths::default(),

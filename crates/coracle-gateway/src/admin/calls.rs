@@ -9,12 +9,16 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use coracle_api::client::Lines;
-use coracle_api::{CallQuery, CallView, Client, ClientError, FollowedCall, HereQuery, Page};
+use coracle_api::{
+    CallQuery, CallView, Client, ClientError, FollowedCall, KnownCall, Page, QueuedCallView, ShowQuery,
+    WAIT_MAX,
+};
 use coracle_model::{
-    BodyError, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, code,
+    BodyError, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, Span, code,
 };
 use coracle_observe::Followed;
 use coracle_observe::calls::{CALLS_RECENT_MAX, CallRecord, Calls, End, Filter, FollowersFull};
+use coracle_queue::QueuedCall;
 use futures_util::stream::{self, StreamExt, select_all};
 use http::header::CONTENT_TYPE;
 use http_body_util::StreamBody;
@@ -23,7 +27,7 @@ use hyper::body::Frame;
 use super::functions::limit_of;
 use super::logs::NDJSON;
 use super::rim::{Answer, Asked, Segment, Who};
-use super::{Admin, Shared};
+use super::{Admin, Shared, queued};
 
 pub(super) async fn list(
     State(admin): State<Shared>,
@@ -123,7 +127,7 @@ async fn list_elsewhere(client: Client, query: CallQuery) -> Result<Vec<CallView
     client.calls(&query).await
 }
 
-async fn show_elsewhere(client: Client, id: String) -> Result<CallView, ClientError> {
+async fn show_elsewhere(client: Client, id: String) -> Result<KnownCall, ClientError> {
     client.call_here(&id).await
 }
 
@@ -158,22 +162,52 @@ pub(super) async fn show(
     State(admin): State<Shared>,
     Who(who): Who,
     Segment(id): Segment,
-    Asked(query): Asked<HereQuery>,
-) -> Answer<Json<CallView>> {
+    Asked(query): Asked<ShowQuery>,
+) -> Answer<Json<KnownCall>> {
+    match queued::reached(&admin, who.clone(), &id, Scope::Call).await {
+        Ok(call) => Ok(Json(KnownCall::Queued(Box::new(as_it_ends(&admin, &who, call, query.wait).await?)))),
+        Err(problem) if problem.code == &code::CALL_NOT_FOUND => recent(&admin, who, &id, query.here).await,
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+/// A queued call with what follows its end, once it has ended or has been waited for long enough.
+async fn as_it_ends(
+    admin: &Admin,
+    who: &Principal,
+    call: QueuedCall,
+    wait: Option<Span>,
+) -> Result<QueuedCallView, Problem> {
+    let call = match wait {
+        Some(Span(span)) if !call.state.is_ended() => admin.queue.wait(&call.id, span.min(WAIT_MAX)).await?,
+        _ => call,
+    };
+    let deliveries = if call.state.is_ended() { admin.queue.deliveries(&call.id).await? } else { Vec::new() };
+    Ok(queued::view(call, deliveries, who))
+}
+
+/// One of the last calls that somebody waited for.
+async fn recent(admin: &Admin, who: Principal, id: &str, here: bool) -> Answer<Json<KnownCall>> {
     let who = admin.authenticator.require_somewhere(who, Scope::Deploy)?;
-    let call = CallId::parse(&id).and_then(|id| admin.observe.calls.get(&id));
+    let call = CallId::parse(id).and_then(|id| admin.observe.calls.get(&id));
     // A call that the token does not reach is as good as none.
     let call = match call {
         Some(call) => Some(view(&call)),
-        None if query.here => None,
-        None => admin.nodes.ask(|client| show_elsewhere(client, id.clone())).await.into_iter().next(),
+        None if here => None,
+        None => {
+            let others = admin.nodes.ask(|client| show_elsewhere(client, id.to_owned())).await;
+            others.into_iter().find_map(|known| match known {
+                KnownCall::Recent(call) => Some(*call),
+                KnownCall::Queued(_) => None,
+            })
+        }
     };
     let call = call.filter(|call| who.may_on(Scope::Deploy, &call.function)).ok_or_else(|| {
         let shown: String = id.chars().take(128).collect();
-        Problem::new(&code::CALL_NOT_FOUND, format!("the call `{shown}` is not among the last ones"))
-            .hint("`coracle logs --call` may still know it")
+        let message = format!("the call `{shown}` is not queued, and not among the last ones");
+        Problem::new(&code::CALL_NOT_FOUND, message).hint("`coracle logs --call` may still know it")
     })?;
-    Ok(Json(call))
+    Ok(Json(KnownCall::Recent(Box::new(call))))
 }
 
 /// Whose calls are meant, as far as the token reaches.
