@@ -105,7 +105,7 @@ fn the_status_names_the_nodes_that_live() {
     let mut cluster = Cluster::start(3);
     let urls = |node: &Server| {
         let status = node.json(&["status"]);
-        let nodes = status["details"]["nodes"].as_array().cloned().unwrap_or_default();
+        let nodes = status["status"]["details"]["nodes"].as_array().cloned().unwrap_or_default();
         let here = nodes.iter().filter(|node| node["here"] == true).count();
         let mut urls: Vec<_> = nodes.iter().map(|node| node["url"].as_str().unwrap().to_owned()).collect();
         urls.sort();

@@ -7,7 +7,7 @@ use coracle_api::client::LogLines;
 use coracle_api::{Client, ClientError, LogLine, LogQuery, LogStream};
 use coracle_model::{CallId, Problem};
 use coracle_observe::logs::{Line, Stream};
-use futures_util::stream::{self, BoxStream, StreamExt, select_all};
+use futures_util::stream::{self, BoxStream, Fuse, StreamExt, select_all};
 
 use crate::nodes::Nodes;
 
@@ -27,7 +27,7 @@ pub(crate) async fn of_all_nodes(nodes: &Nodes, here: Lines, query: LogQuery) ->
     if asked.follow {
         return select_all(all).boxed();
     }
-    let sources = all.map(|more| Source { ahead: VecDeque::new(), more }).collect();
+    let sources = all.map(Source::of).collect();
     let merged = stream::unfold(Some(sources), async |sources: Option<Vec<Source>>| {
         let mut sources = sources?;
         match next(&mut sources).await {
@@ -48,7 +48,14 @@ async fn answer(client: Client, query: LogQuery) -> Result<LogLines, ClientError
 /// One node's lines on their way.
 struct Source {
     ahead: VecDeque<Line>,
-    more: Lines,
+    /// It is asked again after its end, for as long as others go on.
+    more: Fuse<Lines>,
+}
+
+impl Source {
+    fn of(lines: Lines) -> Self {
+        Self { ahead: VecDeque::new(), more: lines.fuse() }
+    }
 }
 
 /// The earliest of the lines that come next; `None` when all have ended.
@@ -122,7 +129,11 @@ mod tests {
     async fn lines_of_several_nodes_come_in_the_order_of_their_times() {
         let of = |pages: Vec<Vec<i64>>| {
             let pages = pages.into_iter().map(|page| Ok(page.into_iter().map(line).collect::<Vec<_>>()));
-            Source { ahead: VecDeque::new(), more: stream::iter(pages.collect::<Vec<_>>()).boxed() }
+            // As a node's own lines come: a stream that must not be asked after its end.
+            let more = stream::unfold(pages.collect::<VecDeque<_>>(), async |mut pages| {
+                pages.pop_front().map(|page| (page, pages))
+            });
+            Source::of(more.boxed())
         };
         let mut sources =
             [of(vec![vec![1, 4], vec![], vec![7]]), of(vec![]), of(vec![vec![2], vec![3, 5, 6]])];
