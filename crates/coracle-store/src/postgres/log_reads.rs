@@ -11,7 +11,7 @@ use super::plan::number;
 use super::session::Session;
 use crate::{Alive, FOUND_MAX, MESSAGES_BYTES_MAX, Message, MessageId, Read, ReadFrom, TopicCount, Topics};
 
-/// The statements of a reader.
+/// The statements of a reader. They name ranges as those of the writer do, and for its reason.
 pub(super) const READS: [&str; 8] = [LAST, FLOORS, PAGE, PROBE, NEWEST, FIND, TOPICS, ALIVE];
 
 const LAST: &str = "SELECT last_value FROM coracle.position";
@@ -26,17 +26,23 @@ const PAGE: &str = "
     SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload FROM (
         SELECT *, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM (
             SELECT *, octet_length(payload) + octet_length(story) AS bytes FROM coracle.message
-            WHERE topic = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
+            WHERE (topic, position) > ($1, $2) AND (topic, position) <= ($1, $3) ORDER BY topic, position LIMIT $4
         ) AS page
     ) AS page WHERE before < $5 ORDER BY position";
 
 const PROBE: &str = "
-    SELECT position, appended FROM coracle.message WHERE topic = $1 AND position > $2 ORDER BY position LIMIT 1";
-const NEWEST: &str = "SELECT max(position) FROM coracle.message WHERE topic = $1";
+    SELECT position, appended FROM coracle.message
+    WHERE (topic, position) > ($1, $2) AND (topic, position) <= ($1, 9223372036854775807)
+    ORDER BY topic, position LIMIT 1";
+const NEWEST: &str = "
+    SELECT position FROM coracle.message
+    WHERE (topic, position) > ($1, 0) AND (topic, position) <= ($1, 9223372036854775807)
+    ORDER BY topic DESC, position DESC LIMIT 1";
 
 const FIND: &str = "
     SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload FROM coracle.message
-    WHERE id = $1 ORDER BY position DESC LIMIT $2";
+    WHERE id IS NOT NULL AND (id, position) > ($1, 0) AND (id, position) <= ($1, 9223372036854775807)
+    ORDER BY id DESC, position DESC LIMIT $2";
 
 const TOPICS: &str = "
     SELECT topic, waiting, held, kept, (
@@ -45,7 +51,7 @@ const TOPICS: &str = "
     ) FROM (
         SELECT topic, sum(waiting)::bigint AS waiting, sum(held)::bigint AS held, sum(kept)::bigint AS kept
         FROM coracle.count
-        WHERE topic >= $1 AND ($2 OR topic > $1) AND ($3::text IS NULL OR topic < $3)
+        WHERE topic >= $1 AND ($2 OR topic > $1) AND topic < $3
         GROUP BY topic HAVING sum(waiting + held + kept) > 0 ORDER BY topic LIMIT $4
     ) AS counted ORDER BY topic";
 
@@ -76,7 +82,7 @@ pub(super) async fn read(session: &Session, read: &Read) -> Result<Vec<Message>,
 async fn before(session: &Session, topic: &str, moment: Timestamp) -> Result<i64, Error> {
     let newest = session.query(NEWEST, &[&topic]).await?;
     // What is up to `low` came before, and what is behind `high` did not.
-    let (mut low, mut high) = (0, newest.first().and_then(|row| row.get(0)).unwrap_or(0));
+    let (mut low, mut high) = (0, newest.first().map_or(0, |row| row.get(0)));
     while low < high {
         let middle = low + (high - low) / 2;
         let next = session.query(PROBE, &[&topic, &middle]).await?;
