@@ -8,6 +8,7 @@ use tokio_postgres::{Error, Row};
 use super::entries::{behind, bytes};
 use super::messages::{holder, limit, message, moment, topic};
 use super::plan::number;
+use super::schema::LOCK_CLASS_FLOORS;
 use super::session::Session;
 use crate::{Alive, FOUND_MAX, MESSAGES_BYTES_MAX, Message, MessageId, Read, ReadFrom, TopicCount, Topics};
 
@@ -16,10 +17,11 @@ pub(super) const READS: [&str; 8] = [LAST, FLOORS, PAGE, PROBE, NEWEST, FIND, TO
 
 const LAST: &str = "SELECT last_value FROM coracle.position";
 
-/// Behind which positions there are transactions that append; see the writer.
+/// Behind which positions there are transactions that append, without the bits that a lock has no room for; see `FLOOR`
+/// of the writer.
 const FLOORS: &str = "
-    SELECT min((classid::bigint << 32) | objid::bigint) FROM pg_locks
-    WHERE locktype = 'advisory' AND objsubid = 1
+    SELECT objid::bigint FROM pg_locks
+    WHERE locktype = 'advisory' AND classid::bigint = $1::int AND objsubid = 2
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 const PAGE: &str = "
@@ -63,10 +65,9 @@ pub(super) async fn read(session: &Session, read: &Read) -> Result<Vec<Message>,
     let of = read.topic.as_str();
     // In this order: whoever had been given a position up to the last has either told where its positions begin, or
     // ended, and then the page has what it wrote.
-    let (last, floors) = join(session.query(LAST, &[]), session.query(FLOORS, &[])).await;
+    let (last, floors) = join(session.query(LAST, &[]), session.query(FLOORS, &[&LOCK_CLASS_FLOORS])).await;
     let last: i64 = last?.first().map_or(0, |row| row.get(0));
-    let floor: Option<i64> = floors?.first().and_then(|row| row.get(0));
-    let certain = floor.map_or(last, |floor| floor.min(last));
+    let certain = certain(last, floors?.iter().map(|row| row.get(0)));
     let after = match read.from {
         ReadFrom::Start => 0,
         ReadFrom::After(position) => number(position),
@@ -75,6 +76,14 @@ pub(super) async fn read(session: &Session, read: &Read) -> Result<Vec<Message>,
     let parameters = (limit(read.limit), limit(MESSAGES_BYTES_MAX));
     let rows = session.query(PAGE, &[&of, &after, &certain, &parameters.0, &parameters.1]).await?;
     Ok(rows.iter().map(message).collect())
+}
+
+/// Up to where no position is missing that may still come: the least floor, each known by its last 31 bits.
+fn certain(last: i64, floors: impl Iterator<Item = i64>) -> i64 {
+    const BITS: i64 = (1 << 31) - 1;
+    // A floor that seems to be very far behind is one that was told after the last position was read: it is ahead.
+    let behind = floors.map(|floor| (last - floor) & BITS).filter(|behind| *behind <= BITS / 2);
+    last - behind.max().unwrap_or(0)
 }
 
 /// The greatest position of a topic whose messages up to there came before this moment. Moments rise with positions,
@@ -129,5 +138,25 @@ fn count(row: &Row) -> TopicCount {
         held: count(2),
         kept: count(3),
         oldest_due: row.get::<_, Option<i64>>(4).map(moment),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_certain_ends_at_the_least_floor() {
+        let long = 1 << 31;
+        for (last, floors, expected) in [
+            (10, &[][..], 10),
+            (10, &[7, 9], 7),
+            (10, &[12], 10),
+            (3 * long + 5, &[3], 3 * long + 3),
+            (3 * long + 5, &[long - 2], 3 * long - 2),
+            (3 * long + 5, &[6], 3 * long + 5),
+        ] {
+            assert_eq!(certain(last, floors.iter().copied()), expected, "{last} {floors:?}");
+        }
     }
 }

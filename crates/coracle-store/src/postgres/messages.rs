@@ -5,7 +5,7 @@ use futures_util::future::{join, join3, join4, join5, try_join_all};
 use tokio_postgres::{Error, Row};
 
 use super::plan::{self, BEHIND, HELD, KEPT, Origin, Plan, Stored, number};
-use super::schema::LOCK_CLASS_GROUPS;
+use super::schema::{LOCK_CLASS_FLOORS, LOCK_CLASS_GROUPS};
 use super::session::Session;
 use crate::batch::Step;
 use crate::{
@@ -58,7 +58,8 @@ const LOCK_GROUPS: &str = "
 const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// Says, until the end of the transaction, that it may append behind this position: readers stop there.
-const FLOOR: &str = "SELECT pg_advisory_xact_lock_shared(last_value) FROM coracle.position";
+const FLOOR: &str =
+    "SELECT pg_advisory_xact_lock_shared($1, (last_value & 2147483647)::int) FROM coracle.position";
 const POSITIONS: &str = "SELECT nextval('coracle.position') FROM generate_series(1, $1::int)";
 
 const NAMED: &str = "
@@ -181,7 +182,8 @@ pub(super) async fn load<'b>(session: &Session, batches: &[&'b Batch]) -> Result
             return Ok(Vec::new());
         }
         let count = i32::try_from(names.new_positions).unwrap_or(i32::MAX);
-        let (floor, positions) = join(session.query(FLOOR, &[]), session.query(POSITIONS, &[&count])).await;
+        let (floor, positions) =
+            join(session.query(FLOOR, &[&LOCK_CLASS_FLOORS]), session.query(POSITIONS, &[&count])).await;
         floor.and(positions)
     };
     // Sent in this order: what is locked first is read as it is when the lock was got.

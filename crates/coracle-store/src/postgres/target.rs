@@ -12,8 +12,9 @@ use super::tls::{Encrypted, Tls};
 
 /// How long a connection may take to be made, from the first packet to the end of the greeting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that is silent for so long is asked whether it is still there.
+/// A connection that is silent for so long is asked whether it is still there, and again until it answers.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// A connection that nobody drives yet.
 pub(super) type Line = Connection<Socket, Encrypted>;
@@ -46,7 +47,10 @@ impl Target {
             config.ssl_mode(SslMode::Disable);
         }
         config.application_name("coracle").connect_timeout(CONNECT_TIMEOUT);
-        config.keepalives_idle(KEEPALIVE_IDLE).tcp_user_timeout(CONNECT_TIMEOUT);
+        config
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .tcp_user_timeout(CONNECT_TIMEOUT);
         let shown = shown(&config);
         Ok(Self { config, shown })
     }
@@ -130,8 +134,8 @@ pub enum ConnectError {
         /// How long was waited.
         waited: Duration,
     },
-    /// It does not accept the user or the password.
-    #[error("{target} does not accept the user name and password of the URL")]
+    /// It does not accept the user, the password, or where we come from.
+    #[error("{target} does not let this user in: check the user name, the password and pg_hba.conf")]
     Login {
         /// Where.
         target: String,
