@@ -5,7 +5,7 @@ use futures_util::future::{join, join3, join4, join5, try_join_all};
 use tokio_postgres::{Error, Row};
 
 use super::plan::{self, BEHIND, HELD, KEPT, Origin, Plan, Stored, number};
-use super::schema::LOCK_CLASS_GROUPS;
+use super::schema::{LOCK_CLASS_FLOORS, LOCK_CLASS_GROUPS};
 use super::session::Session;
 use crate::batch::Step;
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
 };
 
 /// The statements of the writer.
+///
+/// A range of `(topic, position)` in the order of both can be read from the index of both alone. Were it `topic = $1` in
+/// the order of positions, PostgreSQL might walk the primary key, past a million messages of another topic.
 pub(super) const STATEMENTS: [&str; 20] = [
     LOCK_GROUPS,
     NOW,
@@ -45,7 +48,9 @@ const LOCK_GROUPS: &str = "
             SELECT grp FROM coracle.message WHERE position = ANY($2)
             UNION ALL SELECT unnest($3::text[])
             UNION ALL SELECT first.grp FROM unnest($4::text[]) AS trimmed (topic) CROSS JOIN LATERAL (
-                SELECT grp FROM coracle.message WHERE topic = trimmed.topic ORDER BY position LIMIT $5
+                SELECT grp FROM coracle.message
+                WHERE (topic, position) > (trimmed.topic, 0) AND (topic, position) <= (trimmed.topic, 9223372036854775807)
+                ORDER BY topic, position LIMIT $5
             ) AS first
         ) AS concerned WHERE grp IS NOT NULL ORDER BY bucket
     ) AS buckets";
@@ -53,7 +58,8 @@ const LOCK_GROUPS: &str = "
 const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// Says, until the end of the transaction, that it may append behind this position: readers stop there.
-const FLOOR: &str = "SELECT pg_advisory_xact_lock_shared(last_value) FROM coracle.position";
+const FLOOR: &str =
+    "SELECT pg_advisory_xact_lock_shared($1, (last_value & 2147483647)::int) FROM coracle.position";
 const POSITIONS: &str = "SELECT nextval('coracle.position') FROM generate_series(1, $1::int)";
 
 const NAMED: &str = "
@@ -72,7 +78,9 @@ const ABANDONED: &str = "
 const OLDEST: &str = "
     SELECT position, topic, grp, appended, due, attempt, state, holder FROM coracle.message
     WHERE position = ANY(ARRAY(
-        SELECT position FROM coracle.message WHERE topic = $1 ORDER BY position LIMIT $2
+        SELECT position FROM coracle.message
+        WHERE (topic, position) > ($1, 0) AND (topic, position) <= ($1, 9223372036854775807)
+        ORDER BY topic, position LIMIT $2
     )) AND state <> 2 ORDER BY position FOR UPDATE SKIP LOCKED";
 
 const HOLDERS: &str = "SELECT name, until FROM coracle.holder WHERE name = ANY($1)";
@@ -107,7 +115,10 @@ const PROMOTE: &str = "
     UPDATE coracle.message AS m SET state = 0 FROM (
         SELECT (
             SELECT position FROM coracle.message AS b
-            WHERE b.topic = moved.topic AND b.grp = moved.grp AND b.state = 1 ORDER BY position LIMIT 1
+            WHERE b.grp IS NOT NULL AND b.state = 1
+                AND (b.topic, b.grp, b.position) > (moved.topic, moved.grp, 0)
+                AND (b.topic, b.grp, b.position) <= (moved.topic, moved.grp, 9223372036854775807)
+            ORDER BY b.topic, b.grp, b.position LIMIT 1
         ) AS position
         FROM unnest($1::text[], $2::text[]) AS moved (topic, grp)
         WHERE NOT EXISTS (
@@ -171,7 +182,8 @@ pub(super) async fn load<'b>(session: &Session, batches: &[&'b Batch]) -> Result
             return Ok(Vec::new());
         }
         let count = i32::try_from(names.new_positions).unwrap_or(i32::MAX);
-        let (floor, positions) = join(session.query(FLOOR, &[]), session.query(POSITIONS, &[&count])).await;
+        let (floor, positions) =
+            join(session.query(FLOOR, &[&LOCK_CLASS_FLOORS]), session.query(POSITIONS, &[&count])).await;
         floor.and(positions)
     };
     // Sent in this order: what is locked first is read as it is when the lock was got.
