@@ -4,7 +4,8 @@
 // Without arguments it serves on $PORT, else 8080:
 //   /status/N  answers N              /redirect    leads elsewhere      /secret/NAME  the bytes of a secret
 //   /echo      answers its body       /slow/MS     answers later        /events       five events, 200 ms apart
-//   /log/TEXT  prints TEXT            anything else: the request, as it came
+//   /log/TEXT  prints TEXT            /spin/MS     computes for so long
+//   anything else: the request, as it came
 // With one: `env` prints its environment, `cat` copies, `fail` copies and exits with 1, `slow MS` waits and copies.
 #include <arpa/inet.h>
 #include <signal.h>
@@ -25,6 +26,13 @@ static char head[HEAD_BYTES_MAX + 1], body[BODY_BYTES_MAX], reply[REPLY_BYTES_MA
 static void pause_ms(long ms) {
     struct timespec span = {ms / 1000, ms % 1000 * 1000000};
     nanosleep(&span, NULL);
+}
+
+// Processor time, and not the time of a clock, is what is spent.
+static void spin_ms(long ms) {
+    struct timespec spent;
+    do clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    while (spent.tv_sec * 1000 + spent.tv_nsec / 1000000 < ms);
 }
 
 static void send_all(int fd, const char *bytes, size_t length) {
@@ -84,6 +92,9 @@ static void serve_one(int fd, size_t length) {
     } else if (sscanf(target, "/slow/%ld", &number) == 1) {
         pause_ms(number);
         answer(fd, "200 OK", "", "slowly\n", 7);
+    } else if (sscanf(target, "/spin/%ld", &number) == 1) {
+        spin_ms(number);
+        answer(fd, "200 OK", "", "warm\n", 5);
     } else if (strcmp(target, "/events") == 0) {
         events(fd);
     } else if (sscanf(target, "/log/%255[^ ]", text) == 1) {

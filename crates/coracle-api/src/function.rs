@@ -40,7 +40,7 @@ pub struct FunctionView {
     /// The SHA-256 of its code; of an image, that of its manifest.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// How it is spoken to: `component`, `http` or `stdio`.
+    /// How it is spoken to: `component`, `http`, `stdio` or `watchdog`.
     #[schema(value_type = String, example = "component")]
     pub contract: Contract,
     /// The bytes of its code, where they are known.
@@ -385,7 +385,7 @@ pub struct RevisionView {
     /// The SHA-256 of its code; of an image, that of its manifest.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// How it is spoken to: `component`, `http` or `stdio`.
+    /// How it is spoken to: `component`, `http`, `stdio` or `watchdog`.
     #[schema(value_type = String)]
     pub contract: Contract,
     /// How it is run.

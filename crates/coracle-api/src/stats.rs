@@ -87,7 +87,8 @@ pub struct FunctionActivity {
     pub waiting: u64,
     /// Instances that wait for a call.
     pub instances_idle: usize,
-    /// The most memory that the instance of the last call used, in bytes; 0 where that is not known.
+    /// Memory in bytes: of WebAssembly the most that the instance of the last call used, of a program what the largest of its instances
+    /// uses now; 0 where that is not known.
     pub memory_bytes: u64,
     /// Calls that ended since the server started.
     pub calls: u64,

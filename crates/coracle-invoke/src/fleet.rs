@@ -254,6 +254,11 @@ impl<S: Start> Fleet<S> {
         self.0.lock().counts(Instant::now())
     }
 
+    /// Those of its instances that take calls.
+    pub(crate) fn berths(&self) -> Vec<Arc<Berth<S::Member>>> {
+        self.0.lock().ready().map(|ready| Arc::clone(&ready.berth)).collect()
+    }
+
     /// A place at once, or a turn to wait for.
     fn ask(&self) -> Result<Granted<S>, Turn<S>> {
         let fleet = &self.0;

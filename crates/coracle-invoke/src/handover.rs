@@ -8,7 +8,7 @@ use coracle_runtime::Standing;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::fleet::member::Start;
+use crate::fleet::member::{Berth, Start};
 use crate::fleet::{Fleet, InstanceCounts, Lease, Refusal};
 
 /// A program at one revision, and the one before until this one is ready.
@@ -149,6 +149,14 @@ impl<S: Start> Program<S> {
                 }
             }
         }
+    }
+
+    /// The instances of both revisions that take calls.
+    pub(crate) fn berths(&self) -> Vec<Arc<Berth<S::Member>>> {
+        let before = self.lock().clone();
+        let mut berths = self.served.fleet.berths();
+        berths.extend(before.into_iter().flat_map(|before| before.fleet.berths()));
+        berths
     }
 
     /// Lets the one before go when this one is ready, or when nothing of that one is left to serve.

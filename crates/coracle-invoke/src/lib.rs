@@ -12,7 +12,9 @@ mod program;
 mod record;
 mod room;
 mod scale;
+mod used;
 
 pub use after::{Afterwards, Chore};
 pub use call::{Invoke, Stopping};
 pub use fleet::InstanceCounts;
+pub use used::Used;

@@ -97,7 +97,8 @@ impl fmt::Display for Contract {
 /// A text that is no contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a contract: write `http` for a program that listens, `stdio` for one that reads its input and prints"
+    "`{0}` is not a contract: write `http` for a program that listens, `stdio` for one that reads its input and prints, \
+     `watchdog` for one that its `fprocess` names"
 )]
 pub struct InvalidContract(String);
 
@@ -124,6 +125,10 @@ mod tests {
         for contract in [Contract::Component, Contract::Stdio, Contract::Http, Contract::Watchdog] {
             assert_eq!(contract.to_string().parse(), Ok(contract));
         }
-        assert!("grpc".parse::<Contract>().is_err());
+        let invalid = "grpc".parse::<Contract>().unwrap_err().to_string();
+        // WebAssembly says itself that it is a component.
+        for offered in [Contract::Stdio, Contract::Http, Contract::Watchdog] {
+            assert!(invalid.contains(&format!("`{offered}`")), "{invalid}");
+        }
     }
 }

@@ -18,7 +18,7 @@ pub use host::{Host, Printed, Secret, Stream};
 pub use identity::random_bits;
 pub use oci::{
     Blueprint, Credentials, Image, ImageBounds, ImageConfig, Images, Launched, Process, Programs, Progress,
-    Protection, Pruned, SANDBOX_SPAWNER, sandbox_spawner,
+    Protection, Pruned, SANDBOX_SPAWNER, Used, sandbox_spawner,
 };
 pub use wasm::{
     Answer, Bounds, COMPILE_WORKER, Ended, Instance, Left, Plan, Prepared, Running, Runtime, Status, Work,

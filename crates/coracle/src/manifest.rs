@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use coracle_model::{AppName, Contract, FunctionName, NamespaceName, Problem, Settings, code};
 
 use self::document::{Document, Entry, Position};
+use self::stack::Written;
 
 /// The name of the file, in the folder that is deployed.
 pub(crate) const FILE_NAME: &str = "coracle.toml";
@@ -41,8 +42,8 @@ pub(crate) struct Function {
     /// How it is spoken to, where somebody says it.
     pub(crate) contract: Option<Contract>,
     pub(crate) settings: Settings,
-    /// What to type when its image is nowhere to be had.
-    pub(crate) remedy: Option<String>,
+    /// Where it is written, if that is a stack file.
+    pub(crate) written: Option<Written>,
     /// Where `code` stands, for the error that it is missing; `None` when no manifest names it.
     source_at: Option<Position>,
 }
@@ -111,7 +112,7 @@ impl Function {
             source,
             contract: None,
             settings: Settings::default(),
-            remedy: None,
+            written: None,
             source_at: None,
         }
     }

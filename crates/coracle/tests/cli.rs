@@ -198,7 +198,8 @@ fn a_call_is_found_by_the_beginning_of_its_identity() {
     assert_eq!(newest.len(), 12, "{calls}");
     let lines = server.ok(&["logs", "hello", "--call", newest]);
     assert!(lines.contains("greeting Grace") && !lines.contains("Ada"), "{lines}");
-    assert!(server.run(&["logs", "hello", "--call", "ffffffffffff"]).stderr.contains("no lines"));
+    let unknown = server.run(&["logs", "hello", "--call", "ffffffffffff"]);
+    assert!(unknown.code == 1 && unknown.stderr.contains("error[call-not-found]"), "{unknown:?}");
 }
 
 #[test]

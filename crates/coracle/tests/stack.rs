@@ -365,6 +365,22 @@ fn every_mistake_of_a_file_is_shown_where_it_stands() {
 }
 
 #[test]
+fn what_only_the_server_finds_wrong_is_shown_where_it_stands_too() {
+    let server = server();
+    let text = "functions:\n  page:\n    image: shop/serve:1\n    fprocess: cat\n    environment:\n      exec_timeout: soon\n";
+    let folder = shop(&[("stack.yaml", text)]);
+    let ended = server.run(&["deploy", &path(&folder, "")]);
+    assert_eq!(ended.code, 1);
+    expect![[r#"
+        the app is called shop, as its folder is; `--app` calls it something else
+        error[invalid-settings]: stack.yaml:6:21: cannot deploy `page`: `exec_timeout` of `soon` is no span of time
+        hint: write seconds, as in "30", or a span, as in "1m30s"
+        see: coracle explain invalid-settings
+    "#]]
+    .assert_eq(&ended.stderr.replace(&path(&folder, ""), ""));
+}
+
+#[test]
 fn dev_deploys_at_every_save_and_says_that_it_builds_nothing() {
     let (server, folder) = (
         server(),

@@ -94,6 +94,9 @@ impl Wanted<'_> {
 
     /// The first by what they are sorted by; if there is room, those that were never called follow.
     fn busiest(&self, mut active: Vec<Activity>, sort: StatsSort, limit: usize) -> Vec<Activity> {
+        if sort == StatsSort::Memory {
+            active.iter_mut().for_each(|activity| activity.measure(self.admin));
+        }
         active.sort_by(|a, b| sort_key(b, sort).cmp(&sort_key(a, sort)).then_with(|| by_name(a, b)));
         active.truncate(limit);
         if active.len() < limit {
@@ -164,8 +167,16 @@ impl Activity {
         Self { function, recent, in_flight: 0, waiting: 0, memory_bytes: 0, calls: 0, errors: 0 }
     }
 
+    /// Looks how much memory a program takes: it costs a look at a file for each instance, so that only what is shown or sorted is measured.
+    fn measure(&mut self, admin: &Admin) {
+        if let Some(bytes) = admin.invoke.memory_of_largest(&self.function) {
+            self.memory_bytes = bytes;
+        }
+    }
+
     /// As the API shows it; `None` when it was removed in the meantime.
-    fn view(self, admin: &Admin, window: &Window) -> Option<FunctionActivity> {
+    fn view(mut self, admin: &Admin, window: &Window) -> Option<FunctionActivity> {
+        self.measure(admin);
         let revision = admin.catalog.resolve(&self.function)?.number;
         let ms = |took: Duration| took.as_secs_f64() * 1e3;
         let recent = self.recent;

@@ -10,6 +10,7 @@ use coracle_faces::openfaas::deployment::{self, Wanted};
 use coracle_faces::openfaas::refusal::Verb;
 use coracle_faces::openfaas::request;
 use coracle_faces::openfaas::status::{Status, Usage};
+use coracle_invoke::Used;
 use coracle_model::{BodyError, FunctionRef, NamespaceName, Principal, Problem, Scope, code};
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
@@ -46,7 +47,10 @@ pub(super) async fn show(
     admin.authenticator.require_on(who, Scope::Deploy, &function)?;
     let found = admin.catalog.function(&function).ok_or_else(|| refused(Problem::no_function(&function)))?;
     let usage = query.usage.as_deref().filter(|asked| matches!(*asked, "1" | "true"));
-    let usage = usage.map(|_| usage_of(&admin, &function));
+    let usage = match usage {
+        Some(_) => Some(usage_of(&admin, &function).await),
+        None => None,
+    };
     let mut document = String::new();
     Status { invocations: None, usage, ..status(&admin, &found) }.render(&mut document);
     Ok(json(document))
@@ -154,9 +158,8 @@ fn status<'a>(admin: &Admin, function: &'a Function) -> Status<'a> {
     }
 }
 
-/// What its instances use, as far as it is known: the memory of the one that was called last, for each of them.
-fn usage_of(admin: &Admin, function: &FunctionRef) -> Usage {
-    let instances = f64::from(admin.invoke.instances_of(function).total());
-    let memory = admin.observe.metrics.known(function).map_or(0, |metrics| metrics.memory_bytes.get());
-    Usage { cpu: None, total_memory_bytes: memory as f64 * instances }
+/// What its instances use, in the units of this face.
+async fn usage_of(admin: &Admin, function: &FunctionRef) -> Usage {
+    let Used { memory_bytes, cores } = admin.invoke.used_by(function).await;
+    Usage { cpu: cores.map(|cores| cores * 1e3), total_memory_bytes: memory_bytes as f64 }
 }

@@ -10,7 +10,7 @@ use super::rim::json;
 use crate::admin::Shared;
 use crate::admin::rim::{Answer, Who};
 
-/// The commit that a release was built of; whoever builds for others names it.
+/// The commit that a release was built of: `build.rs` asks git, if whoever builds for others does not name it.
 const COMMIT: &str = match option_env!("CORACLE_COMMIT") {
     Some(commit) => commit,
     None => "unreleased",

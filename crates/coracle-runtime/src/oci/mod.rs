@@ -29,7 +29,7 @@ pub use blueprint::Blueprint;
 pub(crate) use blueprint::command;
 pub use image::{Credentials, Image, ImageBounds, ImageConfig, Images, Progress, Pruned};
 pub(crate) use ingress::Ingress;
-pub use process::{Launched, Process};
+pub use process::{Launched, Process, Used};
 pub use programs::Programs;
 pub(crate) use sandbox::Sandbox;
 pub use sandbox::{Protection, SANDBOX_SPAWNER, sandbox_spawner};

@@ -46,6 +46,15 @@ pub struct Process {
     _relay: Option<Relay>,
 }
 
+/// What an instance uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// Its memory now, in bytes; 0 where nobody counts.
+    pub memory_bytes: u64,
+    /// The processor time since its start; nothing where nobody counts.
+    pub processor_time: Option<Duration>,
+}
+
 /// How a process ended: in words, and as a call that was in it hears it.
 #[derive(Debug, Clone)]
 struct Ended {
@@ -159,9 +168,12 @@ impl Process {
         self.sandbox.stop(grace).await;
     }
 
-    /// The memory that it uses, in bytes; 0 where nobody counts.
-    pub fn memory_bytes(&self) -> u64 {
-        self.sandbox.memory_bytes().unwrap_or(0)
+    /// What it uses, as its control groups count it.
+    pub fn used(&self) -> Used {
+        Used {
+            memory_bytes: self.sandbox.memory_bytes().unwrap_or(0),
+            processor_time: self.sandbox.processor_time(),
+        }
     }
 
     pub(super) fn ingress(&self) -> Option<&Ingress> {

@@ -87,6 +87,10 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
             // A function that was removed has no lines either.
             client.function(function).await?;
         }
+        if let Some(call) = &query.call {
+            // Nor has one that nobody knows.
+            client.call_view(call).await?;
+        }
         talk::say("no lines");
     }
     Ok(())

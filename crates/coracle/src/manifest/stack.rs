@@ -1,7 +1,7 @@
 //! `stack.yaml` in the words of a manifest: the file and its environment files read, and each function with its settings.
 //! What the text means is known to the face; `coracle deploy` and `coracle dev` call this.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coracle_faces::openfaas::deployment::{Deployment, Wanted};
 use coracle_faces::openfaas::stack::{self, Invalid, Stack};
@@ -54,24 +54,36 @@ pub(crate) fn add_environment(function: &mut stack::Function, folder: &Path) -> 
     Ok(())
 }
 
-/// What was asked for there in our words, with the namespace, and what makes its image if somebody knows.
-pub(crate) fn wanted(
-    deployment: &Deployment,
-    remedy: Option<String>,
-) -> Result<(NamespaceName, Function), Problem> {
+/// What was asked for there in our words, with the namespace.
+pub(crate) fn wanted(deployment: &Deployment) -> Result<(NamespaceName, Function), Problem> {
     let Wanted { function, image, settings } = deployment.wanted()?;
     let source = Source::Image(image);
-    Ok((function.namespace, Function { settings, remedy, ..Function::new(function.name, source) }))
+    Ok((function.namespace, Function { settings, ..Function::new(function.name, source) }))
 }
 
-/// The commands that make the image of a function, and bring it to the server.
-pub(crate) fn remedy(file: &Path, function: &stack::Function) -> String {
-    let stack::Function { name, image, .. } = function;
-    let (build, then) = match function.is_built {
-        true => (format!("faas-cli build -f {} --filter {name}, then ", file.display()), ""),
-        false => (String::new(), " where the image is"),
-    };
-    format!("{build}docker save {image} -o {name}.tar{then}, then coracle image load {name}.tar")
+/// A function as a stack file has it, for what is found wrong with it later.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) file: PathBuf,
+    pub(crate) function: stack::Function,
+}
+
+impl Written {
+    /// The commands that make its image, and bring it to the server.
+    pub(crate) fn remedy(&self) -> String {
+        let stack::Function { name, image, is_built, .. } = &self.function;
+        let (build, then) = match is_built {
+            true => (format!("faas-cli build -f {} --filter {name}, then ", self.file.display()), ""),
+            false => (String::new(), " where the image is"),
+        };
+        format!("{build}docker save {image} -o {name}.tar{then}, then coracle image load {name}.tar")
+    }
+
+    /// Where that stands which a message says to be wrong with it.
+    pub(crate) fn place_of(&self, message: &str) -> String {
+        let (line, column) = self.function.place_of(message);
+        format!("{}:{line}:{column}", self.file.display())
+    }
 }
 
 fn text_of(path: &Path) -> Result<String, Problem> {

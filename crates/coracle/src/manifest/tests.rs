@@ -272,11 +272,11 @@ fn the_keys_of_a_program_say_what_they_want() {
     check(
         "[function.f]\nimage = 'f'\ncontract = 'grpc'",
         expect![[r#"
-        coracle.toml:3:12: `grpc` is not a contract: write `http` for a program that listens, `stdio` for one that reads its input and prints
-          |
-        3 | contract = 'grpc'
-          |            ^^^^^^
-    "#]],
+            coracle.toml:3:12: `grpc` is not a contract: write `http` for a program that listens, `stdio` for one that reads its input and prints, `watchdog` for one that its `fprocess` names
+              |
+            3 | contract = 'grpc'
+              |            ^^^^^^
+        "#]],
     );
     check(
         "[function.f]\nimage = 'f'\nport = 65_536",

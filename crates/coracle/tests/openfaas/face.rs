@@ -36,6 +36,15 @@ impl Face {
         face
     }
 
+    /// A server that has the image with a watchdog of its own.
+    pub(crate) fn start_with_watchdog() -> Self {
+        let face = Self::of(Server::start());
+        let folder = tempfile::tempdir().unwrap();
+        let archive = mirror::archive_with_watchdog(folder.path());
+        face.server.ok(&["image", "load", archive.to_str().unwrap(), "--tag", mirror::IMAGE]);
+        face
+    }
+
     fn of(server: Server) -> Self {
         let basic = basic("admin", &wire::token(&server));
         Self { server, basic }

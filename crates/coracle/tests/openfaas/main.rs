@@ -1,5 +1,6 @@
 //! OpenFaaS' dialect over HTTP, with the real binary: the fifteen checks of its contract, and what must be refused.
-//! Where a check is one of its command line, the requests are those that the command sends, in its order. Needs root, as images do, and cc.
+//! Where a check is one of its command line, the requests are those that the command sends, in its order: neither `faas-cli` nor a
+//! watchdog is packaged where a test may install from. Needs root, as images do, and cc.
 
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
 

@@ -114,6 +114,45 @@ fn check_14_numbers_are_under_the_names_that_dashboards_know() {
 }
 
 #[test]
+fn what_a_function_uses_is_measured() {
+    let face = Face::start();
+    face.deploy_mirror("f", Value::Null);
+    let usage = |name: &str| face.get(&format!("/system/function/{name}?usage=1")).json()["usage"].clone();
+    assert_eq!(face.invoke("f", b"").status, 200);
+    let to = address(&face.server).to_owned();
+    let spinning =
+        std::thread::spawn(move || wire::try_ask(&to, "POST", "/function/f/spin/20000", &[], b"").is_ok());
+    until("processor time", || (usage("f")["cpu"].as_f64().unwrap() >= 100.0).then_some(()));
+    let bytes = usage("f")["totalMemoryBytes"].as_f64().unwrap();
+    assert!((65_536.0..536_870_912.0).contains(&bytes), "{bytes}");
+    let activity = wire::admin(&face.server, "GET", "/v1/stats?sort=memory", b"").json();
+    assert!(activity["items"][0]["memory_bytes"].as_u64().unwrap() >= 65_536, "{activity}");
+    assert!(face.status("f").get("usage").is_none(), "only where it is asked for");
+    // What computes ends with its server.
+    drop(face);
+    assert!(!spinning.join().unwrap());
+}
+
+#[test]
+fn what_webassembly_uses_is_its_memory() {
+    let face = Face::bare();
+    face.server.ok(&[
+        "deploy",
+        crate::harness::wasm("hello").to_str().unwrap(),
+        "--name",
+        "hello",
+        "--set",
+        "reuse=5",
+    ]);
+    assert_eq!(face.invoke("hello", b"Ada").status, 200);
+    until("an instance that waits", || {
+        let usage = face.get("/system/function/hello?usage=1").json()["usage"].clone();
+        assert!(usage.get("cpu").is_none(), "nobody measures it: {usage}");
+        (usage["totalMemoryBytes"].as_f64().unwrap() >= 65_536.0).then_some(())
+    });
+}
+
+#[test]
 fn check_14_anybody_sees_that_the_server_is_well_and_where_its_first_page_is() {
     let face = Face::bare();
     assert_eq!(wire::get(&face.server, "/healthz").status, 200);

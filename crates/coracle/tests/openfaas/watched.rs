@@ -1,9 +1,9 @@
-//! Checks 7 and 15: functions behind a watchdog that the server keeps itself, deployed and called as OpenFaaS' clients do.
+//! Checks 7 and 15: functions behind a watchdog, most often one that the server keeps itself, deployed and called as OpenFaaS' clients do.
 //! What a watchdog must do in every case stands in `tests/watchdog.rs`.
 
 use serde_json::json;
 
-use crate::face::{Face, refusal};
+use crate::face::{Face, deployment, refusal};
 use crate::guests::until;
 use crate::wire::{self, address, ask};
 
@@ -50,6 +50,34 @@ fn check_7_a_process_that_fails_is_a_500() {
     assert!(!reply.body.is_empty());
     face.deploy_mirror("cat", json!({ "envProcess": "/mirror cat" }));
     assert_eq!(face.invoke("cat", b"what went in").text(), "what went in");
+}
+
+#[test]
+fn an_image_with_a_watchdog_of_its_own_runs_unchanged() {
+    let face = Face::start_with_watchdog();
+    let health = json!({ "com.openfaas.health.http.path": "/_/health" });
+    face.deploy_mirror("f", json!({ "annotations": health, "readOnlyRootFilesystem": true }));
+    assert_eq!(face.invoke("f", b"what went in").text(), "what went in");
+    let well = wire::get(&face.server, "/function/f/_/health");
+    assert_eq!((well.status, well.text().as_str()), (200, "OK"), "its lock file could be written");
+    let shown = wire::admin(&face.server, "GET", "/v1/namespaces/default/functions/f", b"").json();
+    assert_eq!(shown["contract"], "http", "nobody else keeps its contract: {shown}");
+    until("its own words, once a call", || {
+        let log = face.get("/system/logs?name=f").text();
+        let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+        let counts = (count("Listening on port: 8080"), count("Forking fprocess."), count("Wrote 12 Bytes"));
+        (counts == (1, 1, 1)).then_some(())
+    });
+    // What is deployed outranks what the image says, and it is the watchdog that reads it.
+    assert_eq!(face.deploy(&deployment("f", json!({ "envProcess": "/mirror env" }))), [202]);
+    until("the new process", || {
+        let reply = ask(&face.server, "POST", "/function/f/a/b", &[("x-foo", "bar")], b"");
+        let seen = reply.text();
+        let has = |wanted: &str| seen.lines().any(|line| line == wanted);
+        (has("Http_Method=POST") && has("Http_Path=/a/b") && has("fprocess=/mirror env")).then_some(())
+    });
+    assert_eq!(face.deploy(&deployment("f", json!({ "envProcess": "/mirror fail" }))), [202]);
+    until("its failure", || (face.invoke("f", b"").status == 500).then_some(()));
 }
 
 #[test]

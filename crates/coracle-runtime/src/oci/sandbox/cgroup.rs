@@ -1,48 +1,59 @@
-//! Control groups: what bounds a sandbox's memory, processor time and processes, and what freezes it.
+//! Control groups: what bounds a sandbox's memory, processor time and processes, counts them, and freezes it.
 //! The spawner finds out once what the machine has (v1, v2 or both at once), its workers make a group for each sandbox.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
 use super::spec::Bounds;
-use super::wire::{FreezerKind, Handles, Protection};
+use super::wire::{Handles, Protection, Version};
 
 /// What one period of the processor's bandwidth is, in microseconds; the kernel's own default.
 const PERIOD_US: u64 = 100_000;
 
-/// What of a sandbox is controlled.
+/// What of a sandbox is controlled, or counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Control {
     Memory,
     Cpu,
     Pids,
     Freezer,
+    /// The processor time that is used; v1 counts it apart from what bounds it.
+    CpuTime,
 }
 
 impl Control {
-    const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::Pids, Self::Freezer];
+    const ALL: [Self; 5] = [Self::Memory, Self::Cpu, Self::Pids, Self::Freezer, Self::CpuTime];
 
-    /// Its name as the kernel knows it; the freezer of v2 is part of every group.
+    /// Its name as the kernel knows it.
     fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Cpu => "cpu",
             Self::Pids => "pids",
             Self::Freezer => "freezer",
+            Self::CpuTime => "cpuacct",
         }
     }
 
-    fn protects(self) -> &'static str {
+    /// Whether every group of v2 has it, and not only those that were given it.
+    fn is_part_of_v2(self) -> bool {
+        matches!(self, Self::Freezer | Self::CpuTime)
+    }
+
+    /// The wall that it is, if it is one.
+    fn protects(self) -> Option<&'static str> {
         match self {
-            Self::Memory => "memory limit",
-            Self::Cpu => "processor limit",
-            Self::Pids => "process limit",
-            Self::Freezer => "freezer",
+            Self::Memory => Some("memory limit"),
+            Self::Cpu => Some("processor limit"),
+            Self::Pids => Some("process limit"),
+            Self::Freezer => Some("freezer"),
+            Self::CpuTime => None,
         }
     }
 }
@@ -61,17 +72,12 @@ struct Place {
     version: Version,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
-}
-
 /// The groups of one sandbox.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
     memory: Option<Place>,
     freezer: Option<Place>,
+    processor: Option<Place>,
     /// Every folder once.
     places: Vec<Place>,
 }
@@ -88,16 +94,15 @@ impl Cgroups {
 
     /// What is bounded by groups, and what is not.
     pub(super) fn protections(&self) -> Vec<Protection> {
-        let of = |(control, place): &(Control, Result<Place, String>)| Protection {
-            name: control.protects().into(),
-            active: place.is_ok(),
-            how: match place {
+        let of = |(control, place): &(Control, Result<Place, String>)| {
+            let how = match place {
                 Ok(Place { version: Version::V1, .. }) => "by cgroup v1".into(),
                 Ok(Place { version: Version::V2, .. }) => "by cgroup v2".into(),
                 Err(why) => why.clone(),
-            },
+            };
+            Some(Protection { name: control.protects()?.into(), active: place.is_ok(), how })
         };
-        self.places.iter().map(of).collect()
+        self.places.iter().filter_map(of).collect()
     }
 
     /// Makes the groups of a sandbox, with its bounds.
@@ -131,7 +136,12 @@ impl Cgroups {
         };
         let of_it = |place: Place| Place { folder: place.folder.join(id.to_string()), ..place };
         let places = self.folders().into_iter().map(of_it).collect();
-        Group { memory: of(Control::Memory), freezer: of(Control::Freezer), places }
+        Group {
+            memory: of(Control::Memory),
+            freezer: of(Control::Freezer),
+            processor: of(Control::CpuTime),
+            places,
+        }
     }
 
     /// Every folder once.
@@ -181,11 +191,11 @@ impl Group {
             file.map(|file| fds.push(OwnedFd::from(file))).is_ok()
         };
         if let Some(Place { folder, version }) = &self.freezer {
-            let (file, kind) = match version {
-                Version::V1 => ("freezer.state", FreezerKind::V1),
-                Version::V2 => ("cgroup.freeze", FreezerKind::V2),
+            let file = match version {
+                Version::V1 => "freezer.state",
+                Version::V2 => "cgroup.freeze",
             };
-            handles.freezer = open(folder, file, true).then_some(kind);
+            handles.freezer = open(folder, file, true).then_some(*version);
         }
         if let Some(Place { folder, version }) = &self.memory {
             let (usage, events) = match version {
@@ -194,6 +204,13 @@ impl Group {
             };
             handles.memory = open(folder, usage, false);
             handles.oom = open(folder, events, false);
+        }
+        if let Some(Place { folder, version }) = &self.processor {
+            let file = match version {
+                Version::V1 => "cpuacct.usage",
+                Version::V2 => "cpu.stat",
+            };
+            handles.processor = open(folder, file, false).then_some(*version);
         }
         (handles, fds)
     }
@@ -240,6 +257,17 @@ pub(super) fn oom_kills(text: &str) -> u64 {
     text.lines().find_map(count).unwrap_or(0)
 }
 
+/// The processor time that a group has used, as its file tells: in nanoseconds by v1, in microseconds among others by v2.
+pub(super) fn processor_time(version: Version, text: &str) -> Option<Duration> {
+    match version {
+        Version::V1 => text.trim().parse().ok().map(Duration::from_nanos),
+        Version::V2 => {
+            let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+            used.trim().parse().ok().map(Duration::from_micros)
+        }
+    }
+}
+
 fn bound(control: Control, version: Version, folder: &Path, bounds: &Bounds) -> io::Result<()> {
     match (control, version) {
         (Control::Memory, Version::V1) => {
@@ -265,7 +293,7 @@ fn bound(control: Control, version: Version, folder: &Path, bounds: &Bounds) -> 
         }
         // Two more: the first process of the sandbox, and the one that becomes the program.
         (Control::Pids, _) => put(folder, "pids.max", &(u64::from(bounds.processes) + 2).to_string()),
-        (Control::Freezer, _) => Ok(()),
+        (Control::Freezer | Control::CpuTime, _) => Ok(()),
     }
 }
 
@@ -327,9 +355,8 @@ impl V2 {
     /// Within our own group where that may have children with every control, else beside all others; where more of them can be had.
     fn of(one: &Hierarchy, folder: &str) -> Self {
         let listed = fs::read_to_string(one.mount.join("cgroup.controllers")).unwrap_or_default();
-        // Every group has a freezer; its other controls are listed.
         let is_known = |control: &Control| {
-            *control == Control::Freezer || listed.split_whitespace().any(|name| name == control.name())
+            control.is_part_of_v2() || listed.split_whitespace().any(|name| name == control.name())
         };
         let known: Vec<Control> = Control::ALL.into_iter().filter(is_known).collect();
         let mut found: Result<V2Folder, String> = Err(String::new());
@@ -372,7 +399,7 @@ impl V2Folder {
         for control in known {
             let enable = format!("+{}", control.name());
             let enabled = match control {
-                Control::Freezer => Ok(()),
+                control if control.is_part_of_v2() => Ok(()),
                 _ => [parent, &made.folder]
                     .into_iter()
                     .try_for_each(|of| put(of, "cgroup.subtree_control", &enable)),
@@ -504,6 +531,15 @@ mod tests {
         let freezer = Place { folder: own.join("coracle-x"), version: Version::V2 };
         assert_eq!(v2.place(Control::Freezer), Some(Ok(freezer)));
         assert!(v2.place(Control::Memory).unwrap().unwrap_err().contains("Delegate=yes"));
+    }
+
+    #[test]
+    fn processor_time_is_read_from_both_versions() {
+        let v2 = "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\n";
+        assert_eq!(processor_time(Version::V1, "1500000\n"), Some(Duration::from_micros(1_500)));
+        assert_eq!(processor_time(Version::V2, v2), Some(Duration::from_micros(1_500)));
+        assert_eq!(processor_time(Version::V2, "nr_periods 0\n"), None);
+        assert_eq!(processor_time(Version::V1, ""), None);
     }
 
     #[test]

@@ -466,6 +466,11 @@ impl Sandbox {
         self.group.memory_bytes()
     }
 
+    /// The processor time that it has used, where that is counted.
+    pub(crate) fn processor_time(&self) -> Option<Duration> {
+        self.group.processor_time()
+    }
+
     /// How often it ran out of memory.
     pub(crate) fn oom_kills(&self) -> u64 {
         self.group.oom_kills()

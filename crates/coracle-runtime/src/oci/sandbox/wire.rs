@@ -102,16 +102,19 @@ pub(super) enum Tell {
 /// How the group of a sandbox is spoken to: descriptors that come with it, in this order, where they are there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Handles {
-    /// The file that freezes it, and whether that is the freezer of cgroups v1.
-    pub(super) freezer: Option<FreezerKind>,
+    /// The file that freezes it, and whose freezer that is.
+    pub(super) freezer: Option<Version>,
     /// The file of the memory that it uses.
     pub(super) memory: bool,
     /// The file that tells whether it ran out of memory.
     pub(super) oom: bool,
+    /// The file of the processor time that it has used, and whose unit that is in.
+    pub(super) processor: Option<Version>,
 }
 
+/// The two kinds of control groups; a machine may have both at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum FreezerKind {
+pub(super) enum Version {
     V1,
     V2,
 }

@@ -210,10 +210,22 @@ impl Plan {
         Ok(app)
     }
 
+    /// What the server finds wrong with a function of a stack file, with the place where that stands.
+    fn placed(&self, stop: Stop) -> Stop {
+        let Stop::Problem(problem) = stop else { return stop };
+        let is_told =
+            |function: &&Function| problem.message.starts_with(&format!("cannot deploy `{}`", function.name));
+        let written = self.functions.iter().find(is_told).and_then(|function| function.written.as_ref());
+        let place = written.map(|written| format!("{}: ", written.place_of(&problem.message)));
+        let message = format!("{}{}", place.unwrap_or_default(), problem.message);
+        Stop::Problem(Box::new(ProblemView { message, ..*problem }))
+    }
+
     /// Makes answer what was prepared.
     pub(super) async fn send(&self, client: &Client, app: AppSpec) -> Done<Vec<FunctionView>> {
         if let Some(name) = &self.app {
-            return Ok(client.deploy_app(&self.namespace, name, &app).await?);
+            let deployed = client.deploy_app(&self.namespace, name, &app).await;
+            return deployed.map_err(|error| self.placed(error.into()));
         }
         let mut functions = Vec::new();
         for (name, spec) in app.functions {
@@ -284,11 +296,11 @@ pub(super) fn name_of(text: &str) -> String {
 
 /// Why an image is not there, and what makes it where that is known.
 fn without_image(stop: Stop, function: &Function) -> Stop {
-    match (stop, &function.remedy) {
-        (Stop::Problem(problem), Some(remedy)) => {
+    match (stop, &function.written) {
+        (Stop::Problem(problem), Some(written)) => {
             let ProblemView { message, .. } = &*problem;
             let message = format!("the image of `{}` is not there: {message}", function.name);
-            Stop::Problem(Box::new(ProblemView { message, hint: Some(remedy.clone()), ..*problem }))
+            Stop::Problem(Box::new(ProblemView { message, hint: Some(written.remedy()), ..*problem }))
         }
         (stop, _) => stop,
     }

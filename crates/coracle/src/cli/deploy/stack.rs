@@ -9,7 +9,8 @@ use coracle_model::{AppName, NamespaceName, Problem, code};
 
 use super::flags::Flags;
 use super::plan::{Choice, Plan};
-use crate::manifest::{self, Function, stack};
+use crate::manifest::stack::{self, Written};
+use crate::manifest::{self, Function};
 use crate::options::Common;
 use crate::stop::Done;
 use crate::talk;
@@ -52,9 +53,10 @@ pub(super) fn plans(file: &Path, choice: &Choice, flags: &Flags, common: &Common
         if let Some(namespace) = &common.namespace {
             deployment.namespace = Some(namespace.to_string());
         }
-        let remedy = stack::remedy(file, &function);
-        let (namespace, function) = stack::wanted(&deployment, Some(remedy))
-            .map_err(|problem| of_function(file, &function, problem))?;
+        let wanted = stack::wanted(&deployment);
+        let written = Written { file: file.to_owned(), function };
+        let (namespace, mut function) = wanted.map_err(|problem| of_function(&written, problem))?;
+        function.written = Some(written);
         rooms.entry(namespace).or_default().push(function);
     }
     let app = choice.app.clone().unwrap_or_else(|| app_of(folder));
@@ -70,10 +72,9 @@ pub(super) fn plans(file: &Path, choice: &Choice, flags: &Flags, common: &Common
 }
 
 /// What is wrong with what a function asks for.
-fn of_function(file: &Path, function: &openfaas::Function, problem: Problem) -> Problem {
-    let (line, column) = function.place_of(&problem.message);
-    let (file, name) = (file.display(), &function.name);
-    let message = format!("{file}:{line}:{column}: the function `{name}`: {}", problem.message);
+fn of_function(written: &Written, problem: Problem) -> Problem {
+    let place = written.place_of(&problem.message);
+    let message = format!("{place}: the function `{}`: {}", written.function.name, problem.message);
     Problem { message, ..problem }
 }
 

@@ -135,7 +135,7 @@ impl Typed<'_> {
         }
         deployment.namespace = self.common.namespace.as_ref().map(ToString::to_string);
         self.flags.overlay_sent(&mut deployment);
-        let mut function = manifest::stack::wanted(&deployment, None)?.1;
+        let mut function = manifest::stack::wanted(&deployment)?.1;
         self.flags.overlay(&mut function)?;
         Ok(function)
     }
