@@ -83,6 +83,7 @@ async fn what_is_asked_of_the_queue_is_checked_before_the_call_is_kept() {
 #[tokio::test]
 async fn a_function_that_is_not_there_and_a_private_one_queue_nothing() {
     let server = Server::open().await;
+    server.admin.catalog.create_namespace(&NamespaceName::parse("shop").unwrap()).await.unwrap();
     server.deploy("mine", Settings { private: true, ..Settings::default() }).await;
     let beside = server.mint(Scope::Call, only_hello()).await;
     let mut all = String::new();
@@ -109,7 +110,9 @@ async fn a_call_of_our_own_api_says_that_it_is_to_be_queued_and_how() {
     let server = Server::open().await;
     server.deploy("hello", Settings::default()).await;
     let mut all = String::new();
-    for query in ["", "?async=no", "?async&method=CONNECT", "?async&method=P%20T", "?async&path=%20", "?asink"] {
+    for query in
+        ["", "?async=no", "?async&method=CONNECT", "?async&method=P%20T", "?async&path=%20", "?asink"]
+    {
         all += &said(&server, &server.token, &format!("POST /v1/functions/hello/calls{query}"), &[]).await;
     }
     expect![[r#"
@@ -143,15 +146,13 @@ async fn an_event_may_be_as_large_as_a_message_of_the_queue() {
 #[tokio::test]
 async fn the_queue_is_for_those_who_may_deploy() {
     let server = Server::open().await;
+    server.admin.catalog.create_namespace(&NamespaceName::parse("shop").unwrap()).await.unwrap();
     server.deploy("hello.shop", Settings::default()).await;
     let caller = server.mint(Scope::Call, in_shop()).await;
     let mut all = String::new();
-    for line in [
-        "GET /v1/queue",
-        "GET /v1/queue/calls?state=dead",
-        "POST /v1/queue/redrive",
-        "POST /v1/queue/purge",
-    ] {
+    for line in
+        ["GET /v1/queue", "GET /v1/queue/calls?state=dead", "POST /v1/queue/redrive", "POST /v1/queue/purge"]
+    {
         for token in ["", &caller] {
             let body = r#"{"state":"dead"}"#;
             let body = if line.contains("purge") { body } else { "{}" };
@@ -164,11 +165,5 @@ async fn the_queue_is_for_those_who_may_deploy() {
     let (status, _) = server.ask(&deployer, "POST /v1/queue/purge", outside).await;
     all += &format!("{} of another namespace\n", status.as_u16());
     expect![[r#""#]].assert_eq(&all);
-    server
-        .check(
-            "POST /v1/queue/purge",
-            r#"{"state":"running"}"#,
-            expect![[r#""#]],
-        )
-        .await;
+    server.check("POST /v1/queue/purge", r#"{"state":"running"}"#, expect![[r#""#]]).await;
 }

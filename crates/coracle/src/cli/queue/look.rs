@@ -320,13 +320,15 @@ mod tests {
             function: coracle_model::FunctionRef::parse(name).unwrap(),
             counts,
         };
-        let queue = QueueView { totals: counts, functions: vec![of("resize"), of("hello.shop")], waiting_max: 9 };
+        let queue =
+            QueueView { totals: counts, functions: vec![of("resize"), of("hello.shop")], waiting_max: 9 };
         expect![[r#"
             FUNCTION    WAITING  RUNNING  DEAD  DELIVERIES  OLDEST
             resize           12        3     1           0  3m ago
             hello.shop       12        3     1           0  3m ago
             all              12        3     1           0  3m ago
-        "#]].assert_eq(&status_table(&queue, now()).render(None));
+        "#]]
+        .assert_eq(&status_table(&queue, now()).render(None));
     }
 
     #[test]
@@ -348,7 +350,8 @@ mod tests {
             order-17  resize.shop  POST /\u001bx                           dead         2  2m ago
               all of its 5 attempts failed
             order-17  resize.shop  its result to https://example.com/done  waiting      2  in 30s
-        "#]].assert_eq(&list_table(&[call("waiting"), dead, delivery], now()).render(None));
+        "#]]
+        .assert_eq(&list_table(&[call("waiting"), dead, delivery], now()).render(None));
     }
 
     #[test]
