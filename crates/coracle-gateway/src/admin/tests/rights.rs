@@ -222,11 +222,12 @@ async fn every_wrong_request_is_told_what_is_wrong() {
             "GET /v1/calls/order%2F17",
             "",
             expect![[r#"
-                501
+                404
                 {
-                  "code": "not-implemented",
-                  "docs": "coracle explain not-implemented",
-                  "message": "the queue of `local` is still being built"
+                  "code": "call-not-found",
+                  "docs": "coracle explain call-not-found",
+                  "hint": "`coracle logs --call` may still know it",
+                  "message": "the call `order/17` is not queued, and not among the last ones"
                 }"#]],
         )
         .await;
