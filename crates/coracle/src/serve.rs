@@ -226,7 +226,8 @@ pub(crate) async fn serve(
     let queue = Queue::open(parts, queue_options).await?;
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
-    let clearing = tokio::spawn(clear_up(catalog.clone(), artifacts.clone(), runtime.clone(), clock));
+    let clearing =
+        tokio::spawn(clear_up(catalog.clone(), queue.clone(), artifacts.clone(), runtime.clone(), clock));
     let authenticator = Authenticator::new(catalog.clone(), login);
     let nodes = match shared_token {
         Some(token) => Nodes::clustered(Arc::clone(&database), &own_url, token),
