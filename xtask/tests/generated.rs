@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use coracle_model::{ByteSize, CODES, Limits, Scale, Settings, Span};
+use coracle_model::{ByteSize, CODES, Limits, Queueing, RetryPolicy, Scale, Settings, Span};
 use expect_test::expect_file;
 use serde_json::Value;
 
@@ -95,7 +95,7 @@ fn the_reference_lists_every_key_of_a_manifest() {
 
 /// What a key is when nothing is said, as a manifest would say it.
 fn default_of(key: &str) -> String {
-    let Settings { limits, reuse, private, program, scale, .. } = Settings::default();
+    let Settings { limits, reuse, private, program, scale, queue, .. } = Settings::default();
     let Limits {
         memory_bytes,
         timeout,
@@ -130,6 +130,18 @@ fn default_of(key: &str) -> String {
             format!(
                 "`{{ min = {min}, max = {max}, target = {target}, grows = {grows}, idle = \"{}\" }}`",
                 Span(idle)
+            )
+        }
+        "queue" => {
+            let Queueing { concurrency, retry, .. } = queue;
+            let RetryPolicy { attempts, first_wait, longest_wait, age, statuses } = retry;
+            let statuses: Vec<_> = statuses.iter().map(|statuses| format!("\"{statuses}\"")).collect();
+            format!(
+                "`{{ attempts = {attempts}, first_wait = \"{}\", longest_wait = \"{}\", age = \"{}\", retry_on = [{}], concurrency = {concurrency} }}`",
+                Span(first_wait),
+                Span(longest_wait),
+                Span(age),
+                statuses.join(", ")
             )
         }
         "contract" => "see there".to_owned(),

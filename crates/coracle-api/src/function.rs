@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use coracle_model::{
     AppName, ByteSize, Code, Contract, Cores, Digest, FunctionName, FunctionRef, NamespaceName, Network,
-    Outbound, Revision, Route, Scale, SecretName, Settings, Span,
+    Outbound, Queueing, Revision, Route, Scale, SecretName, Settings, Span, Statuses, Target,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -205,6 +205,8 @@ pub struct SettingsView {
     pub labels: BTreeMap<String, String>,
     /// For people and tools to read.
     pub annotations: BTreeMap<String, String>,
+    /// How its calls are run that were queued.
+    pub queue: QueueingView,
     /// How its program is run, if its code is one.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub program: Option<ProgramView>,
@@ -267,6 +269,50 @@ pub struct ScaleView {
     pub idle: Span,
 }
 
+/// How queued calls are run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QueueingView {
+    /// How often a call is tried at the most, the first time counted.
+    pub attempts: u32,
+    /// The longest wait before the second attempt; it doubles with each one that follows.
+    #[schema(value_type = String, example = "1s")]
+    pub first_wait: Span,
+    /// The longest wait before any attempt.
+    #[schema(value_type = String, example = "2m")]
+    pub longest_wait: Span,
+    /// How long after it was due a call is no longer tried.
+    #[schema(value_type = String, example = "6h")]
+    pub age: Span,
+    /// Statuses of the function's own answers that are tried again.
+    #[schema(value_type = Vec<String>, example = json!(["429", "5xx"]))]
+    pub retry_on: Vec<Statuses>,
+    /// Queued calls that run at once, on each server.
+    pub concurrency: u32,
+    /// Who is told of calls that succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "function:notify")]
+    pub on_success: Option<Target>,
+    /// Who is told of calls that were given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "topic:dead-orders")]
+    pub on_failure: Option<Target>,
+}
+
+impl From<&Queueing> for QueueingView {
+    fn from(Queueing { concurrency, retry, on_success, on_failure }: &Queueing) -> Self {
+        Self {
+            attempts: retry.attempts,
+            first_wait: Span(retry.first_wait),
+            longest_wait: Span(retry.longest_wait),
+            age: Span(retry.age),
+            retry_on: retry.statuses.clone(),
+            concurrency: *concurrency,
+            on_success: on_success.clone(),
+            on_failure: on_failure.clone(),
+        }
+    }
+}
+
 impl SettingsView {
     /// How code of this kind is run: what only programs have is left out for others.
     pub fn new(code: CodeKind, settings: &Settings) -> Self {
@@ -289,6 +335,7 @@ impl SettingsView {
             content_type: settings.content_type.clone(),
             labels: settings.labels.clone(),
             annotations: settings.annotations.clone(),
+            queue: (&settings.queue).into(),
             program: (code != CodeKind::Wasm).then(|| settings.into()),
         }
     }
@@ -446,7 +493,18 @@ mod tests {
               ],
               "private": false,
               "labels": {},
-              "annotations": {}
+              "annotations": {},
+              "queue": {
+                "attempts": 5,
+                "first_wait": "1s",
+                "longest_wait": "2m",
+                "age": "6h",
+                "retry_on": [
+                  "429",
+                  "5xx"
+                ],
+                "concurrency": 10
+              }
             }"#]]
         .assert_eq(&serde_json::to_string_pretty(&view).unwrap());
     }

@@ -63,7 +63,7 @@ mod tests {
         check::<FunctionSpec>(
             "{\n  \"memmory\": \"64MiB\"\n}",
             expect![[r#"
-                bad-request: the body is not what was expected: unknown field `memmory`, expected one of `artifact`, `image`, `contract`, `command`, `entrypoint`, `workdir`, `user`, `port`, `health`, `start_timeout`, `read_only`, `network`, `secrets_in_env`, `http2`, `cpu`, `processes`, `scale`, `env`, `secrets`, `outbound`, `memory`, `timeout`, `stream_timeout`, `concurrency`, `waiting`, `request_body`, `response_body`, `log_rate`, `reuse`, `route`, `private`, `content_type`, `labels`, `annotations`, `original` at line 2 column 11
+                bad-request: the body is not what was expected: unknown field `memmory`, expected one of `artifact`, `image`, `contract`, `command`, `entrypoint`, `workdir`, `user`, `port`, `health`, `start_timeout`, `read_only`, `network`, `secrets_in_env`, `http2`, `cpu`, `processes`, `scale`, `queue`, `env`, `secrets`, `outbound`, `memory`, `timeout`, `stream_timeout`, `concurrency`, `waiting`, `request_body`, `response_body`, `log_rate`, `reuse`, `route`, `private`, `content_type`, `labels`, `annotations`, `original` at line 2 column 11
                 hint: did you mean `memory`?"#]],
         );
         check::<FunctionSpec>(

@@ -24,8 +24,8 @@ pub use artifact::{ARTIFACT_BYTES_MAX, ArtifactView};
 pub use call::{CallQuery, CallView, FollowedCall};
 pub use client::{Client, ClientError};
 pub use function::{
-    CodeKind, FunctionQuery, FunctionStats, FunctionView, InstancesView, ProgramView, RevisionView,
-    RollbackRequest, ScaleRequest, ScaleView, ScaledView, SettingsView,
+    CodeKind, FunctionQuery, FunctionStats, FunctionView, InstancesView, ProgramView, QueueingView,
+    RevisionView, RollbackRequest, ScaleRequest, ScaleView, ScaledView, SettingsView,
 };
 pub use identity::IdentityView;
 pub use image::{
@@ -40,7 +40,7 @@ pub use paths::{openapi, operations};
 pub use problem::ProblemView;
 pub use query::{decode_query, encode_query, encode_segment};
 pub use secret::{SecretValue, SecretView};
-pub use spec::{AppSpec, CodeSpec, FunctionSpec, OriginalSpec, ScaleSpec};
+pub use spec::{AppSpec, CodeSpec, FunctionSpec, OriginalSpec, QueueingSpec, ScaleSpec};
 pub use stats::{FunctionActivity, ServerStats, StatsQuery, StatsSort, StatsTotals, StatsView};
 pub use status::{CodeCacheView, ProtectionView, SandboxesView, StatusDetails, StatusView};
 pub use token::{TokenCreated, TokenRequest, TokenView};

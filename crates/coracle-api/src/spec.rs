@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use coracle_model::{
     ByteSize, Contract, Cores, Digest, FunctionName, Limits, Network, Original, Outbound, Problem, Program,
-    Route, Scale, SecretName, Settings, Span, code,
+    Queueing, RetryPolicy, Route, Scale, SecretName, Settings, Span, Statuses, Target, code,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -76,6 +76,9 @@ pub struct FunctionSpec {
     /// How many instances of a program run: `min`, `max`, the calls that one takes (`target`), whether a call that finds no place starts another or is refused (`grows`), and how long one without calls is kept (`idle`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<ScaleSpec>,
+    /// How queued calls are run: how often one is tried (`attempts`), the longest waits between (`first_wait`, doubled up to `longest_wait`), until when (`age`), after which statuses (`retry_on`), how many at once (`concurrency`), and who is told how they ended (`on_success`, `on_failure`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueingSpec>,
     /// The environment of the guest; it has no other.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -174,6 +177,42 @@ pub struct ScaleSpec {
     pub idle: Option<Span>,
 }
 
+/// How queued calls of a function are run. What is absent is the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueueingSpec {
+    /// How often a call is tried at the most, the first time counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// The longest wait before the second attempt; it doubles with each one that follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "1s")]
+    pub first_wait: Option<Span>,
+    /// The longest wait before any attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "2m")]
+    pub longest_wait: Option<Span>,
+    /// How long after it was due a call is no longer tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "6h")]
+    pub age: Option<Span>,
+    /// Statuses of the function's own answers that are tried again: `429`, `4xx`, `5xx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["429", "5xx"]))]
+    pub retry_on: Option<Vec<Statuses>>,
+    /// Queued calls that run at once, on each server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Who is told of calls that succeeded: `function:NAME`, `topic:NAME` or a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "function:notify")]
+    pub on_success: Option<Target>,
+    /// Who is told of calls that were given up: `function:NAME`, `topic:NAME` or a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "topic:dead-orders")]
+    pub on_failure: Option<Target>,
+}
+
 /// Where the code of a function is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodeSpec {
@@ -261,6 +300,41 @@ impl From<FunctionSpec> for Settings {
                 processes: spec.processes.unwrap_or(program.processes),
             },
             scale: spec.scale.unwrap_or_default().into(),
+            queue: spec.queue.unwrap_or_default().into(),
+        }
+    }
+}
+
+impl From<QueueingSpec> for Queueing {
+    fn from(spec: QueueingSpec) -> Self {
+        let or = Self::default();
+        Self {
+            concurrency: spec.concurrency.unwrap_or(or.concurrency),
+            retry: RetryPolicy {
+                attempts: spec.attempts.unwrap_or(or.retry.attempts),
+                first_wait: spec.first_wait.map_or(or.retry.first_wait, |span| span.0),
+                longest_wait: spec.longest_wait.map_or(or.retry.longest_wait, |span| span.0),
+                age: spec.age.map_or(or.retry.age, |span| span.0),
+                statuses: spec.retry_on.unwrap_or(or.retry.statuses),
+            },
+            on_success: spec.on_success,
+            on_failure: spec.on_failure,
+        }
+    }
+}
+
+/// Every setting said.
+impl From<&Queueing> for QueueingSpec {
+    fn from(Queueing { concurrency, retry, on_success, on_failure }: &Queueing) -> Self {
+        Self {
+            attempts: Some(retry.attempts),
+            first_wait: Some(Span(retry.first_wait)),
+            longest_wait: Some(Span(retry.longest_wait)),
+            age: Some(Span(retry.age)),
+            retry_on: Some(retry.statuses.clone()),
+            concurrency: Some(*concurrency),
+            on_success: on_success.clone(),
+            on_failure: on_failure.clone(),
         }
     }
 }

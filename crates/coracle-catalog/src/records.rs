@@ -192,7 +192,7 @@ pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
-    use coracle_model::{Code, Contract, Program, Scale};
+    use coracle_model::{Code, Contract, Program, Queueing, Scale};
 
     use super::*;
 
@@ -233,8 +233,8 @@ mod tests {
         assert_eq!((current.contract, current.settings.reuse), (Contract::Component, 5));
         assert_eq!(current.settings.limits.memory_bytes, 64 << 20);
         assert_eq!(
-            (current.settings.program, current.settings.scale),
-            (Program::default(), Scale::default())
+            (current.settings.program, current.settings.scale, current.settings.queue),
+            (Program::default(), Scale::default(), Queueing::default())
         );
     }
 

@@ -2,6 +2,7 @@
 //! Called by `deploy.rs`, and by `history.rs` for what may have changed since a revision was new.
 
 mod program;
+mod queueing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use coracle_model::{
 };
 
 use self::program::check_program;
+use self::queueing::check_queueing;
 use crate::namespaces::NamespaceNotes;
 use crate::routes::{Routes, Target};
 
@@ -55,6 +57,7 @@ pub(crate) fn check_settings(
         .and_then(|()| check_labels("label", &settings.labels, LABELS_BYTES_MAX))
         .and_then(|()| check_labels("annotation", &settings.annotations, ANNOTATIONS_BYTES_MAX))
         .and_then(|()| check_content_type(settings.content_type.as_deref()))
+        .and_then(|()| check_queueing(&settings.queue))
         .and_then(|()| check_original(settings.original.as_ref()))
         .map_err(|Wrong { what, hint }| {
             Problem::new(&code::INVALID_SETTINGS, format!("function `{function}`: {what}")).hint(hint)

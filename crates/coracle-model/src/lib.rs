@@ -13,6 +13,7 @@
 //! | [`Call`] | one invocation of a function |
 //! | [`Outcome`] | what comes back: a head and a streaming body, or a [`Problem`] |
 //! | [`Problem`] | what went wrong, whose fault it is ([`Owner`]) and what to do next |
+//! | [`Queueing`] | how calls that wait in the queue are run and tried again, and where their outcome goes ([`Target`]) |
 //! | [`Digest`] | the name of an artifact: the SHA-256 of its bytes |
 //! | [`Principal`] | who asks |
 
@@ -26,6 +27,7 @@ mod outbound;
 mod principal;
 mod problem;
 mod quantity;
+mod queueing;
 mod revision;
 mod route;
 mod settings;
@@ -35,12 +37,13 @@ pub use body::{Body, BodyError};
 pub use call::{Call, CallId, Outcome, Reply};
 pub use clock::Clock;
 pub use digest::{Digest, InvalidDigest};
-pub use name::{AppName, FunctionName, FunctionRef, InvalidName, NamespaceName, SecretName};
+pub use name::{AppName, FunctionName, FunctionRef, InvalidName, NamespaceName, SecretName, TopicName};
 pub use nearest::nearest;
 pub use outbound::{Destination, InvalidOutbound, Outbound};
 pub use principal::{Principal, Reach, Scope, TokenId};
 pub use problem::{CODES, Code as ProblemCode, Owner, Problem, ProblemAnswer, code};
 pub use quantity::{ByteSize, Cores, InvalidQuantity, Span};
+pub use queueing::{InvalidStatuses, InvalidTarget, Queueing, RetryPolicy, Statuses, Target, check_url};
 pub use revision::{Code, Contract, InvalidContract, Revision};
 pub use route::{InvalidRoute, Route, RouteMatch};
 pub use settings::{InvalidNetwork, Limits, Network, Original, Program, Scale, Settings};

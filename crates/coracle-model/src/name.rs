@@ -106,6 +106,10 @@ name! {
     AppName, "an app", "A-Z a-z 0-9 _ -", |c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-'
 }
 name! {
+    /// The name of a topic, within its namespace.
+    TopicName, "a topic", "A-Z a-z 0-9 _ - .", |c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.')
+}
+name! {
     /// The name of a secret, within its namespace.
     SecretName, "a secret", "A-Z a-z 0-9 _ - .", |c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.')
 }

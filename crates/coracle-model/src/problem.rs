@@ -76,7 +76,7 @@ codes! {
     SECRET_NOT_FOUND = "secret-not-found" 404 Caller "there is no secret of this name";
     TOKEN_NOT_FOUND = "token-not-found" 404 Caller "there is no token of this name";
     ARTIFACT_NOT_FOUND = "artifact-not-found" 404 Caller "no code of this digest was uploaded";
-    CALL_NOT_FOUND = "call-not-found" 404 Caller "this call is not among the last ones";
+    CALL_NOT_FOUND = "call-not-found" 404 Caller "this call is neither queued nor among the last ones";
     IMAGE_NOT_FOUND = "image-not-found" 404 Caller "there is no image of this name";
     // Asking in the right way.
     BAD_REQUEST = "bad-request" 400 Caller "the request could not be understood";
@@ -94,6 +94,19 @@ codes! {
     FUNCTION_BUSY = "function-busy" 429 Caller "the function has as many calls in flight and waiting as it may";
     SERVER_BUSY = "server-busy" 503 Host "the server runs as many instances as it may";
     SERVER_STOPPING = "server-stopping" 503 Host "the server is about to stop and takes no new calls";
+    // The queue.
+    QUEUE_FULL = "queue-full" 429 Caller "as many calls of the namespace wait in the queue as may";
+    INVALID_DELAY = "invalid-delay" 400 Caller "the delay of the call is none, or too long";
+    INVALID_GROUP = "invalid-group" 400 Caller "the group of the call has a name that is not allowed";
+    INVALID_IDEMPOTENCY_KEY = "invalid-idempotency-key" 400 Caller "the idempotency key is empty, too long, or has characters that are not allowed";
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused" 422 Caller "the idempotency key came with another call before";
+    INVALID_CALLBACK = "invalid-callback" 400 Caller "the callback is not a URL that can be posted to";
+    CALLBACK_DENIED = "callback-denied" 403 Caller "the callback leads to a private address that was not allowed";
+    CALL_ENDED = "call-ended" 409 Caller "the call has ended already";
+    CALL_CANCELLED = "call-cancelled" 409 Caller "the call was cancelled";
+    CALL_UNREADABLE = "call-unreadable" 500 Host "the queued call cannot be read by this version";
+    ATTEMPT_LOST = "attempt-lost" 503 Host "the server ended while the call ran";
+    DELIVERY_FAILED = "delivery-failed" 502 Caller "the result could not be delivered";
     // What the guest did.
     GUEST_TRAPPED = "guest-trapped" 502 Guest "the function crashed";
     GUEST_EXITED = "guest-exited" 502 Guest "the function ended with an exit code that says it failed";

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Outbound, Route, SecretName};
+use crate::{Outbound, Queueing, Route, SecretName};
 
 /// How a revision is run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Settings {
     pub program: Program,
     /// How many instances of its program run.
     pub scale: Scale,
+    /// How its queued calls are run and tried again.
+    pub queue: Queueing,
     /// Paths it answers, beside `/function/NAME`.
     pub routes: Vec<Route>,
     /// Whether only a token may call it.

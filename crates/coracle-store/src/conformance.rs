@@ -1,6 +1,8 @@
 //! What every [`Database`] must do, as checks that panic with the claim that does not hold.
 //! Run by the tests of each implementation, each check against an empty database; they need a Tokio runtime.
 
+pub mod log;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -8,14 +8,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub use futures_util::future::BoxFuture;
 
-use crate::{Batch, Key, Watch};
+use crate::{
+    Alive, Appended, Arrivals, Batch, Holder, Key, Message, MessageId, Position, Read, Taken, TopicCount,
+    Topics, Watch,
+};
 
 /// The most entries that one [`Scan`] may ask for.
 pub const SCAN_ENTRIES_MAX: usize = 1000;
 /// The size at which a page of a [`Scan`] ends early: it holds fewer bytes of keys and values than this, plus one entry.
 pub const SCAN_BYTES_MAX: usize = 8 << 20;
 
-/// Small state under keys, changed atomically, read in order, and watched.
+/// What survives: small state under keys, and a log of messages in topics, changed together by one atomic verb.
+///
+/// Keys are changed under conditions, read in order, and watched.
+/// Messages are appended, leased by one holder at a time, and ended; a lease lasts as long as its holder is kept alive,
+/// by the database's own clock.
 ///
 /// Every successful commit has a revision, greater than that of every commit before it; an entry carries the revision
 /// of the commit that wrote it.
@@ -39,7 +46,27 @@ pub trait Database: fmt::Debug + Send + Sync + 'static {
     ///
     /// End the prefix with `/` to mean a room and not its neighbours; the empty one means everything.
     fn watch(&self, prefix: &str) -> Watch;
+
+    /// A page of the messages of a topic in the order of their positions, whatever is done with them.
+    ///
+    /// A message whose commit ends late never appears behind a reader: what is not yet certain is not shown.
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Vec<Message>, ReadError>>;
+
+    /// The messages with this identity, the newest first; at most [`FOUND_MAX`] of them.
+    fn find<'a>(&'a self, id: &'a MessageId) -> BoxFuture<'a, Result<Vec<Message>, ReadError>>;
+
+    /// A page of the topics that hold something, in the order of their names, with how much.
+    fn topics(&self, topics: Topics) -> BoxFuture<'_, Result<Vec<TopicCount>, ReadError>>;
+
+    /// The holders that are alive.
+    fn alive(&self) -> BoxFuture<'_, Result<Vec<Alive>, ReadError>>;
+
+    /// The topics in which something has begun to wait, from now on, on whatever node.
+    fn arrivals(&self) -> Arrivals;
 }
+
+/// The most messages that [`Database::find`] returns.
+pub const FOUND_MAX: usize = 16;
 
 /// Every entry whose key starts with the prefix, in the order of keys.
 ///
@@ -92,10 +119,18 @@ impl Scan {
 }
 
 /// A batch that is true and durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Committed {
-    /// The revision that every entry put by the batch now has.
+    /// The revision that every entry put by the batch now has; of no meaning for a batch that puts none.
     pub revision: u64,
+    /// What was appended, buried and shifted, in the order of the batch.
+    pub appended: Vec<Appended>,
+    /// What was leased, for each take of the batch in order.
+    pub taken: Vec<Taken>,
+    /// How many messages were given back for holders that are gone.
+    pub reclaimed: u64,
+    /// How many messages were trimmed.
+    pub trimmed: u64,
 }
 
 /// Why something beneath failed; shared, because one failure may answer a whole group of commits.
@@ -111,6 +146,18 @@ pub enum CommitError {
         key: Key,
         /// The revision found there, `None` if there is no entry.
         found: Option<u64>,
+    },
+    /// A lease is over, or a message is gone, or somebody has leased it; nothing was changed.
+    #[error("the message at {position} is no longer ours to change")]
+    Lost {
+        /// The first message of which this is so.
+        position: Position,
+    },
+    /// A holder's time is over, so it may lease nothing; nothing was changed. Keep it alive, and try again.
+    #[error("`{holder}` is not known to be alive")]
+    Lapsed {
+        /// Whose.
+        holder: Holder,
     },
     /// The disk is full; nothing was changed. Later commits may succeed once there is room again.
     #[error("the disk of the database is full")]
@@ -163,5 +210,25 @@ impl<D: Database + ?Sized> Database for Arc<D> {
 
     fn watch(&self, prefix: &str) -> Watch {
         (**self).watch(prefix)
+    }
+
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Vec<Message>, ReadError>> {
+        (**self).read(read)
+    }
+
+    fn find<'a>(&'a self, id: &'a MessageId) -> BoxFuture<'a, Result<Vec<Message>, ReadError>> {
+        (**self).find(id)
+    }
+
+    fn topics(&self, topics: Topics) -> BoxFuture<'_, Result<Vec<TopicCount>, ReadError>> {
+        (**self).topics(topics)
+    }
+
+    fn alive(&self) -> BoxFuture<'_, Result<Vec<Alive>, ReadError>> {
+        (**self).alive()
+    }
+
+    fn arrivals(&self) -> Arrivals {
+        (**self).arrivals()
     }
 }

@@ -1,6 +1,8 @@
 //! The database of one machine: a SQLite file with one writer thread that commits in groups, and a few readers.
 //! Opened by `serve.rs` on the file that [`DataDir`](crate::DataDir) names.
 
+mod log;
+mod log_readers;
 mod readers;
 mod schema;
 mod writer;
@@ -10,16 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use coracle_model::Clock;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tokio::sync::{mpsc, oneshot};
 
 use self::readers::Readers;
-use self::writer::{Pending, Writer};
-use crate::watch::Hub;
+use self::writer::{News, Pending, Writer};
 use crate::{
-    BackupError, Batch, BoxFuture, Cause, CommitError, Committed, Database, Entry, Key, ReadError, Scan,
-    Watch, durable,
+    Alive, Arrivals, BackupError, Batch, BoxFuture, Cause, CommitError, Committed, Database, Entry, Key,
+    Message, MessageId, Read, ReadError, Scan, TopicCount, Topics, Watch, durable,
 };
 
 /// How many commits wait for the writer before the next one has to wait for room.
@@ -35,7 +37,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Embedded {
     path: PathBuf,
-    hub: Arc<Hub>,
+    clock: Arc<dyn Clock>,
+    news: News,
     readers: Arc<Readers>,
     // Std mutexes: held to clone or take what is inside, never over `.await`.
     commits: Mutex<Option<mpsc::Sender<Pending>>>,
@@ -46,22 +49,24 @@ impl Embedded {
     /// Opens the database file, creating it with mode 0600 if it is absent and upgrading its schema if it is older.
     ///
     /// If the last owner did not close it, what it committed is recovered from the write-ahead log and the file's
-    /// structure is checked. Blocks for that long.
+    /// structure is checked. Blocks for that long. The clock says when messages are due and holders are gone; nobody
+    /// holds anything when a file is opened, because nobody else may have it open.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let connection = schema::open(path)?;
-        let hub = Arc::new(Hub::default());
+        let news = News::default();
         let (commits, pending) = mpsc::channel(COMMITS_WAITING_MAX);
-        let writer = Writer::new(connection, path.to_owned(), Arc::clone(&hub), pending);
+        let writer = Writer::new(connection, path.to_owned(), Arc::clone(&clock), news.clone(), pending);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|source| OpenError::File { path: path.to_owned(), source })?;
         Ok(Self {
             path: path.to_owned(),
-            hub,
+            clock,
+            news,
             readers: Arc::new(Readers::new(path.to_owned())),
             commits: Mutex::new(Some(commits)),
             writer: Mutex::new(Some(writer)),
@@ -136,7 +141,35 @@ impl Database for Embedded {
     }
 
     fn watch(&self, prefix: &str) -> Watch {
-        self.hub.watch(prefix)
+        self.news.hub.watch(prefix)
+    }
+
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Vec<Message>, ReadError>> {
+        Box::pin(async move {
+            read.check()?;
+            self.readers.read(move |connection| log_readers::read(connection, &read)).await
+        })
+    }
+
+    fn find<'a>(&'a self, id: &'a MessageId) -> BoxFuture<'a, Result<Vec<Message>, ReadError>> {
+        let id = id.clone();
+        Box::pin(self.readers.read(move |connection| log_readers::find(connection, &id)))
+    }
+
+    fn topics(&self, topics: Topics) -> BoxFuture<'_, Result<Vec<TopicCount>, ReadError>> {
+        Box::pin(async move {
+            topics.check()?;
+            self.readers.read(move |connection| log_readers::topics(connection, &topics)).await
+        })
+    }
+
+    fn alive(&self) -> BoxFuture<'_, Result<Vec<Alive>, ReadError>> {
+        let now = self.clock.now();
+        Box::pin(self.readers.read(move |connection| log_readers::alive(connection, now)))
+    }
+
+    fn arrivals(&self) -> Arrivals {
+        self.news.doorbells.arrivals()
     }
 }
 

@@ -4,7 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Batch, BoxFuture, Cause, CommitError, Committed, Database, Entry, Key, ReadError, Scan, Watch};
+use crate::{
+    Alive, Arrivals, Batch, BoxFuture, Cause, CommitError, Committed, Database, Entry, Key, Message,
+    MessageId, Read, ReadError, Scan, TopicCount, Topics, Watch,
+};
 
 /// Wraps a database and fails as told; without a [`Fault`] it only counts.
 #[derive(Debug)]
@@ -88,6 +91,38 @@ impl<D: Database> Database for Faulty<D> {
     fn watch(&self, prefix: &str) -> Watch {
         self.inner.watch(prefix)
     }
+
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Vec<Message>, ReadError>> {
+        Box::pin(async move {
+            self.check_up()?;
+            self.inner.read(read).await
+        })
+    }
+
+    fn find<'a>(&'a self, id: &'a MessageId) -> BoxFuture<'a, Result<Vec<Message>, ReadError>> {
+        Box::pin(async move {
+            self.check_up()?;
+            self.inner.find(id).await
+        })
+    }
+
+    fn topics(&self, topics: Topics) -> BoxFuture<'_, Result<Vec<TopicCount>, ReadError>> {
+        Box::pin(async move {
+            self.check_up()?;
+            self.inner.topics(topics).await
+        })
+    }
+
+    fn alive(&self) -> BoxFuture<'_, Result<Vec<Alive>, ReadError>> {
+        Box::pin(async move {
+            self.check_up()?;
+            self.inner.alive().await
+        })
+    }
+
+    fn arrivals(&self) -> Arrivals {
+        self.inner.arrivals()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +143,9 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_down_answers_nothing_until_it_is_healed() {
         let dir = tempdir().unwrap();
-        let faulty = Faulty::new(Embedded::open(&dir.path().join("coracle.db")).unwrap());
+        let faulty = Faulty::new(
+            Embedded::open(&dir.path().join("coracle.db"), Arc::new(coracle_observe::clock::System)).unwrap(),
+        );
         let key = Key::new("a").unwrap();
         let put = || faulty.commit(Batch::new().put(key.clone(), "", Condition::Any));
         faulty.set(Some(Fault::Down(2)));

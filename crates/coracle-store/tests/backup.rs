@@ -16,7 +16,8 @@ fn open(root: &Path) -> (DataDir, Embedded, Artifacts) {
 }
 
 fn furnish(dir: DataDir) -> (DataDir, Embedded, Artifacts) {
-    let database = Embedded::open(&dir.database()).expect("a database");
+    let database =
+        Embedded::open(&dir.database(), Arc::new(coracle_observe::clock::System)).expect("a database");
     let artifacts = Artifacts::open(&dir.artifacts()).expect("artifacts");
     (dir, database, artifacts)
 }
@@ -97,7 +98,7 @@ async fn a_backup_brings_back_the_database_the_artifacts_and_the_key() {
     let (restored, copy, artifacts) = furnish(DataDir::restore(&file, &root).unwrap());
     assert_eq!(copy.get(&key("a")).await.unwrap().map(|found| found.revision), Some(entry.revision));
     assert_eq!(artifacts.read(&large_digest).unwrap(), large);
-    assert_eq!(artifacts.read(&empty_digest).unwrap(), []);
+    assert_eq!(artifacts.read(&empty_digest).unwrap(), Vec::<u8>::new());
     assert_eq!(std::fs::read_to_string(restored.key()).unwrap(), "the key");
     assert_eq!((mode(&restored.key()), mode(&restored.database())), (0o600, 0o600));
     assert!(!restored.admin_token().exists() && !restored.cache().join("code").exists());

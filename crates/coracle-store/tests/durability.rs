@@ -8,13 +8,16 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Stdio;
 
+use std::sync::Arc;
+
 use coracle_store::{CommitError, Embedded, read_all};
 use tempfile::tempdir;
 
 const DATABASE: &str = "coracle.db";
 
 fn open(dir: &Path) -> Embedded {
-    Embedded::open(&dir.join(DATABASE)).expect("a database that opens")
+    Embedded::open(&dir.join(DATABASE), Arc::new(coracle_observe::clock::System))
+        .expect("a database that opens")
 }
 
 /// The numbers of the records that a database holds.
@@ -188,7 +191,9 @@ const COMMITS: u32 = 5;
 /// The writer whose system calls are failed.
 #[expect(clippy::print_stdout, reason = "this is how the child tells its parent")]
 fn commit_a_few(dir: &Path) {
-    let Ok(database) = Embedded::open(&dir.join(DATABASE)) else { return println!("not opened") };
+    let Ok(database) = Embedded::open(&dir.join(DATABASE), Arc::new(coracle_observe::clock::System)) else {
+        return println!("not opened");
+    };
     child::block_on(async {
         for number in 1..=COMMITS {
             match child::commit(&database, number, "x").await {

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use coracle_observe::clock::Simulated;
 use coracle_store::{
     Batch, CommitError, Condition, Database, Embedded, Key, OpenError, ReadError, conformance, read_all,
 };
@@ -12,7 +13,8 @@ use tempfile::{TempDir, tempdir};
 
 fn fresh() -> (TempDir, Arc<Embedded>) {
     let dir = tempdir().expect("a temporary directory");
-    let database = Embedded::open(&dir.path().join("coracle.db")).expect("a new database");
+    let database = Embedded::open(&dir.path().join("coracle.db"), Arc::new(coracle_observe::clock::System))
+        .expect("a new database");
     (dir, Arc::new(database))
 }
 
@@ -54,10 +56,71 @@ async fn of_many_writers_on_one_condition_exactly_one_wins() {
 async fn whichever_commit_fails_nothing_acknowledged_is_lost() {
     let dir = tempdir().unwrap();
     let open = async |name: &str| {
-        let database = Embedded::open(&dir.path().join(name)).expect("a database that opens again");
+        let database = Embedded::open(&dir.path().join(name), Arc::new(coracle_observe::clock::System))
+            .expect("a database that opens again");
         Arc::new(database) as Arc<dyn Database>
     };
     conformance::failed_writes(open).await;
+}
+
+/// A database whose time passes when it is told to.
+fn timed() -> (TempDir, Arc<Embedded>, Arc<Simulated>) {
+    let dir = tempdir().expect("a temporary directory");
+    let clock = Arc::new(Simulated::default());
+    let database = Embedded::open(&dir.path().join("coracle.db"), clock.clone()).expect("a new database");
+    (dir, Arc::new(database), clock)
+}
+
+#[tokio::test]
+async fn a_message_is_leased_to_one_holder_and_ended_once() {
+    conformance::log::leases(&fresh().1).await;
+}
+
+#[tokio::test]
+async fn keys_and_messages_change_together() {
+    conformance::log::one_fact(&fresh().1).await;
+}
+
+#[tokio::test]
+async fn a_group_goes_one_at_a_time_and_in_order() {
+    conformance::log::groups(&fresh().1).await;
+}
+
+#[tokio::test]
+async fn what_is_due_is_leased_and_who_is_silent_is_gone() {
+    let (_dir, database, clock) = timed();
+    conformance::log::time(&*database, async |time| clock.advance(time)).await;
+}
+
+#[tokio::test]
+async fn topics_are_counted_read_searched_and_trimmed() {
+    let (_dir, database, clock) = timed();
+    conformance::log::reads(&*database, async |time| clock.advance(time)).await;
+}
+
+#[tokio::test]
+async fn a_message_over_its_bounds_is_refused() {
+    conformance::log::message_bounds(&fresh().1).await;
+}
+
+#[tokio::test]
+async fn arrivals_tell_where_something_waits() {
+    conformance::log::arrivals(&fresh().1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_takers_each_message_goes_to_one() {
+    conformance::log::takers(fresh().1).await;
+}
+
+#[tokio::test]
+async fn whichever_commit_of_a_life_fails_the_call_is_there_or_over() {
+    let dir = tempdir().unwrap();
+    let open = async |name: &str| {
+        let database = Embedded::open(&dir.path().join(name), Arc::new(coracle_observe::clock::System));
+        Arc::new(database.expect("a database that opens again")) as Arc<dyn Database>
+    };
+    conformance::log::failed_lives(open).await;
 }
 
 #[tokio::test]
@@ -68,7 +131,7 @@ async fn what_was_committed_is_there_when_it_is_opened_again() {
     drop(database);
     let path = dir.path().join("coracle.db");
     assert!(!dir.path().join("coracle.db-wal").exists(), "a clean close leaves one file");
-    let database = Embedded::open(&path).unwrap();
+    let database = Embedded::open(&path, Arc::new(coracle_observe::clock::System)).unwrap();
     assert_eq!(database.get(&key("a")).await.unwrap(), None);
     let second = database.commit(Batch::new().put(key("a"), "2", Condition::Absent)).await.unwrap();
     assert!(first.revision < removed.revision && removed.revision < second.revision, "revisions go on");
@@ -109,10 +172,10 @@ fn a_newer_schema_is_refused_with_both_versions() {
     drop(database);
     let path = dir.path().join("coracle.db");
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
-    let refused = Embedded::open(&path).unwrap_err();
-    assert!(matches!(refused, OpenError::Newer { found: 7, known: 1, .. }));
+    let refused = Embedded::open(&path, Arc::new(coracle_observe::clock::System)).unwrap_err();
+    assert!(matches!(refused, OpenError::Newer { found: 7, known: 2, .. }));
     let said = refused.to_string();
-    assert!(said.contains("version 7") && said.contains("up to 1"), "{said}");
+    assert!(said.contains("version 7") && said.contains("up to 2"), "{said}");
 }
 
 #[test]
@@ -120,7 +183,14 @@ fn a_file_of_something_else_is_refused_and_left_alone() {
     let dir = tempdir().unwrap();
     let refused = |path: &Path| {
         let before = std::fs::read(path).unwrap();
-        assert!(matches!(Embedded::open(path), Err(OpenError::Foreign { .. })), "{}", path.display());
+        assert!(
+            matches!(
+                Embedded::open(path, Arc::new(coracle_observe::clock::System)),
+                Err(OpenError::Foreign { .. })
+            ),
+            "{}",
+            path.display()
+        );
         assert_eq!(std::fs::read(path).unwrap(), before);
     };
     let text = dir.path().join("notes.txt");
@@ -146,5 +216,8 @@ async fn damage_is_noticed_after_an_unclean_end() {
     std::fs::write(&path, bytes).unwrap();
     // A log that was left behind says that nobody closed the file.
     std::fs::write(dir.path().join("coracle.db-wal"), [0; 32]).unwrap();
-    assert!(matches!(Embedded::open(&path), Err(OpenError::Damaged { .. })));
+    assert!(matches!(
+        Embedded::open(&path, Arc::new(coracle_observe::clock::System)),
+        Err(OpenError::Damaged { .. })
+    ));
 }

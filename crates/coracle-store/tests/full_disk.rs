@@ -4,6 +4,7 @@
 mod child;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use coracle_store::{
     ArtifactError, Artifacts, BackupError, CommitError, DataDir, Embedded, OpenError, read_all,
@@ -41,7 +42,7 @@ fn a_commit_on_a_full_disk_is_refused_and_nothing_is_lost() {
     let (path, spare) = (dir.join("coracle.db"), dir.join("spare"));
     std::fs::write(&spare, vec![0; MEBIBYTE / 2]).unwrap();
     child::block_on(async {
-        let database = Embedded::open(&path).unwrap();
+        let database = Embedded::open(&path, Arc::new(coracle_observe::clock::System)).unwrap();
         let mut acknowledged = 0;
         let refused = loop {
             match child::commit(&database, acknowledged + 1, vec![7; 10_000]).await {
@@ -56,7 +57,7 @@ fn a_commit_on_a_full_disk_is_refused_and_nothing_is_lost() {
         std::fs::remove_file(&spare).unwrap();
         child::commit(&database, acknowledged + 1, vec![7; 10_000]).await.expect("there is room again");
         drop(database);
-        let database = Embedded::open(&path).unwrap();
+        let database = Embedded::open(&path, Arc::new(coracle_observe::clock::System)).unwrap();
         assert_eq!(count(&database).await, acknowledged as usize + 1);
     });
     println!("the child came to its end");
@@ -68,10 +69,12 @@ fn opening_a_database_on_a_full_disk_says_so() {
         return on_a_small_disk("opening_a_database_on_a_full_disk_says_so");
     };
     fill(&dir.join("spare"));
-    let refused = Embedded::open(&dir.join("coracle.db")).unwrap_err();
+    let refused =
+        Embedded::open(&dir.join("coracle.db"), Arc::new(coracle_observe::clock::System)).unwrap_err();
     assert!(matches!(refused, OpenError::Full { .. }), "{refused:?}");
     std::fs::remove_file(dir.join("spare")).unwrap();
-    Embedded::open(&dir.join("coracle.db")).expect("what the failed start left behind does no harm");
+    Embedded::open(&dir.join("coracle.db"), Arc::new(coracle_observe::clock::System))
+        .expect("what the failed start left behind does no harm");
     println!("the child came to its end");
 }
 
@@ -82,7 +85,7 @@ fn an_artifact_or_backup_on_a_full_disk_is_refused_and_leaves_nothing() {
     };
     let data = DataDir::open(&dir.join("data")).unwrap();
     let artifacts = Artifacts::open(&data.artifacts()).unwrap();
-    let database = Embedded::open(&data.database()).unwrap();
+    let database = Embedded::open(&data.database(), Arc::new(coracle_observe::clock::System)).unwrap();
     let mut first = artifacts.writer(u64::MAX).unwrap();
     first.write(&vec![7; MEBIBYTE]).unwrap();
     let first = first.finish().unwrap();

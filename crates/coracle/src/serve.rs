@@ -159,8 +159,9 @@ pub(crate) async fn serve(
     let login = options.basic_auth.as_deref().map(basic_auth::login).transpose()?;
     let data = open_data(&options)?;
     let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
-    let database = Arc::new(Embedded::open(&data.database()).map_err(|error| unusable(&data, &error))?);
     let clock = Arc::new(coracle_observe::clock::System);
+    let database =
+        Arc::new(Embedded::open(&data.database(), clock.clone()).map_err(|error| unusable(&data, &error))?);
     let observe = Observe::open(&data.logs(), Limits::default(), clock.clone())
         .map_err(|error| unusable(&data, &error))?;
     let key = SecretKey::load_or_create(&options.key_file.clone().unwrap_or_else(|| data.key()))?;

@@ -84,7 +84,8 @@ async fn disturbed(fault: impl Fn(u64) -> Fault, happens: bool) {
     let expected = undisturbed().await;
     for n in 0..STEPS {
         let world = World::new();
-        let database: Arc<Faulty<Embedded>> = Arc::new(Faulty::new(Embedded::open(&world.path()).unwrap()));
+        let database: Arc<Faulty<Embedded>> =
+            Arc::new(Faulty::new(Embedded::open(&world.path(), world.clock.clone()).unwrap()));
         let catalog = world.open_over(database.clone()).await;
         database.set(Some(fault(database.commits() + n as u64 + 1)));
         for number in 0..n {

@@ -40,7 +40,7 @@ impl World {
     }
 
     fn database(&self) -> Arc<Embedded> {
-        Arc::new(Embedded::open(&self.path()).unwrap())
+        Arc::new(Embedded::open(&self.path(), self.clock.clone()).unwrap())
     }
 
     async fn open(&self) -> Catalog {

@@ -21,6 +21,7 @@
 //! | [`quantity`] | memory, processors and spans of time as Kubernetes and Go write them |
 
 pub mod alert;
+pub(crate) mod callback;
 pub mod deployment;
 pub mod info;
 pub mod logs;

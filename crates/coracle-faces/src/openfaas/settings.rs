@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_model::{ByteSize, Cores, Limits, Outbound, Problem, Program, SecretName, Settings, Span, code};
+use coracle_model::{
+    ByteSize, Cores, Limits, Outbound, Problem, Program, Queueing, SecretName, Settings, Span, code,
+};
 
 use super::deployment::{Deployment, Resources};
 use super::document::{bad, shown};
 use super::quantity;
 
+mod retry;
 mod scale;
 
 pub(super) use scale::factor;
@@ -78,6 +81,7 @@ pub(super) fn of(deployment: &Deployment) -> Result<Settings, Problem> {
             ..Program::default()
         },
         scale: scale::of(&labels, &env)?,
+        queue: Queueing { retry: retry::of(&annotations)?, ..Queueing::default() },
         env,
         labels,
         annotations,

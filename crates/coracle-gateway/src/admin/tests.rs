@@ -65,7 +65,8 @@ impl Server {
         let data = DataDir::open(&dir.path().join("data")).unwrap();
         let clock = Arc::new(Simulated::new("2026-01-31T12:00:00Z".parse().unwrap()));
         let artifacts = Artifacts::open(&data.artifacts()).unwrap();
-        let database = Arc::new(Embedded::open(&data.database()).unwrap());
+        let database =
+            Arc::new(Embedded::open(&data.database(), Arc::new(coracle_observe::clock::System)).unwrap());
         let observe = Observe::open(&data.logs(), Limits::default(), clock.clone()).unwrap();
         let key = SecretKey::load_or_create(&data.key()).unwrap();
         let catalog =

@@ -10,9 +10,11 @@ use rusqlite::{Connection, OpenFlags};
 use super::{BUSY_TIMEOUT, OpenError, is_full};
 
 /// The version this program writes, kept in `PRAGMA user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// "Cora": says in the file's header whose it is.
 const APPLICATION_ID: i64 = 0x436f_7261;
+/// Prepared statements that a connection keeps: more than there are.
+const STATEMENTS_MAX: usize = 64;
 /// The largest file whose structure is checked after an unclean end: a larger one would delay the start.
 const CHECKED_BYTES_MAX: u64 = 64 << 20;
 
@@ -26,7 +28,56 @@ const UPGRADES: [&str; VERSION as usize] = ["
     -- The revision of the last commit; one row. It outlives the entries, so that no revision is given twice.
     CREATE TABLE head (revision INTEGER NOT NULL) STRICT;
     INSERT INTO head VALUES (0);
+", "
+    -- The last position, and the last moment that a message was given, in microseconds since 1970: neither goes back.
+    ALTER TABLE head ADD COLUMN position INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE head ADD COLUMN moment INTEGER NOT NULL DEFAULT 0;
+    -- The counts are those of the topic's messages: nobody counts a million rows to know that there are as many.
+    CREATE TABLE topic (
+        number  INTEGER PRIMARY KEY,
+        name    TEXT NOT NULL UNIQUE,
+        waiting INTEGER NOT NULL DEFAULT 0,
+        held    INTEGER NOT NULL DEFAULT 0,
+        kept    INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE holder (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        name   TEXT NOT NULL UNIQUE,
+        info   BLOB NOT NULL,
+        until  INTEGER NOT NULL
+    ) STRICT;
+    -- state: 0 waits, 1 waits behind another of its group, 2 is held, 3 is kept.
+    CREATE TABLE message (
+        position INTEGER PRIMARY KEY,
+        topic    INTEGER NOT NULL,
+        id       TEXT,
+        grp      TEXT,
+        appended INTEGER NOT NULL,
+        due      INTEGER NOT NULL,
+        attempt  INTEGER NOT NULL,
+        state    INTEGER NOT NULL,
+        holder   INTEGER
+    ) STRICT;
+    CREATE INDEX message_of_topic ON message (topic, position);
+    CREATE INDEX message_due ON message (topic, due, position) WHERE state = 0;
+    CREATE INDEX message_of_group ON message (topic, grp, position) WHERE grp IS NOT NULL AND state < 3;
+    CREATE INDEX message_held ON message (holder) WHERE holder IS NOT NULL;
+    CREATE INDEX message_id ON message (id) WHERE id IS NOT NULL;
+    -- Apart from the message, so that leasing one does not write its payload again.
+    CREATE TABLE payload (
+        position INTEGER PRIMARY KEY,
+        story    BLOB NOT NULL,
+        payload  BLOB NOT NULL
+    ) STRICT;
 "];
+
+/// Whoever opens the file is alone with it, so whoever held messages is gone; and a topic that is empty is forgotten.
+const NOBODY_HOLDS: &str = "
+    UPDATE message SET state = 0, holder = NULL WHERE holder IS NOT NULL;
+    UPDATE topic SET waiting = waiting + held, held = 0 WHERE held > 0;
+    DELETE FROM holder;
+    DELETE FROM topic WHERE waiting = 0 AND kept = 0;
+";
 
 /// Opens the file for the writer, with the newest schema.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
@@ -46,6 +97,13 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
         check(&connection, path)?;
     }
     upgrade(&mut connection, found).map_err(sqlite)?;
+    match give_back(&mut connection) {
+        // There is a way to make room only if it opens; whoever is gone is noticed when their time is over.
+        Err(error) if is_full(&error) => {
+            tracing::warn!("the disk is full: what the last server held waits longer")
+        }
+        given => given.map_err(sqlite)?,
+    }
     Ok(connection)
 }
 
@@ -65,6 +123,7 @@ fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
     // Each connection is used by one thread at a time: SQLite's own mutex would guard nothing.
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
 
@@ -96,6 +155,16 @@ fn upgrade(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// Gives back what the last server held, if it left anything.
+fn give_back(connection: &mut Connection) -> rusqlite::Result<()> {
+    if !connection.prepare("SELECT 1 FROM holder")?.exists([])? {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(NOBODY_HOLDS)?;
+    transaction.commit()
+}
+
 fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     match verdict.map_err(|source| open_error(path, source))? {
@@ -119,4 +188,33 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+
+    #[test]
+    fn a_database_of_each_earlier_version_is_upgraded_and_keeps_its_entries() {
+        for version in 1..VERSION {
+            let dir = tempdir().unwrap();
+            let path = dir.path().join("coracle.db");
+            let earlier = Connection::open(&path).unwrap();
+            for statements in UPGRADES.iter().take(usize::try_from(version).unwrap()) {
+                earlier.execute_batch(statements).unwrap();
+            }
+            earlier.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            earlier.pragma_update(None, "user_version", version).unwrap();
+            earlier
+                .execute_batch("INSERT INTO entry VALUES ('a', x'01', 7); UPDATE head SET revision = 7;")
+                .unwrap();
+            drop(earlier);
+            let connection = open(&path).unwrap();
+            assert_eq!(super::version(&connection).unwrap(), Some(VERSION));
+            let kept = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!((kept("SELECT count(*) FROM entry"), kept("SELECT revision FROM head")), (1, 7));
+        }
+    }
 }

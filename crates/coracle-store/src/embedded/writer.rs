@@ -1,16 +1,20 @@
 //! The one thread that writes: it takes every batch that waits, commits them as one transaction, and answers all.
 //! Started by [`Embedded::open`](super::Embedded::open), ended when the last sender of commits is gone.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coracle_model::Clock;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use super::log::{Log, Numbers};
 use super::{is_full, schema};
+use crate::arrivals::Doorbells;
 use crate::batch::{Action, Operation};
 use crate::watch::Hub;
-use crate::{BATCH_BYTES_MAX, Batch, Cause, Change, CommitError, Committed, Entry};
+use crate::{BATCH_BYTES_MAX, Batch, Cause, Change, CommitError, Committed, Entry, Topic};
 
 /// The most batches in one transaction.
 const GROUP_BATCHES_MAX: usize = 256;
@@ -28,18 +32,28 @@ pub(super) struct Writer {
     // `None` after an error that left the connection in doubt, until the next group opens a new one.
     connection: Option<Connection>,
     path: PathBuf,
-    hub: Arc<Hub>,
+    clock: Arc<dyn Clock>,
+    numbers: Numbers,
+    news: News,
     pending: mpsc::Receiver<Pending>,
+}
+
+/// Who is told of what has become durable.
+#[derive(Debug, Clone, Default)]
+pub(super) struct News {
+    pub(super) hub: Arc<Hub>,
+    pub(super) doorbells: Arc<Doorbells>,
 }
 
 impl Writer {
     pub(super) fn new(
         connection: Connection,
         path: PathBuf,
-        hub: Arc<Hub>,
+        clock: Arc<dyn Clock>,
+        news: News,
         pending: mpsc::Receiver<Pending>,
     ) -> Self {
-        Self { connection: Some(connection), path, hub, pending }
+        Self { connection: Some(connection), path, clock, numbers: Numbers::new(), news, pending }
     }
 
     pub(super) fn run(mut self) {
@@ -65,12 +79,15 @@ impl Writer {
         match self.try_commit(&group) {
             Ok(verdicts) => {
                 // Watchers first: whoever is answered may rely on the change being on its way to them.
-                for (_, changes) in verdicts.iter().flatten() {
-                    self.hub.publish(changes);
+                let mut arrived = HashSet::new();
+                for applied in verdicts.iter().flatten() {
+                    self.news.hub.publish(&applied.changes);
+                    arrived.extend(applied.arrived.iter().cloned());
                 }
                 for (pending, verdict) in group.into_iter().zip(verdicts) {
-                    answer(pending, verdict.map(|(committed, _)| committed));
+                    answer(pending, verdict.map(|applied| applied.committed));
                 }
+                self.news.doorbells.publish(&arrived);
             }
             Err(error) => {
                 tracing::error!(%error, batches = group.len(), "a group of commits failed");
@@ -95,16 +112,25 @@ impl Writer {
             .query_row("SELECT revision FROM head", [], |row| row.get::<_, i64>(0))?
             .cast_unsigned();
         let mut revision = before;
+        let mut log = Log::begin(&transaction, &mut self.numbers, self.clock.now())?;
         let mut verdicts = Vec::with_capacity(group.len());
-        for pending in group {
-            verdicts.push(match conflict(&transaction, &pending.batch)? {
-                Some(conflict) => Err(conflict),
+        for Pending { batch, .. } in group {
+            let refusal = match conflict(&transaction, batch)? {
+                None => log.refusal(batch)?,
+                conflict => conflict,
+            };
+            verdicts.push(match refusal {
+                Some(refusal) => Err(refusal),
                 None => {
                     revision += 1;
-                    Ok((Committed { revision }, apply(&transaction, &pending.batch, revision)?))
+                    let changes = apply(&transaction, batch, revision)?;
+                    let mut committed = Committed { revision, ..Committed::default() };
+                    let arrived = log.apply(batch, &mut committed)?;
+                    Ok(Applied { committed, changes, arrived })
                 }
             });
         }
+        log.finish()?;
         if revision > before {
             transaction.prepare_cached("UPDATE head SET revision = ?1")?.execute([revision.cast_signed()])?;
         }
@@ -114,6 +140,7 @@ impl Writer {
 
     /// Leaves a connection that the next group can trust, whatever the failure was.
     fn recover(&mut self, error: &rusqlite::Error) {
+        self.numbers.clear(); // Some of them may have been rolled back.
         let Some(connection) = &self.connection else { return };
         if !connection.is_autocommit() {
             // The rollback failed too. A connection that is still inside a transaction would add the next group to it.
@@ -132,11 +159,19 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         // Also when the thread panics: a reader that waits for changes must not wait forever.
-        self.hub.close();
+        self.news.hub.close();
+        self.news.doorbells.close();
     }
 }
 
-type Verdict = Result<(Committed, Vec<Change>), CommitError>;
+type Verdict = Result<Applied, CommitError>;
+
+/// What a batch did.
+struct Applied {
+    committed: Committed,
+    changes: Vec<Change>,
+    arrived: HashSet<Topic>,
+}
 
 /// The first condition of a batch that does not hold. All are looked at before anything is written, so that a batch
 /// that conflicts leaves nothing behind in the transaction it shares: no savepoint is needed.

@@ -41,9 +41,9 @@ fn change(name: &str, before: Option<&Value>, after: Option<&Value>) -> Option<S
     if matches!(name, "command" | "entrypoint") {
         return Some(format!("{name} {} → {}", command(before), command(after)));
     }
-    if name == "scale" {
-        // Numbers, and none of them private.
-        return Some(changes_of("scale.", &object(before), &object(after)).join(", "));
+    if matches!(name, "scale" | "queue") {
+        // Short values, and none of them private.
+        return Some(changes_of(&format!("{name}."), &object(before), &object(after)).join(", "));
     }
     let (Some(was), Some(is)) = (before.and_then(entries), after.and_then(entries)) else {
         return Some(format!("{name} {} → {}", shown(before), shown(after)));
@@ -121,5 +121,23 @@ mod tests {
             ["command ./server -v 'a b' → -v ./server", "scale.max 20 → 3"]
         );
         assert_eq!(changes(&with(&[], 20), &with(&["./server"], 20)), ["command unset → ./server"]);
+    }
+
+    #[test]
+    fn what_happens_to_queued_calls_is_said_key_by_key() {
+        let with = |edit: fn(&mut coracle_model::Queueing)| {
+            let mut settings = Settings::default();
+            edit(&mut settings.queue);
+            SettingsView::new(CodeKind::Wasm, &settings)
+        };
+        let after = with(|queue| {
+            queue.retry.attempts = 3;
+            queue.retry.statuses.push("409".parse().unwrap());
+            queue.on_failure = Some("topic:dead-orders".parse().unwrap());
+        });
+        assert_eq!(
+            changes(&with(|_| {}), &after),
+            ["queue.attempts 5 → 3, queue.retry_on +409, queue.on_failure unset → topic:dead-orders"]
+        );
     }
 }

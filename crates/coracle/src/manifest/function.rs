@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use coracle_model::{ByteSize, Cores, FunctionName, Limits, Problem, Program, Scale, Settings, Span};
+use coracle_model::{
+    ByteSize, Cores, FunctionName, Limits, Problem, Program, Queueing, RetryPolicy, Scale, Settings, Span,
+};
 
 use super::document::Entry;
 use super::{Function, Source};
@@ -50,9 +52,13 @@ const COMMON_KEYS: &[&str] = &[
     "content_type",
     "labels",
     "annotations",
+    "queue",
 ];
 
 const SCALE_KEYS: &[&str] = &["min", "max", "target", "grows", "idle"];
+
+const QUEUE_KEYS: &[&str] =
+    &["attempts", "first_wait", "longest_wait", "age", "retry_on", "concurrency", "on_success", "on_failure"];
 
 /// The largest bound that can be set on a body or on a second of logs.
 const BYTES_MAX: ByteSize = ByteSize(1 << 40);
@@ -136,7 +142,7 @@ pub(super) fn set(settings: &mut Settings, source: &Source, entry: &Entry<'_>) -
     let memory_max = if source.is_wasm() { Limits::MEMORY_BYTES_MAX } else { Program::MEMORY_BYTES_MAX };
     let memory = ByteSize(Limits::MEMORY_BYTES_MIN)..=ByteSize(memory_max);
     let bytes = ByteSize(0)..=BYTES_MAX;
-    let Settings { limits, program, scale, .. } = settings;
+    let Settings { limits, program, scale, queue, .. } = settings;
     match entry.key {
         "route" => settings.routes = entry.one_or_several()?,
         "private" => settings.private = entry.flag()?,
@@ -178,6 +184,11 @@ pub(super) fn set(settings: &mut Settings, source: &Source, entry: &Entry<'_>) -
                 set_scale(scale, &entry)?;
             }
         }
+        "queue" => {
+            for entry in entry.table()? {
+                set_queue(queue, &entry)?;
+            }
+        }
         _ => return Err(entry.unknown_key(&[SOURCE_KEYS, PROGRAM_KEYS, COMMON_KEYS].concat())),
     }
     Ok(())
@@ -191,6 +202,23 @@ fn set_scale(scale: &mut Scale, entry: &Entry<'_>) -> Result<(), Problem> {
         "grows" => scale.grows = entry.flag()?,
         "idle" => scale.idle = entry.quantity(SPAN_MIN..=Span(Scale::IDLE_MAX), "5m")?.0,
         _ => return Err(entry.unknown_key(SCALE_KEYS)),
+    }
+    Ok(())
+}
+
+fn set_queue(queue: &mut Queueing, entry: &Entry<'_>) -> Result<(), Problem> {
+    let waits = SPAN_MIN..=Span(RetryPolicy::WAIT_MAX);
+    let Queueing { concurrency, retry, on_success, on_failure } = queue;
+    match entry.key {
+        "attempts" => retry.attempts = entry.number(1..=RetryPolicy::ATTEMPTS_MAX)?,
+        "first_wait" => retry.first_wait = entry.quantity(waits, "1s")?.0,
+        "longest_wait" => retry.longest_wait = entry.quantity(waits, "2m")?.0,
+        "age" => retry.age = entry.quantity(SPAN_MIN..=Span(RetryPolicy::AGE_MAX), "6h")?.0,
+        "retry_on" => retry.statuses = entry.one_or_several()?,
+        "concurrency" => *concurrency = entry.number(1..=Queueing::CONCURRENCY_MAX)?,
+        "on_success" => *on_success = Some(entry.parsed()?),
+        "on_failure" => *on_failure = Some(entry.parsed()?),
+        _ => return Err(entry.unknown_key(QUEUE_KEYS)),
     }
     Ok(())
 }

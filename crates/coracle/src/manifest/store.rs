@@ -114,11 +114,11 @@ mod tests {
         check(
             "[function.a]\ncode = 'a.wasm'\ntitel = 'A'\n",
             expect![[r#"
-            store.toml:3:1: unknown key `titel`
-              |
-            3 | titel = 'A'
-              | ^^^^^
-            hint: known here: build, code, image, contract, command, entrypoint, workdir, user, port, health, http2, start_timeout, read_only, network, secrets_in_env, cpu, processes, scale, route, private, env, secrets, outbound, memory, timeout, stream_timeout, concurrency, waiting, request_body, response_body, log_rate, reuse, content_type, labels, annotations"#]],
+                store.toml:3:1: unknown key `titel`
+                  |
+                3 | titel = 'A'
+                  | ^^^^^
+                hint: known here: build, code, image, contract, command, entrypoint, workdir, user, port, health, http2, start_timeout, read_only, network, secrets_in_env, cpu, processes, scale, route, private, env, secrets, outbound, memory, timeout, stream_timeout, concurrency, waiting, request_body, response_body, log_rate, reuse, content_type, labels, annotations, queue"#]],
         );
         check(
             "[function.a]\ncode = 'a.wasm'\nbuild = 'make'\n",

@@ -42,7 +42,10 @@ fn shown(manifest: &Manifest) -> String {
             }
         };
         for (key, value) in settings.as_object().unwrap() {
-            match value.as_object().filter(|_| matches!(key.as_str(), "limits" | "program" | "scale")) {
+            match value
+                .as_object()
+                .filter(|_| matches!(key.as_str(), "limits" | "program" | "scale" | "queue"))
+            {
                 Some(group) => {
                     group.iter().for_each(|(name, value)| differing(name, value, &defaults[key][name]))
                 }
@@ -85,6 +88,10 @@ fn every_key_is_understood() {
               waiting = 0
               outbound = ["https://api.example.com"]
               private = true
+              concurrency = 2
+              on_failure = "topic:dead-orders"
+              on_success = "function:notify"
+              retry = {"age":{"nanos":0,"secs":3600},"attempts":8,"first_wait":{"nanos":500000000,"secs":0},"longest_wait":{"nanos":0,"secs":60},"statuses":["409","429","5xx"]}
               reuse = 1000
               routes = ["/resize/*","/pictures/:id"]
               secrets = ["api-key"]
@@ -165,7 +172,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
               |
             3 | replicas = 3
               | ^^^^^^^^
-            hint: known here: build, code, image, contract, command, entrypoint, workdir, user, port, health, http2, start_timeout, read_only, network, secrets_in_env, cpu, processes, scale, route, private, env, secrets, outbound, memory, timeout, stream_timeout, concurrency, waiting, request_body, response_body, log_rate, reuse, content_type, labels, annotations
+            hint: known here: build, code, image, contract, command, entrypoint, workdir, user, port, health, http2, start_timeout, read_only, network, secrets_in_env, cpu, processes, scale, route, private, env, secrets, outbound, memory, timeout, stream_timeout, concurrency, waiting, request_body, response_body, log_rate, reuse, content_type, labels, annotations, queue
         "#]],
     );
 }

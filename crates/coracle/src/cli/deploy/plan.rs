@@ -337,7 +337,7 @@ fn spec(code: CodeSpec, contract: Option<Contract>, settings: &Settings) -> Func
         CodeSpec::Artifact(artifact) => (Some(artifact), None),
         CodeSpec::Image(image) => (None, Some(image)),
     };
-    let Settings { limits, program, scale, .. } = settings.clone();
+    let Settings { limits, program, scale, queue, .. } = settings.clone();
     let settings = settings.clone();
     FunctionSpec {
         artifact,
@@ -357,6 +357,7 @@ fn spec(code: CodeSpec, contract: Option<Contract>, settings: &Settings) -> Func
         cpu: program.cpu_millis.map(Cores),
         processes: Some(program.processes),
         scale: Some((&scale).into()),
+        queue: Some((&queue).into()),
         env: settings.env,
         secrets: settings.secrets,
         outbound: settings.outbound,
@@ -382,7 +383,7 @@ fn spec(code: CodeSpec, contract: Option<Contract>, settings: &Settings) -> Func
 mod tests {
     use std::time::Duration;
 
-    use coracle_model::{Network, Program, Scale};
+    use coracle_model::{Network, Program, Queueing, RetryPolicy, Scale};
 
     use super::*;
 
@@ -403,6 +404,18 @@ mod tests {
                 ..Program::default()
             },
             scale: Scale { min: 1, max: 2, target: 3, grows: false, idle: Duration::from_secs(4) },
+            queue: Queueing {
+                concurrency: 5,
+                retry: RetryPolicy {
+                    attempts: 6,
+                    first_wait: Duration::from_secs(7),
+                    longest_wait: Duration::from_secs(8),
+                    age: Duration::from_secs(9),
+                    statuses: vec!["409".parse().unwrap()],
+                },
+                on_success: Some("function:notify".parse().unwrap()),
+                on_failure: Some("topic:dead-orders".parse().unwrap()),
+            },
             ..Settings::default()
         };
         let code = CodeSpec::Image("nginx".into());
