@@ -100,12 +100,31 @@ mod tests {
 
     #[test]
     fn our_words_say_how_a_call_ended() {
-        check(Form::Plain, expect![[r#""#]]);
+        check(
+            Form::Plain,
+            expect![[r#"
+            x-coracle-function: resize.shop
+            x-coracle-state: dead
+            x-coracle-status: 502
+            x-coracle-attempts: 5
+            x-call-id: order-17
+        "#]],
+        );
     }
 
     #[test]
     fn the_words_of_openfaas_are_those_of_its_workers() {
-        check(Form::OpenFaas, expect![[r#""#]]);
+        check(
+            Form::OpenFaas,
+            expect![[r#"
+            x-function-name: resize.shop
+            x-duration-seconds: 1.250000
+            x-function-status: 502
+            x-retry: 4
+            x-retry-max: 4
+            x-call-id: order-17
+        "#]],
+        );
     }
 
     #[test]

@@ -140,8 +140,10 @@ impl OnceKey {
 /// Who is told how a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callback {
-    url: Arc<str>,
-    form: Form,
+    /// Where the result is posted to.
+    pub url: Arc<str>,
+    /// In whose words it is described.
+    pub form: Form,
 }
 
 impl Callback {
@@ -155,20 +157,11 @@ impl Callback {
         match check_url(url) {
             Ok(_) => Ok(Self { url: url.into(), form }),
             Err(why) => {
-                Err(Problem::new(&code::INVALID_CALLBACK, format!("the callback `{}` {why}", shown(url)))
+                let message = format!("the callback `{}` {why}", shown(url));
+                Err(Problem::new(&code::INVALID_CALLBACK, message)
                     .hint("name a URL such as `https://example.com/results`"))
             }
         }
-    }
-
-    /// Where it goes.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// In whose words it is described.
-    pub fn form(&self) -> Form {
-        self.form
     }
 }
 
@@ -184,4 +177,123 @@ fn shown(text: &str) -> impl fmt::Display + '_ {
         shown.push('…');
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn refused<T: fmt::Debug>(asked: impl IntoIterator<Item = Result<T, Problem>>, expected: Expect) {
+        let text: String = asked
+            .into_iter()
+            .map(|asked| asked.unwrap_err())
+            .map(|problem| format!("{problem:?}\n  hint: {}\n", problem.hint.as_deref().unwrap_or_default()))
+            .collect();
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn a_delay_is_a_span_or_a_time() {
+        let now: Timestamp = "2026-11-22T00:00:00Z".parse().unwrap();
+        let later = "2026-11-23T00:00:00Z";
+        assert_eq!(Delay::parse("30s", now).unwrap(), Delay::For(Duration::from_secs(30)));
+        assert_eq!(Delay::parse(later, now).unwrap(), Delay::Until(later.parse().unwrap()));
+        assert_eq!(Delay::parse("30d", now).unwrap(), Delay::For(DELAY_MAX));
+        let past = "2020-01-01T00:00:00+01:00";
+        assert_eq!(Delay::parse(past, now).unwrap(), Delay::Until(past.parse().unwrap()));
+        let bad =
+            ["soon", "-1", "-1s", "30", "365d", "2027-11-22T00:00:00Z", "99999999999999999999d", "\u{1b}[2J"];
+        refused(
+            bad.map(|text| Delay::parse(text, now)),
+            expect![[r#"
+            invalid-delay: `soon` is not a delay
+              hint: write a span such as `30s` or `2h`, or a time such as `2026-12-24T18:00:00Z`
+            invalid-delay: `-1` is not a delay
+              hint: write a span such as `30s` or `2h`, or a time such as `2026-12-24T18:00:00Z`
+            invalid-delay: `-1s` is not a delay
+              hint: write a span such as `30s` or `2h`, or a time such as `2026-12-24T18:00:00Z`
+            invalid-delay: `30` is not a delay
+              hint: write a span such as `30s` or `2h`, or a time such as `2026-12-24T18:00:00Z`
+            invalid-delay: the delay `365d` is longer than 30d
+              hint: send the call later, or have it sent by something that keeps time
+            invalid-delay: the delay `2027-11-22T00:00:00Z` is longer than 30d
+              hint: send the call later, or have it sent by something that keeps time
+            invalid-delay: `99999999999999999999d` is not a delay
+              hint: write a span such as `30s` or `2h`, or a time such as `2026-12-24T18:00:00Z`
+            invalid-delay: `?[2J` is not a delay
+              hint: write a span such as `30s` or `2h`, or a time such as `2026-12-24T18:00:00Z`
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_group_is_a_short_name() {
+        assert_eq!(Group::parse("order-17/é".trim_end_matches("/é")).unwrap().as_str(), "order-17");
+        let long = "x".repeat(GROUP_BYTES_MAX + 1);
+        refused(
+            ["", "a b", "é", &long].map(Group::parse),
+            expect![[r#"
+            invalid-group: `` does not name a group
+              hint: a group has a name of 1 to 128 visible ASCII characters
+            invalid-group: `a b` does not name a group
+              hint: a group has a name of 1 to 128 visible ASCII characters
+            invalid-group: `é` does not name a group
+              hint: a group has a name of 1 to 128 visible ASCII characters
+            invalid-group: `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…` does not name a group
+              hint: a group has a name of 1 to 128 visible ASCII characters
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_idempotency_key_is_short() {
+        let long = "x".repeat(10 << 10);
+        assert_eq!(OnceKey::parse(&long[..ONCE_BYTES_MAX]).unwrap().as_str().len(), ONCE_BYTES_MAX);
+        refused(["", "a b", "a\nb", &long].map(OnceKey::parse), expect![[r#"
+            invalid-idempotency-key: the idempotency key is empty
+              hint: send a short key that names the call, such as a UUID
+            invalid-idempotency-key: the idempotency key `a b` has characters that are not visible ASCII
+              hint: send a short key that names the call, such as a UUID
+            invalid-idempotency-key: the idempotency key `a?b` has characters that are not visible ASCII
+              hint: send a short key that names the call, such as a UUID
+            invalid-idempotency-key: the idempotency key has 10240 bytes, at most 256 are allowed
+              hint: send a short key that names the call, such as a UUID
+        "#]]);
+    }
+
+    #[test]
+    fn two_events_share_a_key_only_if_they_are_one() {
+        let key = |source, id| OnceKey::of_event(source, id).unwrap();
+        assert_eq!(key("/a", "1"), key("/a", "1"));
+        assert_ne!(key("/a:1", "2"), key("/a", "1:2"));
+    }
+
+    #[test]
+    fn a_callback_is_a_url_and_its_password_is_not_repeated() {
+        let callback = Callback::parse("https://example.com/done?id=1", Form::Plain).unwrap();
+        assert_eq!(&*callback.url, "https://example.com/done?id=1");
+        let bad = ["", "example.com", "ftp://example.com", "https://me:hush@example.com/"];
+        refused(
+            bad.map(|url| Callback::parse(url, Form::Plain)),
+            expect![[r#"
+                invalid-callback: the callback `` is not valid
+                  hint: name a URL such as `https://example.com/results`
+                invalid-callback: the callback `example.com` begins with neither `http://` nor `https://`
+                  hint: name a URL such as `https://example.com/results`
+                invalid-callback: the callback `ftp://example.com` begins with neither `http://` nor `https://`
+                  hint: name a URL such as `https://example.com/results`
+                invalid-callback: the callback `example.com/` holds a user or a password, which would be kept in the open
+                  hint: name a URL such as `https://example.com/results`
+            "#]],
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text: String) {
+            let _ = (Delay::parse(&text, Timestamp::UNIX_EPOCH), Group::parse(&text), OnceKey::parse(&text));
+            let _ = Callback::parse(&text, Form::Plain);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
 /// A queued call, as it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedCall {
     /// Which call.
     pub id: CallId,

@@ -7,8 +7,13 @@
 
 mod ask;
 mod call;
+mod ended;
+mod fair;
+mod payload;
 mod queue;
+mod retry;
 mod status;
+mod story;
 
 pub use ask::{Callback, DELAY_MAX, Delay, GROUP_BYTES_MAX, Group, ONCE_BYTES_MAX, OnceKey, Submission};
 pub use call::{Attempt, AttemptEnd, CallResult, Kind, QueuedCall, State};
