@@ -250,7 +250,9 @@ mod tests {
     fn an_idempotency_key_is_short() {
         let long = "x".repeat(10 << 10);
         assert_eq!(OnceKey::parse(&long[..ONCE_BYTES_MAX]).unwrap().as_str().len(), ONCE_BYTES_MAX);
-        refused(["", "a b", "a\nb", &long].map(OnceKey::parse), expect![[r#"
+        refused(
+            ["", "a b", "a\nb", &long].map(OnceKey::parse),
+            expect![[r#"
             invalid-idempotency-key: the idempotency key is empty
               hint: send a short key that names the call, such as a UUID
             invalid-idempotency-key: the idempotency key `a b` has characters that are not visible ASCII
@@ -259,7 +261,8 @@ mod tests {
               hint: send a short key that names the call, such as a UUID
             invalid-idempotency-key: the idempotency key has 10240 bytes, at most 256 are allowed
               hint: send a short key that names the call, such as a UUID
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

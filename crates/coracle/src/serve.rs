@@ -75,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) cache: Option<PathBuf>,
     /// A backup to begin from.
     pub(crate) restore: Option<PathBuf>,
+    /// How much longer each commit takes than it does.
+    pub(crate) commit_delay: Duration,
 }
 
 impl Options {
@@ -95,6 +97,7 @@ impl Options {
             key_file: None,
             basic_auth: None,
             cache: None,
+            commit_delay: Duration::ZERO,
             restore: None,
         }
     }
@@ -160,8 +163,10 @@ pub(crate) async fn serve(
     let data = open_data(&options)?;
     let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
     let clock = Arc::new(coracle_observe::clock::System);
-    let database =
-        Arc::new(Embedded::open(&data.database(), clock.clone()).map_err(|error| unusable(&data, &error))?);
+    let database = Arc::new(
+        Embedded::open_slowed(&data.database(), clock.clone(), options.commit_delay)
+            .map_err(|error| unusable(&data, &error))?,
+    );
     let observe = Observe::open(&data.logs(), Limits::default(), clock.clone())
         .map_err(|error| unusable(&data, &error))?;
     let key = SecretKey::load_or_create(&options.key_file.clone().unwrap_or_else(|| data.key()))?;
