@@ -124,15 +124,7 @@ fn all_ended(world: &World, calls: Vec<Told>) -> Vec<Told> {
 
 /// Sends a call, and waits for its end.
 fn one_more(world: &World, recorder: &Recorder) {
-    let choice = Choice {
-        answers: vec![200],
-        takes: Duration::ZERO,
-        group: None,
-        delay: None,
-        has_key: true,
-        is_cancelled: false,
-        pause: Duration::ZERO,
-    };
+    let choice = Choice { delay: None, has_key: true, ..Choice::of(0, LAST_CALL) };
     let url = recorder.url_of(LAST_CALL);
     let id = until("a node that takes calls", || {
         match asked::send(&world.place(), LAST_CALL, &url, &choice, None).ok()? {
