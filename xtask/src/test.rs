@@ -13,13 +13,14 @@ const USAGE: &str = "usage: cargo xtask test [--only STEP]";
 ///
 /// Those with a path are run in sandboxes, which have the `/usr` of the machine and not what else is in PATH.
 /// `cc -static` links with the library that comes with the headers.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("strace", "strace"),
     ("wrk", "wrk"),
     ("/usr/bin/python3", "python3"),
     ("/usr/bin/node", "nodejs"),
     ("cc", "gcc"),
     ("/usr/include/stdio.h", "libc6-dev"),
+    ("pg_ctlcluster", "postgresql"),
 ];
 
 /// Workspaces of their own, beside ours.

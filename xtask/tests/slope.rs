@@ -24,7 +24,7 @@ const LEVELS: [(&str, u8); 13] = [
 ];
 
 /// Crates that stand beside the house, and use what they like.
-const OUTSIDE: [&str; 4] = ["xtask", "floor", "bare", "proxy"];
+const OUTSIDE: [&str; 5] = ["xtask", "floor", "bare", "proxy", "own-postgres"];
 
 /// Arrows that go down, and still must not be.
 const NEVER: [(&str, &str); 5] = [

@@ -100,6 +100,11 @@ impl Doorbells {
         });
     }
 
+    /// Has everybody look everywhere, because news may have been missed.
+    pub(crate) fn look_everywhere(&self) {
+        self.each(|news| news.everywhere = true);
+    }
+
     /// Ends all of them, once what waits in them was taken.
     pub(crate) fn close(&self) {
         self.each(|news| news.closed = true);

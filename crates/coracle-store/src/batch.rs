@@ -89,7 +89,7 @@ pub(crate) enum Step {
 
 impl Step {
     /// The message that it ends, gives back or moves.
-    fn position(&self) -> Option<Position> {
+    pub(crate) fn position(&self) -> Option<Position> {
         match self {
             Self::Ack(lease)
             | Self::Release(lease)

@@ -17,6 +17,7 @@ mod embedded;
 mod faulty;
 mod key;
 mod message;
+mod postgres;
 mod topic;
 mod watch;
 
@@ -36,5 +37,6 @@ pub use message::{
     Alive, Append, Appended, Begin, Due, Lease, MESSAGES_BYTES_MAX, MESSAGES_MAX, Message, MessageState,
     PAYLOAD_BYTES_MAX, Read, ReadFrom, STORY_BYTES_MAX, TRIM_MAX, Take, Taken, TopicCount, Topics,
 };
+pub use postgres::{ConnectError, Postgres};
 pub use topic::{Group, Holder, InvalidName, MessageId, NAME_BYTES_MAX, Position, Topic};
 pub use watch::{Change, WATCH_QUEUE_MAX, Watch};

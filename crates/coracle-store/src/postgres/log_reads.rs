@@ -1,0 +1,127 @@
+//! Reading the log: pages of a topic, messages by their identity, counts, and who is alive.
+//! Called by [`Postgres`](super::Postgres), on a reader's session.
+
+use futures_util::future::join;
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row};
+
+use super::entries::{behind, bytes};
+use super::messages::{holder, limit, message, moment, topic};
+use super::plan::number;
+use super::session::Session;
+use crate::{Alive, FOUND_MAX, MESSAGES_BYTES_MAX, Message, MessageId, Read, ReadFrom, TopicCount, Topics};
+
+/// The statements of a reader.
+pub(super) const READS: [&str; 8] = [LAST, FLOORS, PAGE, PROBE, NEWEST, FIND, TOPICS, ALIVE];
+
+const LAST: &str = "SELECT last_value FROM coracle.position";
+
+/// Behind which positions there are transactions that append; see the writer.
+const FLOORS: &str = "
+    SELECT min((classid::bigint << 32) | objid::bigint) FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+const PAGE: &str = "
+    SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload FROM (
+        SELECT *, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM (
+            SELECT *, octet_length(payload) + octet_length(story) AS bytes FROM coracle.message
+            WHERE topic = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
+        ) AS page
+    ) AS page WHERE before < $5 ORDER BY position";
+
+const PROBE: &str = "
+    SELECT position, appended FROM coracle.message WHERE topic = $1 AND position > $2 ORDER BY position LIMIT 1";
+const NEWEST: &str = "SELECT max(position) FROM coracle.message WHERE topic = $1";
+
+const FIND: &str = "
+    SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload FROM coracle.message
+    WHERE id = $1 ORDER BY position DESC LIMIT $2";
+
+const TOPICS: &str = "
+    SELECT topic, waiting, held, kept, (
+        SELECT due FROM coracle.message AS m WHERE m.topic = counted.topic AND m.state = 0
+        ORDER BY due, position LIMIT 1
+    ) FROM (
+        SELECT topic, sum(waiting)::bigint AS waiting, sum(held)::bigint AS held, sum(kept)::bigint AS kept
+        FROM coracle.count
+        WHERE topic >= $1 AND ($2 OR topic > $1) AND ($3::text IS NULL OR topic < $3)
+        GROUP BY topic HAVING sum(waiting + held + kept) > 0 ORDER BY topic LIMIT $4
+    ) AS counted ORDER BY topic";
+
+const ALIVE: &str = "
+    SELECT name, info, until FROM coracle.holder
+    WHERE until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint ORDER BY name";
+
+pub(super) async fn read(session: &Session, read: &Read) -> Result<Vec<Message>, Error> {
+    let of = read.topic.as_str();
+    // In this order: whoever had been given a position up to the last has either told where its positions begin, or
+    // ended, and then the page has what it wrote.
+    let (last, floors) = join(session.query(LAST, &[]), session.query(FLOORS, &[])).await;
+    let last: i64 = last?.first().map_or(0, |row| row.get(0));
+    let floor: Option<i64> = floors?.first().and_then(|row| row.get(0));
+    let certain = floor.map_or(last, |floor| floor.min(last));
+    let after = match read.from {
+        ReadFrom::Start => 0,
+        ReadFrom::After(position) => number(position),
+        ReadFrom::Since(since) => before(session, of, since).await?,
+    };
+    let parameters = (limit(read.limit), limit(MESSAGES_BYTES_MAX));
+    let rows = session.query(PAGE, &[&of, &after, &certain, &parameters.0, &parameters.1]).await?;
+    Ok(rows.iter().map(message).collect())
+}
+
+/// The greatest position of a topic whose messages up to there came before this moment. Moments rise with positions,
+/// but for what was appended on two nodes at once.
+async fn before(session: &Session, topic: &str, moment: Timestamp) -> Result<i64, Error> {
+    let newest = session.query(NEWEST, &[&topic]).await?;
+    // What is up to `low` came before, and what is behind `high` did not.
+    let (mut low, mut high) = (0, newest.first().and_then(|row| row.get(0)).unwrap_or(0));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let next = session.query(PROBE, &[&topic, &middle]).await?;
+        match next.first().map(|row| (row.get::<_, i64>(0), row.get::<_, i64>(1))) {
+            Some((position, appended)) if appended < moment.as_microsecond() => low = position,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+pub(super) async fn find(session: &Session, id: &MessageId) -> Result<Vec<Message>, Error> {
+    let rows = session.query(FIND, &[&id.as_str(), &limit(FOUND_MAX)]).await?;
+    Ok(rows.iter().map(message).collect())
+}
+
+pub(super) async fn topics(session: &Session, topics: &Topics) -> Result<Vec<TopicCount>, Error> {
+    // No topic holds such a character, and PostgreSQL does not take all of them.
+    if topics.prefix.chars().any(char::is_control) {
+        return Ok(Vec::new());
+    }
+    let after = topics.after.as_ref().map(|after| after.as_str());
+    let after = after.filter(|after| *after >= topics.prefix.as_str());
+    let start = after.unwrap_or(&topics.prefix);
+    let end = behind(&topics.prefix);
+    let rows = session.query(TOPICS, &[&start, &after.is_none(), &end, &limit(topics.limit)]).await?;
+    Ok(rows.iter().map(count).collect())
+}
+
+pub(super) async fn alive(session: &Session) -> Result<Vec<Alive>, Error> {
+    let rows = session.query(ALIVE, &[]).await?;
+    let alive = |row: &Row| {
+        let until = moment(row.get(2));
+        holder(row, 0).map(|holder| Alive { holder, info: bytes(row, 1), until })
+    };
+    Ok(rows.iter().filter_map(alive).collect())
+}
+
+fn count(row: &Row) -> TopicCount {
+    let count = |column| row.get::<_, i64>(column).max(0).cast_unsigned();
+    TopicCount {
+        topic: topic(row, 0),
+        waiting: count(1),
+        held: count(2),
+        kept: count(3),
+        oldest_due: row.get::<_, Option<i64>>(4).map(moment),
+    }
+}
