@@ -71,6 +71,12 @@ impl Destination {
         self.port
     }
 
+    /// The same, named by an address in place of its host.
+    #[must_use]
+    pub fn at(&self, address: IpAddr) -> Self {
+        Self { host: address.to_string(), ..self.clone() }
+    }
+
     /// The line of a manifest that would allow this destination.
     pub fn manifest_line(&self) -> String {
         format!("outbound = [\"{self}\"]")
@@ -88,6 +94,17 @@ impl Destination {
     pub fn may_dial(&self, address: IpAddr, grants: &[Outbound]) -> bool {
         let address = address.to_canonical();
         is_public(address) || grants.iter().any(|grant| grant.names_address(self, address))
+    }
+
+    /// Whether the platform itself may send to this address, because somebody who may call a function asked for it.
+    ///
+    /// A public address may be sent to, whatever the function was granted.
+    /// Any other only if a grant names this very host and port, and the address as [`Destination::may_dial`] wants it:
+    /// what a pattern or a block opens to the code of a function is not open to all of its callers.
+    pub fn may_deliver(&self, address: IpAddr, grants: &[Outbound]) -> bool {
+        let address = address.to_canonical();
+        let is_named = || grants.iter().any(|grant| !grant.exact().is_empty() && grant.names(self));
+        is_public(address) || (is_named() && self.may_dial(address, grants))
     }
 }
 
@@ -407,6 +424,31 @@ mod tests {
                 allowed,
                 "{granted} -> {asked} at {address}"
             );
+        }
+    }
+
+    #[test]
+    fn a_caller_reaches_no_private_address_that_was_not_named_one_by_one() {
+        let table = [
+            ("", "https://example.com", "93.184.216.34", true),
+            ("", "http://127.0.0.1:9000", "127.0.0.1", false),
+            ("http://127.0.0.1:9000", "http://127.0.0.1:9000", "127.0.0.1", true),
+            ("http://127.0.0.1:9000", "http://127.0.0.1:9001", "127.0.0.1", false),
+            ("http://127.0.0.1:9000", "https://127.0.0.1:9000", "127.0.0.1", false),
+            ("http://localhost:9000", "http://localhost:9000", "127.0.0.1", true),
+            ("http://127.0.0.1:9000", "http://[::ffff:127.0.0.1]:9000", "::ffff:127.0.0.1", true),
+            ("*://*:*", "http://127.0.0.1:9000", "127.0.0.1", false),
+            ("http://10.0.0.0/8", "http://10.0.0.7", "10.0.0.7", false),
+            ("http://169.254.0.0/16", "http://169.254.169.254", "169.254.169.254", false),
+            ("http://169.254.169.254", "http://169.254.169.254", "169.254.169.254", true),
+            ("http://db.internal", "http://db.internal", "10.0.0.7", false),
+            ("http://db.internal http://10.0.0.7", "http://db.internal", "10.0.0.7", true),
+            ("http://10.0.0.7", "http://rebound.example.com", "10.0.0.7", false),
+        ];
+        for (granted, asked, address, allowed) in table {
+            let address = address.parse().unwrap();
+            let may = to(asked).may_deliver(address, &grants(granted));
+            assert_eq!(may, allowed, "{granted} -> {asked} at {address}");
         }
     }
 

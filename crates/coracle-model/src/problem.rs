@@ -106,6 +106,7 @@ codes! {
     CALL_CANCELLED = "call-cancelled" 409 Caller "the call was cancelled";
     CALL_UNREADABLE = "call-unreadable" 500 Host "the queued call cannot be read by this version";
     ATTEMPT_LOST = "attempt-lost" 503 Host "the server ended while the call ran";
+    DELIVERY_REDIRECTED = "delivery-redirected" 502 Caller "the receiver of a result answered with a redirect, which is not followed";
     DELIVERY_FAILED = "delivery-failed" 502 Caller "the result could not be delivered";
     // What the guest did.
     GUEST_TRAPPED = "guest-trapped" 502 Guest "the function crashed";

@@ -13,6 +13,7 @@ mod output;
 mod wasm;
 
 pub use abi::openfaas::{Standing, contract_of};
+pub use capabilities::courier::{Courier, Delivery};
 pub use host::{Host, Printed, Secret, Stream};
 pub use identity::random_bits;
 pub use oci::{

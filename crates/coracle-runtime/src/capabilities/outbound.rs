@@ -35,7 +35,7 @@ pub(crate) struct Egress {
 
 /// Who turns names into addresses.
 #[derive(Debug, Clone)]
-enum Resolver {
+pub(super) enum Resolver {
     /// The system, as for every program on it.
     System,
     #[cfg(test)]
@@ -144,18 +144,7 @@ impl Egress {
     }
 
     async fn dial(&self, to: &Destination) -> Result<TcpStream, Unreached> {
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in self.resolve(to).await? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    // Without it small requests wait; its only failure is a connection that is gone already.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(Unreached::Unconnected(last))
+        connect(&self.resolve(to).await?).await.map_err(Unreached::Unconnected)
     }
 
     async fn send(self, request: http::Request<WasiBody>, times: Times) -> SendResult {
@@ -177,8 +166,24 @@ impl Egress {
     }
 }
 
+/// Connects to the first of these addresses that takes the connection.
+pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // Without it small requests wait; its only failure is a connection that is gone already.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 impl Resolver {
-    async fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    pub(super) async fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::System => Ok(tokio::net::lookup_host((name, port)).await?.collect()),
             #[cfg(test)]
@@ -298,7 +303,8 @@ impl http_body::Body for Paced {
     }
 }
 
-fn tls() -> TlsConnector {
+/// What trusts whom the machine trusts.
+pub(super) fn tls() -> TlsConnector {
     static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
         let mut roots = rustls::RootCertStore::empty();
