@@ -64,9 +64,9 @@ fn is_certain(reply: &Reply) -> bool {
 
 /// Cancels a call.
 pub(crate) fn cancel(place: &Place, id: &str) -> io::Result<Cancelled> {
-    let reply = whole(admin(place, "DELETE", &format!("/v1/calls/{id}"))?)?;
+    let reply = whole(admin(place, "POST", &format!("/v1/calls/{id}/cancel"))?)?;
     match reply.status {
-        200 if reply.json()["state"] == "waiting" => Ok(Cancelled::BeforeItRan),
+        200 if reply.json()["was"] == "waiting" => Ok(Cancelled::BeforeItRan),
         200 | 409 => Ok(Cancelled::TooLate),
         _ => Err(io::Error::other(reply.text())),
     }
@@ -90,7 +90,7 @@ pub(crate) fn is_ended(state: &str) -> bool {
 fn last(call: &Value) -> Last {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let attempt = |attempt: &Value| {
-        let end = ["status", "code", "outcome"].iter().find_map(|field| attempt.get(*field));
+        let end = attempt.get("status").or_else(|| attempt["problem"].get("code"));
         let end = end.map(Value::to_string).unwrap_or_default();
         (attempt["number"].as_u64().unwrap_or_default(), text(&attempt["node"]), end)
     };

@@ -51,13 +51,7 @@ impl Asking<'_> {
         let mut rng = choices::rng(self.seed, u64::MAX / 2);
         while !self.is_over.load(Ordering::Relaxed) {
             let place = self.places.wait(&mut rng);
-            let chosen = {
-                let told = self.lock();
-                let open = told.iter().enumerate().filter(|(_, call)| call.seen_ended.is_none());
-                let open: Vec<_> = open.filter_map(|(index, call)| Some((index, call.id.clone()?))).collect();
-                rng.choice(open)
-            };
-            let Some((index, id)) = chosen else {
+            let Some((index, id)) = self.open(&mut rng) else {
                 std::thread::yield_now();
                 continue;
             };
@@ -69,6 +63,20 @@ impl Asking<'_> {
                 self.lock()[index].seen_ended = Some((moment, last.state));
             }
         }
+    }
+
+    /// One of the calls that were not seen to end; none if those that were looked at were.
+    fn open(&self, rng: &mut fastrand::Rng) -> Option<(usize, String)> {
+        const TRIES: u32 = 20;
+        let told = self.lock();
+        if told.is_empty() {
+            return None;
+        }
+        let mut any = (0..TRIES).map(|_| rng.usize(..told.len()));
+        any.find_map(|index| {
+            let Told { id, seen_ended, .. } = &told[index];
+            id.clone().filter(|_| seen_ended.is_none()).map(|id| (index, id))
+        })
     }
 
     /// Who it is, once it is acknowledged; a call without a key is sent once, and perhaps nobody knows of it.
