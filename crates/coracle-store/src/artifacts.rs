@@ -1,5 +1,6 @@
-//! Artifacts: bytes in files that are named by their SHA-256, each there whole or not at all.
-//! Written at deploy by the catalog, read by the runtime; synchronous, so that callers choose the blocking thread.
+//! Artifacts: bytes in files that are named by their SHA-256, each there whole or not at all; of several machines, the
+//! files are a cache of what the database has. Written at deploy, read by the runtime; synchronous, so that callers
+//! choose the blocking thread.
 
 use std::fs::{DirEntry, File};
 use std::io::{self, Read, Write};
@@ -11,6 +12,8 @@ use coracle_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::durable::{self, PARTIAL_SUFFIX, Partial};
+use crate::postgres::SharedArtifacts;
+use crate::{Cause, Postgres};
 
 /// How much is read at once to compute a digest.
 const HASH_CHUNK_BYTES: usize = 64 << 10;
@@ -27,6 +30,8 @@ struct Room {
     leftovers: usize,
     // Read by a backup while it copies, written by a removal: what the copied database names must still be there.
     kept: RwLock<()>,
+    // What the files are a cache of, if they are one.
+    shared: Option<SharedArtifacts>,
 }
 
 impl Artifacts {
@@ -35,6 +40,19 @@ impl Artifacts {
     /// # Errors
     /// [`ArtifactError::Full`] or [`ArtifactError::File`].
     pub fn open(dir: &Path) -> Result<Self, ArtifactError> {
+        Self::open_as(dir, None)
+    }
+
+    /// Opens the artifacts of a database, with the directory as this node's cache of them. Called within the runtime of
+    /// the database; what is called on it later waits for the database, on a blocking thread.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_shared(dir: &Path, database: &Postgres) -> Result<Self, ArtifactError> {
+        Self::open_as(dir, Some(database.artifacts()))
+    }
+
+    fn open_as(dir: &Path, shared: Option<SharedArtifacts>) -> Result<Self, ArtifactError> {
         durable::create_dir(dir).map_err(|source| failed("create", dir, source))?;
         let mut leftovers = 0;
         for file in files(dir)? {
@@ -43,7 +61,7 @@ impl Artifacts {
                 leftovers += 1;
             }
         }
-        Ok(Self(Arc::new(Room { dir: dir.to_owned(), leftovers, kept: RwLock::new(()) })))
+        Ok(Self(Arc::new(Room { dir: dir.to_owned(), leftovers, kept: RwLock::new(()), shared })))
     }
 
     /// How many unfinished files of an earlier process were removed when this was opened.
@@ -72,11 +90,23 @@ impl Artifacts {
         })
     }
 
-    /// Opens an artifact for reading, without a look at its bytes: [`verify`](Self::verify) does that.
+    /// Opens an artifact for reading, without a look at its bytes: [`verify`](Self::verify) does that. One that only the
+    /// database has is fetched first, and verified on its way.
     ///
     /// # Errors
-    /// [`ArtifactError::Missing`] or [`ArtifactError::File`].
+    /// [`ArtifactError::Missing`], [`ArtifactError::Unavailable`] or [`ArtifactError::File`]; while it is fetched, also
+    /// [`ArtifactError::Full`] and [`ArtifactError::Corrupt`].
     pub fn open_file(&self, digest: &Digest) -> Result<File, ArtifactError> {
+        match (self.open_here(digest), &self.0.shared) {
+            (Err(ArtifactError::Missing { .. }), Some(shared)) => {
+                self.fetch(shared, digest)?;
+                self.open_here(digest)
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    fn open_here(&self, digest: &Digest) -> Result<File, ArtifactError> {
         let path = self.path(digest);
         File::open(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ArtifactError::Missing { digest: *digest },
@@ -84,23 +114,46 @@ impl Artifacts {
         })
     }
 
+    /// Brings an artifact from the database into the cache.
+    fn fetch(&self, shared: &SharedArtifacts, digest: &Digest) -> Result<(), ArtifactError> {
+        let mut copy = self.writer(u64::MAX)?;
+        if !shared.fetch(digest, |bytes| copy.write(bytes))? {
+            return Err(ArtifactError::Missing { digest: *digest });
+        }
+        // Under the name that its bytes have: if that is another one, nobody asks for it.
+        let found = copy.name_file()?;
+        if found == *digest {
+            return Ok(());
+        }
+        let (path, moved_to) = (self.path(&found), self.0.dir.join(format!("{digest}.corrupt")));
+        std::fs::rename(&path, &moved_to).map_err(|source| failed("move aside", &path, source))?;
+        Err(ArtifactError::Corrupt { digest: *digest, moved_to })
+    }
+
     /// Reads an artifact into memory, and checks that its bytes are the ones it is named by.
     ///
     /// # Errors
     /// As for [`verify`](Self::verify).
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, ArtifactError> {
-        let mut bytes = Vec::new();
-        let read = self.open_file(digest)?.read_to_end(&mut bytes);
-        read.map_err(|source| failed("read", &self.path(digest), source))?;
-        self.check(digest, &Digest::from_bytes(Sha256::digest(&bytes).into()))?;
-        Ok(bytes)
+        self.mending(digest, || {
+            let mut bytes = Vec::new();
+            let read = self.open_file(digest)?.read_to_end(&mut bytes);
+            read.map_err(|source| failed("read", &self.path(digest), source))?;
+            self.check(digest, &Digest::from_bytes(Sha256::digest(&bytes).into()))?;
+            Ok(bytes)
+        })
     }
 
-    /// Checks that an artifact's bytes are the ones it is named by. If not, the file is moved aside as `*.corrupt`.
+    /// Checks that an artifact's bytes are the ones it is named by. If not, the file is moved aside as `*.corrupt`, and
+    /// fetched anew if a database has it.
     ///
     /// # Errors
-    /// [`ArtifactError::Corrupt`], [`ArtifactError::Missing`] or [`ArtifactError::File`].
+    /// [`ArtifactError::Corrupt`], or as for [`open_file`](Self::open_file).
     pub fn verify(&self, digest: &Digest) -> Result<(), ArtifactError> {
+        self.mending(digest, || self.check_file(digest))
+    }
+
+    fn check_file(&self, digest: &Digest) -> Result<(), ArtifactError> {
         let mut file = self.open_file(digest)?;
         let (mut hash, mut chunk) = (Sha256::new(), vec![0; HASH_CHUNK_BYTES]);
         loop {
@@ -113,22 +166,47 @@ impl Artifacts {
         }
     }
 
-    /// The digests of all artifacts, in order.
+    /// Tries again if the file was damaged and the database has the artifact.
+    fn mending<T>(
+        &self,
+        digest: &Digest,
+        look: impl Fn() -> Result<T, ArtifactError>,
+    ) -> Result<T, ArtifactError> {
+        match (look(), &self.0.shared) {
+            (Err(ArtifactError::Corrupt { .. }), Some(shared)) => {
+                tracing::warn!(%digest, "the file of an artifact was damaged, and is fetched anew");
+                self.fetch(shared, digest)?;
+                look()
+            }
+            (looked, _) => looked,
+        }
+    }
+
+    /// The digests of all artifacts, in order: those in the directory, and those in the database.
     ///
     /// # Errors
-    /// [`ArtifactError::File`].
+    /// [`ArtifactError::File`] or [`ArtifactError::Unavailable`].
     pub fn list(&self) -> Result<Vec<Digest>, ArtifactError> {
         let digest = |file: DirEntry| file.file_name().to_str()?.parse().ok();
         let mut digests: Vec<Digest> = files(&self.0.dir)?.into_iter().filter_map(digest).collect();
+        if let Some(shared) = &self.0.shared {
+            digests.extend(shared.list()?);
+        }
         digests.sort_unstable();
+        digests.dedup();
         Ok(digests)
     }
 
-    /// Whether an artifact is there, and was neither written nor [touched](Self::touch) since then.
+    /// Whether an artifact is there, and was neither written nor [touched](Self::touch) since then, on any node.
     ///
     /// # Errors
-    /// [`ArtifactError::File`].
+    /// [`ArtifactError::File`] or [`ArtifactError::Unavailable`].
     pub fn is_untouched_since(&self, digest: &Digest, since: SystemTime) -> Result<bool, ArtifactError> {
+        if let Some(shared) = &self.0.shared
+            && let Some(touched) = shared.is_touched_since(digest, since)?
+        {
+            return Ok(!touched);
+        }
         let path = self.path(digest);
         match std::fs::metadata(&path).and_then(|file| file.modified()) {
             Ok(modified) => Ok(modified < since),
@@ -141,18 +219,54 @@ impl Artifacts {
     /// Makes an artifact young again, because somebody is about to need it.
     ///
     /// # Errors
-    /// [`ArtifactError::Missing`] or [`ArtifactError::File`].
+    /// [`ArtifactError::Missing`], [`ArtifactError::Unavailable`] or [`ArtifactError::File`].
     pub fn touch(&self, digest: &Digest, now: SystemTime) -> Result<(), ArtifactError> {
-        let file = self.open_file(digest)?;
-        file.set_modified(now).map_err(|source| failed("touch", &self.path(digest), source))
+        let Some(shared) = &self.0.shared else {
+            let file = self.open_here(digest)?;
+            return file.set_modified(now).map_err(|source| failed("touch", &self.path(digest), source));
+        };
+        if !shared.touch(digest, now)? {
+            // Of this node alone, from a time with another database: now all have it.
+            self.verify(digest)?;
+            shared.put(digest, &mut self.open_here(digest)?)?;
+        }
+        Ok(())
     }
 
-    /// Removes an artifact; says whether it was there. Waits for a backup that is under way.
+    /// Removes an artifact that was neither written nor [touched](Self::touch) since then, on any node; says whether it
+    /// was removed. What this node has of an artifact that others removed goes as well.
+    ///
+    /// # Errors
+    /// [`ArtifactError::File`] or [`ArtifactError::Unavailable`].
+    pub fn remove_untouched(&self, digest: &Digest, since: SystemTime) -> Result<bool, ArtifactError> {
+        if !self.is_untouched_since(digest, since)? {
+            return Ok(false);
+        }
+        // Somebody may have touched it since the look: the database decides.
+        if let Some(shared) = &self.0.shared
+            && !shared.remove(digest, Some(since))?
+            && shared.is_touched_since(digest, since)?.is_some()
+        {
+            return Ok(false);
+        }
+        self.remove_here(digest)?;
+        Ok(true)
+    }
+
+    /// Removes an artifact, for all nodes; says whether it was there. Waits for a backup that is under way.
     /// A crash soon afterwards may bring the artifact back.
     ///
     /// # Errors
-    /// [`ArtifactError::File`].
+    /// [`ArtifactError::File`] or [`ArtifactError::Unavailable`].
     pub fn remove(&self, digest: &Digest) -> Result<bool, ArtifactError> {
+        let there = match &self.0.shared {
+            Some(shared) => shared.remove(digest, None)?,
+            None => false,
+        };
+        Ok(self.remove_here(digest)? || there)
+    }
+
+    fn remove_here(&self, digest: &Digest) -> Result<bool, ArtifactError> {
         let _alone = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(digest);
         match std::fs::remove_file(&path) {
@@ -211,11 +325,25 @@ impl ArtifactWriter {
         Ok(())
     }
 
-    /// Makes the artifact durable under its digest. The same bytes written twice are one file.
+    /// Makes the artifact durable under its digest, in the database first if there is one. The same bytes written twice
+    /// are one artifact.
     ///
     /// # Errors
-    /// [`ArtifactError::Full`] or [`ArtifactError::File`].
-    pub fn finish(mut self) -> Result<Digest, ArtifactError> {
+    /// [`ArtifactError::Full`], [`ArtifactError::Unavailable`] or [`ArtifactError::File`].
+    pub fn finish(self) -> Result<Digest, ArtifactError> {
+        if let Some(shared) = &self.artifacts.0.shared {
+            let digest = Digest::from_bytes(self.hash.clone().finalize().into());
+            // After a write that failed there is nothing to keep.
+            self.file.as_ref().ok_or_else(|| self.gone())?;
+            let path = self.partial.path();
+            let mut bytes = File::open(path).map_err(|source| failed("open", path, source))?;
+            shared.put(&digest, &mut bytes)?;
+        }
+        self.name_file()
+    }
+
+    /// Gives the file its name, durably.
+    fn name_file(mut self) -> Result<Digest, ArtifactError> {
         let file = self.take_file()?;
         file.sync_all().map_err(|source| failed("sync", self.partial.path(), source))?;
         let digest = Digest::from_bytes(self.hash.finalize().into());
@@ -226,8 +354,11 @@ impl ArtifactWriter {
     }
 
     fn take_file(&mut self) -> Result<File, ArtifactError> {
-        let gone = || failed("write", self.partial.path(), io::Error::other("an earlier write failed"));
-        self.file.take().ok_or_else(gone)
+        self.file.take().ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> ArtifactError {
+        failed("write", self.partial.path(), io::Error::other("an earlier write failed"))
     }
 }
 
@@ -257,6 +388,9 @@ pub enum ArtifactError {
         /// Where the damaged file is now.
         moved_to: PathBuf,
     },
+    /// The database that has the artifacts does not answer.
+    #[error("the database of the artifacts is unavailable")]
+    Unavailable(#[from] Cause),
     /// The operating system refused.
     #[error("{action} {}", path.display())]
     File {

@@ -1,6 +1,7 @@
 //! The database of several machines: a PostgreSQL, to which one connection writes in groups, and from which a few read.
 //! Opened by `serve.rs` for `--store postgres://…`; every node opens the same one.
 
+mod artifacts;
 mod entries;
 mod feed;
 mod follower;
@@ -30,6 +31,7 @@ use crate::{
     MessageId, Read, ReadError, Scan, TopicCount, Topics, Watch,
 };
 
+pub(crate) use self::artifacts::SharedArtifacts;
 pub use self::target::ConnectError;
 
 /// How many commits wait for the writer before the next one has to wait for room.
@@ -75,6 +77,11 @@ impl Postgres {
             writer: Mutex::new(Some(tokio::spawn(writer.run()))),
             follower,
         })
+    }
+
+    /// The artifacts of this database. Called within the runtime that [`open`](Self::open) was called in.
+    pub(crate) fn artifacts(&self) -> SharedArtifacts {
+        SharedArtifacts::new(Arc::clone(&self.target), Arc::clone(&self.readers))
     }
 
     /// Waits until every commit that was asked for is answered, and disconnects. Later commits and reads fail as

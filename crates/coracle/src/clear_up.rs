@@ -45,8 +45,7 @@ fn once(
     let needed = catalog.artifacts();
     for artifact in listed.iter().filter(|artifact| !needed.contains(*artifact)) {
         // Asked last, and of these few alone: it is a look at the disk, and nearly all are needed.
-        if artifacts.is_untouched_since(artifact, since)? {
-            artifacts.remove(artifact)?;
+        if artifacts.remove_untouched(artifact, since)? {
             runtime.forget(artifact);
         }
     }

@@ -190,6 +190,9 @@ fn problem_of(error: ArtifactError) -> Problem {
         ArtifactError::Corrupt { .. } => {
             Problem::new(&code::ARTIFACT_DAMAGED, error.to_string()).hint("upload it again")
         }
+        ArtifactError::Unavailable(ref cause) => {
+            Problem::new(&code::STORE_UNAVAILABLE, format!("{error}: {cause}")).hint("try again soon")
+        }
         ArtifactError::File { ref source, .. } => Problem::new(&code::INTERNAL, format!("{error}: {source}")),
     }
 }

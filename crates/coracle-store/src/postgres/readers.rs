@@ -9,7 +9,7 @@ use tokio_postgres::Error;
 
 use super::session::Session;
 use super::target::Target;
-use super::{closed, entries, log_reads};
+use super::{artifacts, closed, entries, log_reads};
 use crate::{Cause, ReadError};
 
 /// How many reads run at once; more of them wait.
@@ -54,7 +54,10 @@ impl Readers {
     async fn open(&self) -> Result<Session, ReadError> {
         let session = Session::open(&self.target).await;
         let mut session = session.map_err(|error| ReadError::Unavailable(Arc::new(error)))?;
-        session.prepare(&[&entries::READS[..], &log_reads::READS].concat()).await.map_err(unavailable)?;
+        session
+            .prepare(&[&entries::READS[..], &log_reads::READS, &artifacts::READS].concat())
+            .await
+            .map_err(unavailable)?;
         Ok(session)
     }
 

@@ -75,6 +75,20 @@ const UPGRADES: [&str; VERSION as usize] = ["
         kept    bigint NOT NULL,
         PRIMARY KEY (topic, slot)
     ) WITH (fillfactor = 50);
+
+    -- touched: when somebody last was about to need it.
+    CREATE TABLE coracle.artifact (
+        digest  text COLLATE \"C\" PRIMARY KEY,
+        parts   int NOT NULL,
+        touched bigint NOT NULL
+    );
+    CREATE TABLE coracle.artifact_part (
+        digest text COLLATE \"C\" REFERENCES coracle.artifact ON DELETE CASCADE,
+        number int,
+        bytes  bytea NOT NULL,
+        PRIMARY KEY (digest, number)
+    );
+    ALTER TABLE coracle.artifact_part ALTER COLUMN bytes SET STORAGE EXTERNAL;
 "];
 
 /// Checks the server, and brings the tables to the newest version.
