@@ -50,16 +50,11 @@ pub(crate) fn send(
     let reply = whole(wire::try_ask(&place.address, "POST", &path, &headers, b"")?)?;
     match reply.status {
         202 => Ok(Sent::Taken { id: reply.header("x-call-id").expect("a call has an identity").to_owned() }),
-        // What the store may have kept, or may not, is told as such: the key says which.
-        500.. if !is_certain(&reply) => Err(io::Error::other(reply.text())),
-        503 => Ok(Sent::Refused),
+        409 | 429 => Ok(Sent::Refused),
+        // A commit that was under way when the database went may be true or not.
+        500.. => Err(io::Error::other(reply.text())),
         status => panic!("call {number} was answered with {status}: {}", reply.text()),
     }
-}
-
-/// Whether a refusal says that nothing was done: a commit that was under way when the store went may be true or not.
-fn is_certain(reply: &Reply) -> bool {
-    reply.header("x-coracle-error") != Some("store-unavailable")
 }
 
 /// Cancels a call.
