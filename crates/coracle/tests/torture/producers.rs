@@ -3,9 +3,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::asked::{self, Cancelled, Sent};
 use crate::checker::Told;
+use crate::guests::now;
 use crate::choices::{self, Choice};
 use crate::nodes::Places;
 use crate::recorder::Recorder;
@@ -14,6 +16,8 @@ use crate::recorder::Recorder;
 pub(crate) const PRODUCERS: u32 = 4;
 /// The numbers of a producer's calls begin at so many times its own.
 const CALLS_MAX: u32 = 1 << 20;
+/// How long a call is sent again that nobody has taken: nodes come back sooner.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How many groups a producer may name.
 const GROUPS_MAX: u32 = 1 << 8;
 
@@ -81,8 +85,9 @@ impl Asking<'_> {
 
     /// Who it is, once it is acknowledged; a call without a key is sent once, and perhaps nobody knows of it.
     fn send(&self, rng: &mut fastrand::Rng, choice: &Choice, told: &Told) -> Option<String> {
-        let url = self.recorder.url_of(told.number);
+        let (url, begun) = (self.recorder.url_of(told.number), now());
         loop {
+            assert!(begun.elapsed() < PATIENCE, "nobody takes call {}", told.number);
             let place = self.places.wait(rng);
             match asked::send(&place, told.number, &url, choice, told.group) {
                 Ok(Sent::Taken { id }) => return Some(id),
