@@ -6,14 +6,34 @@
 //! with the end itself.
 
 mod ask;
+mod board;
+mod bodies;
 mod call;
+mod cancel;
+mod depth;
+mod drain;
 mod ended;
+mod engine;
 mod fair;
+mod heartbeat;
 mod payload;
+mod purge;
+mod put;
 mod queue;
+mod read;
+mod redrive;
 mod retry;
+mod run;
+mod sessions;
+mod settle;
 mod status;
 mod story;
+mod sweep;
+mod topics;
+mod worker;
+
+#[cfg(test)]
+mod tests;
 
 pub use ask::{Callback, DELAY_MAX, Delay, GROUP_BYTES_MAX, Group, ONCE_BYTES_MAX, OnceKey, Submission};
 pub use call::{Attempt, AttemptEnd, CallResult, Kind, QueuedCall, State};

@@ -71,7 +71,12 @@ pub(crate) enum KeptBody {
     /// It stands in the message.
     Here(Bytes),
     /// It is an artifact, because it is too large for a message.
-    Artifact { digest: Digest, bytes: u64 },
+    Artifact {
+        digest: Digest,
+        bytes: u64,
+        /// What tells the uses of one artifact apart: under it stands that it is needed.
+        mark: String,
+    },
 }
 
 impl KeptBody {
@@ -87,8 +92,9 @@ impl Kept {
     pub(crate) fn encode(&self) -> Bytes {
         let (artifact, body) = match &self.body {
             KeptBody::Here(bytes) => (None, bytes.clone()),
-            KeptBody::Artifact { digest, bytes } => {
-                (Some(ArtifactForm { digest: *digest, bytes: *bytes }), Bytes::new())
+            KeptBody::Artifact { digest, bytes, mark } => {
+                let artifact = ArtifactForm { digest: *digest, bytes: *bytes, mark: mark.clone() };
+                (Some(artifact), Bytes::new())
             }
         };
         let work = match &self.work {
@@ -141,7 +147,7 @@ impl Kept {
             hops: head.hops,
             work,
             body: match head.artifact {
-                Some(ArtifactForm { digest, bytes }) => KeptBody::Artifact { digest, bytes },
+                Some(ArtifactForm { digest, bytes, mark }) => KeptBody::Artifact { digest, bytes, mark },
                 None => KeptBody::Here(body),
             },
         })
@@ -198,6 +204,7 @@ struct HeadForm {
 struct ArtifactForm {
     digest: Digest,
     bytes: u64,
+    mark: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -364,7 +371,8 @@ mod tests {
     fn a_call_reads_back_as_it_was_kept() {
         let mut call = call();
         assert_eq!(Kept::decode(&call.encode()), Ok(call.clone()));
-        call.body = KeptBody::Artifact { digest: Digest::from_bytes([7; 32]), bytes: 1 << 33 };
+        call.body =
+            KeptBody::Artifact { digest: Digest::from_bytes([7; 32]), bytes: 1 << 33, mark: "0f".into() };
         assert_eq!(Kept::decode(&call.encode()), Ok(call));
     }
 

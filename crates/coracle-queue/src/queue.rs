@@ -1,18 +1,29 @@
 //! The handle that everybody holds, and what the queue is made of.
 //! Opened by `serve.rs`; each verb has a file of its own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_catalog::Catalog;
 use coracle_invoke::Invoke;
-use coracle_model::{CallId, Problem, code};
+use coracle_model::{CallId, Digest, Problem};
 use coracle_observe::Observe;
-use coracle_store::{Artifacts, Database};
+use coracle_runtime::Courier;
+use coracle_store::{Artifacts, Database, read_all};
 use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
+use crate::board::Board;
+use crate::depth::Depths;
+use crate::engine::{Endings, Engine};
+use crate::run::Executor;
+use crate::sessions::Sessions;
 use crate::status::{List, Page, Selection, Status};
-use crate::{Filter, QueuedCall, State, Submission};
+use crate::topics::{BODY_PREFIX, CANCEL_PREFIX};
+use crate::worker::{SETTLED_MAX, Worker, look_everywhere};
+use crate::{Filter, QueuedCall, State, Submission, cancel, heartbeat, purge, put, read, redrive, sweep};
 
 /// Durable calls; a clone is a handle to the same.
 #[derive(Debug, Clone)]
@@ -20,8 +31,15 @@ pub struct Queue(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    parts: Parts,
-    options: Options,
+    engine: Arc<Engine>,
+    /// What works on the queue; it ends with the last handle.
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
 }
 
 /// What the queue stands on.
@@ -99,17 +117,53 @@ impl Queue {
     /// # Errors
     /// `store-unavailable` if the database does not answer.
     pub async fn open(parts: Parts, options: Options) -> Result<Self, Problem> {
-        Ok(Self(Arc::new(Inner { parts, options })))
+        let executor = Executor::Invoke(parts.invoke.clone());
+        Self::open_with(parts, options, executor).await
+    }
+
+    pub(crate) async fn open_with(
+        parts: Parts,
+        options: Options,
+        executor: Executor,
+    ) -> Result<Self, Problem> {
+        let Parts { database, artifacts, catalog, invoke: _, observe } = parts;
+        let (settled, settling) = mpsc::channel(SETTLED_MAX);
+        let engine = Arc::new(Engine {
+            database,
+            artifacts,
+            catalog,
+            observe,
+            executor,
+            courier: Courier::new(),
+            board: Board::new(options.concurrency),
+            sessions: Sessions::new(&options.node),
+            depths: Depths::default(),
+            endings: Endings::default(),
+            options,
+            settled,
+        });
+        heartbeat::beat(&engine).await.map_err(put::uncommitted)?;
+        // Heard before it is looked, so that nothing falls between the two.
+        let (watch, arrivals) = (engine.database.watch(CANCEL_PREFIX), engine.database.arrivals());
+        cancel::look(&engine).await;
+        look_everywhere(&engine).await;
+        let worker = Worker::new(Arc::clone(&engine), settling, arrivals);
+        let tasks = vec![
+            tokio::spawn(worker.run()),
+            tokio::spawn(heartbeat::run(Arc::clone(&engine))),
+            tokio::spawn(cancel::follow(Arc::clone(&engine), watch)),
+            tokio::spawn(sweep::run(Arc::clone(&engine))),
+        ];
+        Ok(Self(Arc::new(Inner { engine, tasks })))
     }
 
     /// Keeps a call, to be run as soon as it is due and there is a place. It is durable when this returns.
     ///
     /// # Errors
     /// What is wrong with the call (`function-not-found`, `request-too-large`, `callback-denied`, …), `queue-full`, or
-    /// why it could not be kept (`disk-full`, `store-unavailable`).
+    /// `store-unavailable` if it could not be kept: then nobody has promised to run it.
     pub async fn put(&self, submission: Submission) -> Result<Accepted, Problem> {
-        drop(submission);
-        Err(self.unbuilt())
+        put::put(self.engine(), submission).await
     }
 
     /// How full it is.
@@ -117,8 +171,7 @@ impl Queue {
     /// # Errors
     /// `store-unavailable`.
     pub async fn status(&self, filter: &Filter) -> Result<Status, Problem> {
-        let _ = filter;
-        Err(self.unbuilt())
+        read::status(self.engine(), filter).await
     }
 
     /// Some of the calls it has.
@@ -126,8 +179,7 @@ impl Queue {
     /// # Errors
     /// `bad-request` if `after` is no place, `store-unavailable`.
     pub async fn list(&self, list: &List) -> Result<Page, Problem> {
-        let _ = list;
-        Err(self.unbuilt())
+        read::list(self.engine(), list).await
     }
 
     /// A call, with all that is known of it.
@@ -135,8 +187,7 @@ impl Queue {
     /// # Errors
     /// `call-not-found`, `store-unavailable`.
     pub async fn show(&self, id: &CallId) -> Result<QueuedCall, Problem> {
-        let _ = id;
-        Err(self.unbuilt())
+        read::show(self.engine(), id).await
     }
 
     /// The deliveries that a call caused and that have not ended well: those that wait, run, or are dead.
@@ -144,37 +195,35 @@ impl Queue {
     /// # Errors
     /// `store-unavailable`.
     pub async fn deliveries(&self, id: &CallId) -> Result<Vec<QueuedCall>, Problem> {
-        let _ = id;
-        Err(self.unbuilt())
+        read::deliveries(self.engine(), id).await
     }
 
-    /// The same, once the call has ended, or the time is over: then it is still as it is.
+    /// A call once it has ended, or as it is when the time is over.
     ///
     /// # Errors
     /// `call-not-found`, `store-unavailable`.
     pub async fn wait(&self, id: &CallId, at_most: Duration) -> Result<QueuedCall, Problem> {
-        let _ = (id, at_most);
-        Err(self.unbuilt())
+        read::wait(self.engine(), id, at_most).await
     }
 
     /// Ends a call that waits, so that it never runs; one that runs is stopped, wherever it runs.
     ///
-    /// Returns where it stood: waiting or running. One that runs elsewhere may end by itself before it hears of this.
+    /// Returns where it stood, waiting or running, once its end is durable.
     ///
     /// # Errors
     /// `call-not-found`, `call-ended`, `store-unavailable`.
     pub async fn cancel(&self, id: &CallId) -> Result<State, Problem> {
-        let _ = id;
-        Err(self.unbuilt())
+        cancel::cancel(self.engine(), id).await
     }
 
     /// Has dead calls and dead deliveries run again, and says how many. Their attempts are counted anew.
     ///
+    /// Of all that are selected, those whose function is gone are left where they are.
+    ///
     /// # Errors
-    /// `call-not-found` and `function-not-found` of a single call, `store-unavailable`.
+    /// `call-not-found`, `function-not-found` and `conflict` of a single call, `store-unavailable`.
     pub async fn redrive(&self, what: &Selection) -> Result<u64, Problem> {
-        let _ = what;
-        Err(self.unbuilt())
+        redrive::redrive(self.engine(), what).await
     }
 
     /// Removes calls for good, and says how many: those that wait, or those that are dead.
@@ -182,21 +231,21 @@ impl Queue {
     /// What runs is left alone.
     ///
     /// # Errors
-    /// `bad-request` for another state, `store-unavailable`.
+    /// `bad-request` for another state, `call-not-found`, `store-unavailable`.
     pub async fn purge(&self, what: &Selection, state: State) -> Result<u64, Problem> {
-        let _ = (what, state);
-        Err(self.unbuilt())
+        purge::purge(self.engine(), what, state).await
     }
 
-    /// Takes no more calls from the database, gives back what has not begun, and waits for what runs, or for the time.
-    pub async fn drain(&self, at_most: Duration) -> Drained {
-        let _ = at_most;
-        Drained { left: 0 }
+    /// The artifacts that queued calls need: whoever clears up spares them.
+    ///
+    /// # Errors
+    /// `store-unavailable`: then nothing is known, and nothing may be cleared up.
+    pub async fn bodies(&self) -> Result<HashSet<Digest>, Problem> {
+        let entries = read_all(&*self.engine().database, BODY_PREFIX).await.map_err(put::unread)?;
+        Ok(entries.iter().filter_map(|(key, _)| key.parts().nth(2)?.parse().ok()).collect())
     }
 
-    /// FIXME: the engine comes with the log half of the database; until then other crates build against the signatures.
-    fn unbuilt(&self) -> Problem {
-        let Inner { parts: Parts { .. }, options } = &*self.0;
-        Problem::new(&code::NOT_IMPLEMENTED, format!("the queue of `{}` is still being built", options.node))
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.0.engine
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use coracle_model::code;
 use coracle_store::STORY_BYTES_MAX;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ const MESSAGE_BYTES_MAX: usize = 512;
 pub(crate) struct Story {
     /// Attempts that do not count, because the function never heard of them.
     pub(crate) excused: u32,
+    /// Attempts before it was redriven: those that are counted since have higher numbers.
+    pub(crate) before: u32,
     /// The attempts; of very many, some in the middle are left out.
     pub(crate) attempts: Vec<Attempt>,
     /// Why it is not tried again.
@@ -46,6 +49,34 @@ impl Story {
         self.attempts.last().map_or(0, |attempt| attempt.number)
     }
 
+    /// Brings it up to the attempt that is about to be made, the how-manieth since the call was accepted or redriven.
+    ///
+    /// Attempts of which nothing is told were lost with the server that made them.
+    pub(crate) fn catch_up(&mut self, attempt: u32, due: Timestamp) {
+        if self.before + attempt <= self.told() {
+            // The count began anew: it was redriven.
+            *self = Self {
+                before: self.told().saturating_sub(attempt - 1),
+                excused: 0,
+                reason: None,
+                ..self.clone()
+            };
+        }
+        for number in self.told() + 1..self.before + attempt {
+            self.add(Attempt {
+                number,
+                node: String::new(),
+                started: due,
+                took: Duration::ZERO,
+                end: AttemptEnd::Failed {
+                    code: code::ATTEMPT_LOST.name.to_owned(),
+                    message: "the server ended while it ran".to_owned(),
+                },
+                log: Vec::new(),
+            });
+        }
+    }
+
     /// As it is kept; a call that was never tried has none.
     pub(crate) fn encode(&self) -> Bytes {
         if *self == Self::default() {
@@ -65,13 +96,15 @@ impl Story {
         if story.is_empty() {
             return Ok(Self::default());
         }
-        let (StoryForm { excused, attempts, reason }, _) = decode(story)?;
-        Ok(Self { excused, attempts: attempts.into_iter().map(AttemptForm::into_attempt).collect(), reason })
+        let (StoryForm { excused, before, attempts, reason }, _) = decode(story)?;
+        let attempts = attempts.into_iter().map(AttemptForm::into_attempt).collect();
+        Ok(Self { excused, before, attempts, reason })
     }
 
     fn form(&self) -> StoryForm {
         StoryForm {
             excused: self.excused,
+            before: self.before,
             attempts: self.attempts.iter().map(AttemptForm::of).collect(),
             reason: self.reason.clone(),
         }
@@ -82,6 +115,8 @@ impl Story {
 struct StoryForm {
     #[serde(default)]
     excused: u32,
+    #[serde(default)]
+    before: u32,
     attempts: Vec<AttemptForm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -169,6 +204,32 @@ mod tests {
         assert_eq!(Story::decode(&story.encode()), Ok(story));
         assert_eq!(Story::default().encode(), Bytes::new());
         assert_eq!(Story::decode(&Bytes::new()), Ok(Story::default()));
+    }
+
+    #[test]
+    fn an_attempt_of_which_nothing_is_told_was_lost() {
+        let mut story = Story::default();
+        story.add(attempt(1, ""));
+        story.catch_up(3, Timestamp::UNIX_EPOCH);
+        let lost = AttemptEnd::Failed {
+            code: "attempt-lost".into(),
+            message: "the server ended while it ran".into(),
+        };
+        assert_eq!(story.attempts[1].end, lost);
+        assert_eq!((story.told(), story.attempts.len()), (2, 2));
+        story.catch_up(3, Timestamp::UNIX_EPOCH);
+        assert_eq!(story.told(), 2, "it is told once");
+    }
+
+    #[test]
+    fn a_call_that_was_redriven_counts_anew_and_keeps_what_it_told() {
+        let mut story = Story { excused: 2, reason: Some("enough".into()), ..Story::default() };
+        (1..=5).for_each(|number| story.add(attempt(number, "")));
+        story.catch_up(1, Timestamp::UNIX_EPOCH);
+        assert_eq!((story.before, story.excused, &story.reason, story.attempts.len()), (5, 0, &None, 5));
+        story.add(attempt(6, ""));
+        story.catch_up(2, Timestamp::UNIX_EPOCH);
+        assert_eq!((story.before, story.told()), (5, 6));
     }
 
     #[test]

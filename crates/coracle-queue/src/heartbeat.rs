@@ -1,0 +1,68 @@
+//! Says that this server is alive, so that its leases last, and gives back what servers held that are not.
+//! One row for all leases: a thousand calls that run long cost no more than one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_store::{Batch, CommitError, Committed};
+use serde_json::json;
+
+use crate::engine::Engine;
+
+/// How often.
+const EVERY: Duration = Duration::from_secs(3);
+/// How long a server is believed to live that says nothing more.
+pub(crate) const TIME: Duration = Duration::from_secs(15);
+
+/// Says so for as long as it runs.
+pub(crate) async fn run(engine: Arc<Engine>) {
+    let mut since = 0u32;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        match beat(&engine).await {
+            Ok(committed) => {
+                since = 0;
+                if committed.reclaimed > 0 {
+                    tracing::info!(calls = committed.reclaimed, "took over calls of a server that is gone");
+                }
+                leave(&engine).await;
+            }
+            Err(error) => {
+                since += 1;
+                if EVERY * since > TIME {
+                    tracing::warn!(%error, "others may take over the calls that run here: the database does not hear of this server");
+                }
+            }
+        }
+        engine.depths.refresh(&engine).await;
+        engine.board.tidy();
+    }
+}
+
+/// Says so once.
+pub(crate) async fn beat(engine: &Engine) -> Result<Committed, CommitError> {
+    let info = info(engine);
+    let mut batch = Batch::new();
+    for holder in engine.sessions.all() {
+        batch = batch.keep(holder, info.clone(), TIME);
+    }
+    engine.database.commit(batch.reclaim()).await
+}
+
+/// Lets go of names that have nothing left to do.
+async fn leave(engine: &Engine) {
+    for holder in engine.sessions.leaving() {
+        if engine.database.commit(Batch::new().leave(holder.clone())).await.is_err() {
+            engine.sessions.not_left(holder);
+        }
+    }
+}
+
+fn info(engine: &Engine) -> String {
+    json!({
+        "name": engine.options.node,
+        "url": engine.options.url,
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+    .to_string()
+}

@@ -1,0 +1,6 @@
+//! The whole queue, on SQLite in a folder of its own, with functions that do what a test says.
+
+mod life;
+mod rig;
+
+pub(crate) use rig::Script;

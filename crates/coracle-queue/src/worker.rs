@@ -1,0 +1,260 @@
+//! The one task that commits what was settled and leases what is next, both in the same batch.
+//! Started by `queue.rs`; what it starts runs in tasks of their own, and comes back through a bounded channel.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_store::{
+    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, OPERATIONS_MAX, Take, Topic,
+    Topics, Where,
+};
+use tokio::sync::mpsc;
+
+use crate::board::Leased;
+use crate::engine::{Engine, until};
+use crate::heartbeat;
+use crate::settle::Settled;
+use crate::story::Story;
+use crate::topics::Room;
+
+/// What is settled and waits to be committed; when there is more, those who run calls wait.
+pub(crate) const SETTLED_MAX: usize = 4_096;
+/// Topics that are leased from in one batch.
+const TAKES_MAX: usize = 16;
+/// Lines of a batch that are kept for its takes.
+const LINES_MAX: usize = OPERATIONS_MAX - TAKES_MAX - 8;
+/// Bytes of one batch, so that another settled call of the largest kind fits.
+const BYTES_MAX: usize = BATCH_BYTES_MAX / 2;
+/// How long the worker waits after a commit that failed, the first time and at the most.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How long it sleeps when nothing is known to be due: a look at the clock, should it have been set.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) struct Worker {
+    engine: Arc<Engine>,
+    settled: mpsc::Receiver<Settled>,
+    arrivals: Arrivals,
+    /// Settled, not yet durable.
+    pending: VecDeque<Settled>,
+    backoff: Option<Duration>,
+    /// Whether the outcome of an earlier commit of what is pending is unknown.
+    in_doubt: bool,
+}
+
+/// One commit on its way.
+struct Round {
+    settled: Vec<Settled>,
+    takes: Vec<(Topic, usize)>,
+    holder: Holder,
+}
+
+impl Worker {
+    pub(crate) fn new(engine: Arc<Engine>, settled: mpsc::Receiver<Settled>, arrivals: Arrivals) -> Self {
+        Self { engine, settled, arrivals, pending: VecDeque::new(), backoff: None, in_doubt: false }
+    }
+
+    /// Works until the database is closed.
+    pub(crate) async fn run(mut self) {
+        let mut committing: Option<BoxFuture<'static, (Round, Result<Committed, CommitError>)>> = None;
+        let mut news = Vec::new();
+        loop {
+            self.engine.start();
+            if committing.is_none() && self.backoff.is_none() {
+                committing = self.round().map(|round| commit(Arc::clone(&self.engine), round));
+            }
+            let now = self.engine.now();
+            let due = self.engine.board.next_due().map(|at| until(at, now));
+            let sleep = self.backoff.or(due).unwrap_or(SLEEP_MAX).min(SLEEP_MAX);
+            let room = SETTLED_MAX.saturating_sub(self.pending.len());
+            tokio::select! {
+                (round, result) = async { committing.as_mut().expect("guarded").await }, if committing.is_some() => {
+                    committing = None;
+                    self.committed(round, result).await;
+                }
+                _ = self.settled.recv_many(&mut news, room), if room > 0 => {
+                    self.pending.extend(news.drain(..));
+                }
+                arrived = self.arrivals.next() => match arrived {
+                    Some(Where::In(topics)) => topics.iter().for_each(|topic| self.engine.board.arrived(topic)),
+                    Some(Where::Everywhere) => look_everywhere(&self.engine).await,
+                    None => return,
+                },
+                () = self.engine.board.nudged() => {}
+                () = tokio::time::sleep(sleep) => self.backoff = None,
+            }
+        }
+    }
+
+    /// What is committed next, if there is anything to commit.
+    fn round(&mut self) -> Option<Round> {
+        let takes = self.engine.board.wishes(self.engine.now(), TAKES_MAX);
+        if takes.is_empty() && self.pending.is_empty() {
+            return None;
+        }
+        let (mut settled, mut lines, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(next) = self.pending.front() {
+            (lines, bytes) = (lines + next.batch.len(), bytes + next.batch.bytes());
+            if !settled.is_empty() && (lines > LINES_MAX || bytes > BYTES_MAX) {
+                break;
+            }
+            settled.extend(self.pending.pop_front());
+        }
+        Some(Round { settled, takes, holder: self.engine.sessions.begin() })
+    }
+
+    async fn committed(&mut self, round: Round, result: Result<Committed, CommitError>) {
+        match result {
+            Ok(committed) => {
+                self.in_doubt = false;
+                self.backoff = None;
+                self.done(round, committed);
+            }
+            Err(error) => self.failed(round, error).await,
+        }
+    }
+
+    fn done(&mut self, round: Round, committed: Committed) {
+        let engine = &self.engine;
+        for settled in round.settled {
+            engine.sessions.over(&settled.lease.holder);
+            if settled.state.is_ended() {
+                engine.endings.ended(&settled.id);
+            }
+        }
+        for (taken, (_, wanted)) in committed.taken.into_iter().zip(round.takes) {
+            engine.sessions.more(&round.holder, taken.messages.len() as u64);
+            let limit = Room::of(&taken.topic).map_or(1, |room| engine.limit(&room));
+            for Leased { lease, message } in engine.board.taken(taken, wanted, limit, was_lost) {
+                self.pending.push_back(crate::drain::released(lease, &message));
+            }
+        }
+        engine.sessions.over(&round.holder);
+    }
+
+    /// Keeps what was settled, to be committed again; what was leased anew, nobody knows.
+    async fn failed(&mut self, mut round: Round, error: CommitError) {
+        let engine = Arc::clone(&self.engine);
+        for (topic, _) in &round.takes {
+            engine.board.not_taken(topic);
+        }
+        match error {
+            CommitError::Lost { position } => {
+                let lost = round.settled.iter().position(|settled| settled.lease.position == position);
+                if let Some(lost) = lost.map(|at| round.settled.remove(at)) {
+                    self.lost(&lost);
+                }
+            }
+            CommitError::Lapsed { .. } => {
+                tracing::warn!("this server was believed to be gone; it goes on under the same name");
+                // Whatever is wrong shows in the next commit.
+                let _ = heartbeat::beat(&engine).await;
+            }
+            CommitError::Full | CommitError::Unavailable(_) => {
+                self.in_doubt |= matches!(error, CommitError::Unavailable(_));
+                if !round.takes.is_empty() && matches!(error, CommitError::Unavailable(_)) {
+                    engine.sessions.renew(&round.holder);
+                    // Its first lease needs it to be alive.
+                    let _ = heartbeat::beat(&engine).await;
+                }
+                let backoff = self.backoff.map_or(BACKOFF_MIN, |before| (before * 2).min(BACKOFF_MAX));
+                self.backoff = Some(backoff);
+                let waiting = round.settled.len() + self.pending.len();
+                tracing::warn!(%error, waiting, ?backoff, "what calls ended in is kept until it can be written");
+            }
+            CommitError::Conflict { .. } | CommitError::Invalid { .. } => self.refused(&mut round, &error),
+        }
+        engine.sessions.over(&round.holder);
+        for settled in round.settled.into_iter().rev() {
+            self.pending.push_front(settled);
+        }
+    }
+
+    /// A lease that is no longer ours: somebody else has the call, so what it ended in here counts for nothing.
+    fn lost(&self, settled: &Settled) {
+        self.engine.sessions.over(&settled.lease.holder);
+        if self.in_doubt {
+            // An earlier commit of the same went through after all.
+            self.engine.endings.ended(&settled.id);
+            return;
+        }
+        let Settled { id, topic, state, .. } = settled;
+        tracing::warn!(%id, %topic, state = state.as_str(), "the lease of a call was lost: its outcome here is dropped");
+    }
+
+    /// A batch that can never succeed: each call alone, so that one does not hold up the others.
+    fn refused(&mut self, round: &mut Round, error: &CommitError) {
+        if round.settled.len() > 1 {
+            // The front of the queue is committed alone, and the rest behind it.
+            let rest = round.settled.split_off(1);
+            for settled in rest.into_iter().rev() {
+                self.pending.push_front(settled);
+            }
+            return;
+        }
+        if let Some(settled) = round.settled.pop() {
+            tracing::error!(%error, id = %settled.id, "the end of a call cannot be written: it waits for its next attempt");
+            let story = Story::default().encode();
+            let batch = Batch::new().retry(
+                settled.lease.clone(),
+                coracle_store::Due::In(Duration::from_secs(60)),
+                story,
+            );
+            round.settled.push(Settled { batch, state: crate::State::Waiting, ..settled });
+        }
+    }
+}
+
+fn commit(engine: Arc<Engine>, round: Round) -> BoxFuture<'static, (Round, Result<Committed, CommitError>)> {
+    Box::pin(async move {
+        let mut batch = Batch::new();
+        for settled in &round.settled {
+            batch = batch.and(settled.batch.clone());
+        }
+        for (topic, limit) in &round.takes {
+            batch = batch.take(Take { topic: topic.clone(), holder: round.holder.clone(), limit: *limit });
+        }
+        let result = engine.database.commit(batch).await;
+        (round, result)
+    })
+}
+
+/// Whether a server ended while it had this message: more attempts were begun than are told of.
+fn was_lost(message: &coracle_store::Message) -> bool {
+    if message.attempt == 1 {
+        return false;
+    }
+    let mut story = Story::decode(&message.story).unwrap_or_default();
+    let told = story.told();
+    story.catch_up(message.attempt, message.due);
+    story.told() > told
+}
+
+/// Looks which topics have something that waits.
+pub(crate) async fn look_everywhere(engine: &Engine) {
+    let mut after = None;
+    loop {
+        let topics =
+            Topics { prefix: String::new(), after: after.take(), limit: coracle_store::MESSAGES_MAX };
+        let page = match engine.database.topics(topics).await {
+            Ok(page) => page,
+            Err(error) => {
+                // What waits is heard of at its next arrival, or when the worker looks again.
+                tracing::warn!(%error, "cannot look which calls wait");
+                return;
+            }
+        };
+        let now = engine.now();
+        for count in &page {
+            match count.oldest_due {
+                _ if !Room::of(&count.topic).is_some_and(|room| room.is_worked_on()) => {}
+                Some(at) if at > now => engine.board.due_later(&count.topic, at),
+                Some(_) => engine.board.arrived(&count.topic),
+                None => {}
+            }
+        }
+        let Some(last) = page.last() else { return };
+        after = Some(last.topic.clone());
+    }
+}
