@@ -118,6 +118,7 @@ async fn a_digest_is_not_acknowledged_while_the_database_is_away() {
 }
 
 fn partials(dir: &Path) -> usize {
-    let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name());
+    let files = std::fs::read_dir(dir).expect("a directory");
+    let files = files.map(|file| file.expect("a file").file_name());
     files.filter(|name| name.to_string_lossy().ends_with(".partial")).count()
 }

@@ -18,7 +18,7 @@ use crate::{Change, Entry};
 const PAGE: i64 = 100;
 
 /// The statements that whoever reads the feed has to know.
-pub(super) const STATEMENTS: [&str; 4] = [CHANGED, SWEPT, NEWEST, SWEEP];
+pub(super) const STATEMENTS: [&str; 5] = [CHANGED, SWEPT, NEWEST, SWEEP, SWEEP_COUNTS];
 
 /// Entries changed behind a revision and key. Revisions become visible in order, so that none is ever added before
 /// one that was read.
@@ -35,6 +35,19 @@ const SWEEP: &str = "
     )
     UPDATE coracle.swept SET revision = greatest(revision, (SELECT max(revision) FROM gone))
     WHERE EXISTS (SELECT FROM gone)";
+
+/// Forgets the counts of topics that are empty. Rows that add up to nothing may go, whatever others there are.
+const SWEEP_COUNTS: &str = "
+    WITH locked AS (
+        SELECT topic, slot, waiting, held, kept FROM coracle.count WHERE topic IN (
+            SELECT topic FROM coracle.count GROUP BY topic
+            HAVING sum(waiting) = 0 AND sum(held) = 0 AND sum(kept) = 0 LIMIT 1000
+        ) FOR UPDATE SKIP LOCKED
+    ), empty AS (
+        SELECT topic FROM locked GROUP BY topic HAVING sum(waiting) = 0 AND sum(held) = 0 AND sum(kept) = 0
+    )
+    DELETE FROM coracle.count AS c USING locked JOIN empty USING (topic)
+    WHERE c.topic = locked.topic AND c.slot = locked.slot";
 
 /// Everybody who wants to hear of changes, and what they have been told so far.
 #[derive(Debug)]
@@ -129,9 +142,10 @@ impl Told {
     }
 }
 
-/// Forgets removals that everybody has had time to see.
+/// Forgets removals that everybody has had time to see, and topics that are empty.
 pub(super) async fn sweep(session: &Session) -> Result<(), Error> {
-    session.query(SWEEP, &[]).await.map(drop)
+    let (removals, counts) = join(session.query(SWEEP, &[]), session.query(SWEEP_COUNTS, &[])).await;
+    removals.and(counts).map(drop)
 }
 
 async fn newest(session: &Session) -> Result<u64, Error> {

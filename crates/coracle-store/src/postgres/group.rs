@@ -70,14 +70,33 @@ pub(super) async fn commit(
     }
 
     let Decided { entries, mut plan, changes, mut verdicts } = decided;
-    let (stored, taken) = join(entries.store(session), messages::store(session, &mut plan)).await;
-    stored?;
-    for (index, number, taken) in taken? {
-        if let Some(Ok(committed)) = verdicts.get_mut(index) {
-            committed.taken[number] = taken;
-        }
-    }
     let newest = entries.newest();
+    let written = join(entries.store(session), messages::write(session, &plan));
+    if plan.is_settled() {
+        // All in one round trip. The commit of a transaction in which something failed takes all back, and is no error
+        // itself: what comes before it is asked as well.
+        let ((stored, leading), finished) = join(written, finish(session, slot, newest, &plan)).await;
+        stored.and(leading.map(drop)).and(finished)?;
+    } else {
+        let ((stored, leading), taken) = join(written, messages::take(session, &plan)).await;
+        let (leading, taken) = stored.and(leading).and_then(|leading| Ok((leading, taken?)))?;
+        plan.settle(leading, taken.iter().map(|(.., taken)| taken));
+        for (index, number, taken) in taken {
+            if let Some(Ok(committed)) = verdicts.get_mut(index) {
+                committed.taken[number] = taken;
+            }
+        }
+        finish(session, slot, newest, &plan).await?;
+    }
+    if let (Some(mut told), Some(newest)) = (told, newest) {
+        feed.tell(&changes, newest, &mut told);
+    }
+    feed.doorbells.publish(&plan.arrived);
+    Ok(verdicts)
+}
+
+/// Counts, tells the other nodes, and commits.
+async fn finish(session: &Session, slot: i32, newest: Option<u64>, plan: &Plan<'_>) -> Result<(), Error> {
     let notify = async {
         if newest.is_none() && plan.arrived.is_empty() {
             return Ok(());
@@ -85,14 +104,8 @@ pub(super) async fn commit(
         session.query(NOTIFY, &[&follower::payload(newest, &plan.arrived)]).await.map(drop)
     };
     let (counted, notified, committed) =
-        join3(messages::count(session, slot, &plan), notify, session.execute("COMMIT")).await;
-    // The commit of a transaction in which something failed takes all back, and is no error itself.
-    counted.and(notified).and(committed)?;
-    if let (Some(mut told), Some(newest)) = (told, newest) {
-        feed.tell(&changes, newest, &mut told);
-    }
-    feed.doorbells.publish(&plan.arrived);
-    Ok(verdicts)
+        join3(messages::count(session, slot, plan), notify, session.execute("COMMIT")).await;
+    counted.and(notified).and(committed)
 }
 
 /// What a group finds and makes of it.

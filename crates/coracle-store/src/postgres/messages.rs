@@ -4,7 +4,7 @@
 use futures_util::future::{join, join3, join4, join5, try_join_all};
 use tokio_postgres::{Error, Row};
 
-use super::plan::{self, BEHIND, HELD, KEPT, Origin, Plan, Stored, WAITING, number};
+use super::plan::{self, BEHIND, HELD, KEPT, Origin, Plan, Stored, number};
 use super::schema::LOCK_CLASS_GROUPS;
 use super::session::Session;
 use crate::batch::Step;
@@ -204,11 +204,8 @@ pub(super) async fn load<'b>(session: &Session, batches: &[&'b Batch]) -> Result
     Ok(plan)
 }
 
-/// Writes what was decided, and then leases what is taken: for which batch, and as the how-manieth of it.
-pub(super) async fn store(
-    session: &Session,
-    plan: &mut Plan<'_>,
-) -> Result<Vec<(usize, usize, Taken)>, Error> {
+/// Writes what was decided, and says where one of a group leads on by that.
+pub(super) async fn write(session: &Session, plan: &Plan<'_>) -> Result<Vec<Topic>, Error> {
     let (inserts, updates) = (Inserts::of(plan), Updates::of(plan));
     let (topics, groups): (Vec<&str>, Vec<&str>) =
         plan.moved.iter().map(|(topic, group)| (topic.as_str(), group.as_str())).unzip();
@@ -218,31 +215,24 @@ pub(super) async fn store(
         }
         session.query(PROMOTE, &[&topics, &groups]).await
     };
-    let written = join4(
+    // Those that end or move go before those that come, and who leads is looked at last.
+    let (ended, updated, inserted, (held, promoted)) = join4(
         some(session, DELETE, &plan.ended),
         updates.write(session),
         inserts.write(session),
         join(write_holders(session, plan), promote),
-    );
-    let taking = try_join_all(plan.takes.iter().map(async |(index, number, take)| {
+    )
+    .await;
+    ended.map(drop).and(updated).and(inserted).and(held)?;
+    Ok(promoted?.iter().map(|row| topic(row, 0)).collect())
+}
+
+/// Leases what is taken: for which batch, and as the how-manieth of it. Asked behind [`write`].
+pub(super) async fn take(session: &Session, plan: &Plan<'_>) -> Result<Vec<(usize, usize, Taken)>, Error> {
+    try_join_all(plan.takes.iter().map(async |(index, number, take)| {
         take_some(session, take, plan.now).await.map(|taken| (*index, *number, taken))
-    }));
-    let ((ended, updated, inserted, (held, promoted)), taken) = join(written, taking).await;
-    ended?;
-    updated?;
-    inserted?;
-    held?;
-    for row in promoted? {
-        plan.arrived.insert(topic(&row, 0));
-    }
-    let mut all = Vec::new();
-    for (index, number, taken) in taken? {
-        let many = i64::try_from(taken.messages.len()).unwrap_or(i64::MAX);
-        plan.count(&taken.topic, WAITING, -many);
-        plan.count(&taken.topic, HELD, many);
-        all.push((index, number, taken));
-    }
-    Ok(all)
+    }))
+    .await
 }
 
 /// Writes down by how much the topics have grown.

@@ -334,7 +334,22 @@ impl<'b> Plan<'b> {
         }
     }
 
-    pub(super) fn count(&mut self, topic: &Topic, state: i16, by: i64) {
+    /// Whether all that is to be counted and told is known before anything is written.
+    pub(super) fn is_settled(&self) -> bool {
+        self.takes.is_empty() && self.moved.is_empty()
+    }
+
+    /// Takes in what was found out while it was written: where one of a group leads on, and what was leased.
+    pub(super) fn settle<'t>(&mut self, leading: Vec<Topic>, taken: impl Iterator<Item = &'t Taken>) {
+        self.arrived.extend(leading);
+        for taken in taken {
+            let many = i64::try_from(taken.messages.len()).unwrap_or(i64::MAX);
+            self.count(&taken.topic, WAITING, -many);
+            self.count(&taken.topic, HELD, many);
+        }
+    }
+
+    fn count(&mut self, topic: &Topic, state: i16, by: i64) {
         if !self.counts.contains_key(topic) {
             self.counts.insert(topic.clone(), [0; 3]);
         }
