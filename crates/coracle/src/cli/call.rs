@@ -62,15 +62,15 @@ pub(crate) struct Args {
     /// Write the answer to a file
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["repeat", "json"])]
     output: Option<PathBuf>,
-    /// Call so many times, and show how long it took in place of the answers
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=REPEAT_MAX))]
-    repeat: Option<u32>,
     /// Queue it, and print its ID; it is tried again if it fails
     #[arg(long = "async", conflicts_with_all = ["repeat", "include"])]
     queued: bool,
     /// Wait for the end of a queued call, and print its answer
     #[arg(long, requires = "queued")]
     wait: bool,
+    /// Call so many times, and show how long it took in place of the answers
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=REPEAT_MAX))]
+    repeat: Option<u32>,
     /// How many of them at once
     #[arg(long, value_name = "C", default_value_t = 1, requires = "repeat")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=CONCURRENCY_MAX))]

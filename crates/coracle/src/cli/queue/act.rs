@@ -13,10 +13,9 @@ use crate::{print, talk};
 
 /// What is run again.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true)]
 pub(super) struct Redrive {
     /// Which, as `coracle queue list --state dead` shows them
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", required_unless_present_any = ["all", "function"])]
     ids: Vec<String>,
     /// All that are dead
     #[arg(long, conflicts_with = "ids")]
@@ -59,10 +58,6 @@ pub(super) async fn cancel(client: &Client, ids: &[String], json: bool) -> Done 
 impl Redrive {
     pub(super) async fn run(self, client: &Client, common: &Common) -> Done {
         if !(self.all || self.function.is_some()) {
-            if self.ids.is_empty() {
-                let problem = Problem::new(&code::BAD_REQUEST, "nothing was named that is to run again");
-                return Err(problem.hint("name an ID, or `--all`").into());
-            }
             return self.run_named(client, common.json).await;
         }
         let of = query(self.function.as_ref(), common);
