@@ -6,6 +6,7 @@ mod density;
 mod figure;
 mod load;
 mod parts;
+mod queue;
 mod results;
 mod sandbox;
 mod server;
@@ -21,10 +22,12 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     match args.split_first().map(|(what, options)| (what.as_str(), options)) {
         Some(("wasm", options)) => wasm::run(options),
         Some(("density", options)) => density::run(options),
+        Some(("queue", options)) => queue::run(options),
         Some(("sandbox", options)) => sandbox::run(&sandbox::SANDBOX, options),
         Some(("openfaas", options)) => sandbox::run(&sandbox::OPENFAAS, options),
         _ => {
-            let usages = [wasm::USAGE, density::USAGE, &sandbox::SANDBOX.usage(), &sandbox::OPENFAAS.usage()];
+            let suites = [sandbox::SANDBOX.usage(), sandbox::OPENFAAS.usage()];
+            let usages = [wasm::USAGE, density::USAGE, queue::USAGE, &suites[0], &suites[1]];
             Err(format!("usage: cargo xtask bench {}", usages.join("\n       cargo xtask bench ")))
         }
     }

@@ -1,4 +1,4 @@
-//! Chores of the project, one file each: `cargo xtask test`, `bench`, `generate`, `guests`, `deny`.
+//! Chores of the project, one file each: `cargo xtask test`, `bench`, `torture`, `generate`, `guests`, `deny`.
 //! People call them, and `.ci/run` calls the first.
 
 mod bench;
@@ -8,6 +8,7 @@ mod guests;
 mod surroundings;
 mod tally;
 mod test;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,10 @@ usage: cargo xtask CHORE
                            measure ten thousand functions on one server, in bench/RESULTS.md too
   bench sandbox [--program FILE] [--rounds N] [--only PART]…
                            measure programs and images in sandboxes, in bench/RESULTS.md too
+  bench queue [--program FILE] [--rounds N] [--only PART]…
+                           measure the durable queue, in bench/RESULTS.md too
+  torture [--seconds N] [--seed N] [--only sqlite|postgres]
+                           kill nodes and their database for long, and see that every promise was kept
   deny                     licences, advisories and sources of all dependencies";
 
 fn main() -> ExitCode {
@@ -35,7 +40,7 @@ fn main() -> ExitCode {
             "generate" => generate::run(rest),
             "guests" => guests::run(rest),
             "bench" => bench::run(rest),
-
+            "torture" => torture::run(rest),
             "deny" => deny::run(rest),
             _ => Err(USAGE.to_owned()),
         },

@@ -55,10 +55,19 @@ impl Embedded {
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Self::open_slowed(path, clock, Duration::ZERO)
+    }
+
+    /// The same, as if its disk took so much longer for each commit; benchmarks compare machines with it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_slowed(path: &Path, clock: Arc<dyn Clock>, delay: Duration) -> Result<Self, OpenError> {
         let connection = schema::open(path)?;
         let news = News::default();
         let (commits, pending) = mpsc::channel(COMMITS_WAITING_MAX);
-        let writer = Writer::new(connection, path.to_owned(), Arc::clone(&clock), news.clone(), pending);
+        let writer =
+            Writer::new(connection, path.to_owned(), Arc::clone(&clock), news.clone(), pending).slowed(delay);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())

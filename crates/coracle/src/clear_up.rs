@@ -45,23 +45,15 @@ async fn once(
     // Bodies of queued calls that were too large for their message.
     let bodies = queue.bodies().await.map_err(|problem| problem.to_string())?;
     let needed = catalog.artifacts();
-<<<<<<< HEAD
-    for artifact in listed.iter().filter(|artifact| !needed.contains(*artifact)) {
-        // Asked last, and of these few alone: it is a look at the disk, and nearly all are needed.
-        if artifacts.remove_untouched(artifact, since)? {
-            runtime.forget(artifact);
-=======
     let is_needed = |artifact: &Digest| needed.contains(artifact) || bodies.contains(artifact);
     let unneeded: Vec<_> = listed.into_iter().filter(|artifact| !is_needed(artifact)).collect();
     let runtime = runtime.clone();
     blocking(artifacts, move |artifacts| {
         for artifact in &unneeded {
             // Asked last, and of these few alone: it is a look at the disk, and nearly all are needed.
-            if artifacts.is_untouched_since(artifact, since)? {
-                artifacts.remove(artifact)?;
+            if artifacts.remove_untouched(artifact, since)? {
                 runtime.forget(artifact);
             }
->>>>>>> rim
         }
         Ok(())
     })

@@ -89,6 +89,8 @@ pub(crate) struct Options {
     pub(crate) store: Option<StoreUrl>,
     /// Where those servers reach this one, if not where it listens.
     pub(crate) advertise: Option<String>,
+    /// How much longer each commit takes than it does.
+    pub(crate) commit_delay: Duration,
 }
 
 impl Options {
@@ -111,6 +113,7 @@ impl Options {
             key_file: None,
             basic_auth: None,
             cache: None,
+            commit_delay: Duration::ZERO,
             restore: None,
             store: None,
             advertise: None,
@@ -177,7 +180,7 @@ pub(crate) async fn serve(
     let login = options.basic_auth.as_deref().map(basic_auth::login).transpose()?;
     let data = open_data(&options)?;
     let clock = Arc::new(coracle_observe::clock::System);
-    let storage = Storage::open(options.store.as_ref(), &data, clock.clone()).await?;
+    let storage = Storage::open(options.store.as_ref(), &data, clock.clone(), options.commit_delay).await?;
     let database = storage.database();
     let artifacts = storage.artifacts(&data).map_err(|error| unusable(&data, &error))?;
     let observe = Observe::open(&data.logs(), Limits::default(), clock.clone())

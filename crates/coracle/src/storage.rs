@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_model::{Clock, Problem, code};
 use coracle_store::{ArtifactError, Artifacts, ConnectError, DataDir, Database, Embedded, Postgres};
@@ -38,14 +39,16 @@ pub(crate) enum Storage {
 }
 
 impl Storage {
-    /// Opens the shared database, if there is one, else that of the data directory.
+    /// Opens the shared database, if there is one, else that of the data directory, whose commits may be made to take
+    /// longer than they do.
     pub(crate) async fn open(
         url: Option<&StoreUrl>,
         data: &DataDir,
         clock: Arc<dyn Clock>,
+        commit_delay: Duration,
     ) -> Result<Self, Problem> {
         let Some(StoreUrl(url)) = url else {
-            let embedded = Embedded::open(&data.database(), clock).map_err(|error| {
+            let embedded = Embedded::open_slowed(&data.database(), clock, commit_delay).map_err(|error| {
                 let root = data.root().display();
                 Problem::new(&code::DATA_UNUSABLE, format!("use the data directory {root}: {error}"))
             })?;

@@ -43,8 +43,13 @@ impl Connection {
     }
 
     /// From now on says who asks.
-    pub(crate) fn with_token(mut self, token: &str) -> Self {
-        self.headers += &format!("authorization: Bearer {token}\r\n");
+    pub(crate) fn with_token(self, token: &str) -> Self {
+        self.with_header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// From now on sends this header with every request.
+    pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers += &format!("{name}: {value}\r\n");
         self
     }
 

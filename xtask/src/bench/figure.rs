@@ -122,7 +122,8 @@ impl Figure {
         }
     }
 
-    fn row(&self) -> String {
+    /// It as a row of the table.
+    pub(crate) fn row(&self) -> String {
         let unit = self.unit;
         let (ours, floor, by) = match &self.seen {
             Seen::Alone(ours) => (unit.show(*ours), String::new(), None),

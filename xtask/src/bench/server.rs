@@ -93,8 +93,8 @@ impl Server {
     }
 
     /// The same on all cores, for what is no load: whoever calls waits meanwhile.
-    pub(crate) fn coracle_on_all_cores(program: &Path, data: &Path) -> Result<Self, String> {
-        Self::up(on_all_cores(program)?, data, &[])
+    pub(crate) fn coracle_on_all_cores(program: &Path, data: &Path, more: &[&str]) -> Result<Self, String> {
+        Self::up(on_all_cores(program)?, data, more)
     }
 
     fn up(mut program: Command, data: &Path, more: &[&str]) -> Result<Self, String> {

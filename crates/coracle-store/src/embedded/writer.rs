@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_model::Clock;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
@@ -36,6 +37,8 @@ pub(super) struct Writer {
     numbers: Numbers,
     news: News,
     pending: mpsc::Receiver<Pending>,
+    /// How much longer each commit takes than it does.
+    delay: Duration,
 }
 
 /// Who is told of what has become durable.
@@ -53,7 +56,14 @@ impl Writer {
         news: News,
         pending: mpsc::Receiver<Pending>,
     ) -> Self {
-        Self { connection: Some(connection), path, clock, numbers: Numbers::new(), news, pending }
+        let (numbers, delay) = (Numbers::new(), Duration::ZERO);
+        Self { connection: Some(connection), path, clock, numbers, news, pending, delay }
+    }
+
+    /// The same with a slower disk.
+    pub(super) fn slowed(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
     }
 
     pub(super) fn run(mut self) {
@@ -135,6 +145,9 @@ impl Writer {
             transaction.prepare_cached("UPDATE head SET revision = ?1")?.execute([revision.cast_signed()])?;
         }
         transaction.commit()?;
+        if !self.delay.is_zero() {
+            std::thread::sleep(self.delay);
+        }
         Ok(verdicts)
     }
 

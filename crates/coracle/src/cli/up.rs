@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coracle_model::{ByteSize, Problem, Span, code};
 use serde_json::json;
@@ -89,6 +90,9 @@ pub(crate) struct Args {
     /// The folder of compiled code [default: in the data directory]
     #[arg(long, value_name = "DIR", env = "CORACLE_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
+    /// How much longer each commit takes than it does, as on a slow disk; for benchmarks
+    #[arg(long, value_name = "SPAN", default_value_t = Span(Duration::ZERO), hide = true)]
+    commit_delay: Span,
     /// What the server writes to its own log, as in `debug` or `coracle_gateway=debug`
     #[arg(long, value_name = "FILTER", default_value = LOG_FILTER)]
     log: String,
@@ -117,6 +121,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         key_file: args.key_file,
         basic_auth: args.basic_auth_dir,
         cache: args.cache,
+        commit_delay: args.commit_delay.0,
         restore: args.restore,
         store: args.store,
         advertise: args.advertise,

@@ -43,7 +43,7 @@ impl<'a> Stage<'a> {
     pub(super) fn set(plan: &'a Plan, cores: Cores) -> Result<Self, String> {
         let data = plan.dir.join("data");
         let server = match cores {
-            Cores::All => Server::coracle_on_all_cores(&plan.coracle, &data)?,
+            Cores::All => Server::coracle_on_all_cores(&plan.coracle, &data, &[])?,
             Cores::One => Server::coracle(&plan.coracle, &data, &[])?,
         };
         let token = admin_token(&data)?;
