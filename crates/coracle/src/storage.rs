@@ -107,7 +107,9 @@ fn refused(error: &ConnectError) -> Problem {
         ConnectError::Unreachable { .. } | ConnectError::Silent { .. } => {
             "see that PostgreSQL runs, and that this machine may reach it"
         }
-        ConnectError::Login { .. } => "set the user and the password in CORACLE_STORE",
+        ConnectError::Login { .. } => {
+            "write both into the URL: postgres://USER:PASSWORD@HOST/DATABASE, best in CORACLE_STORE"
+        }
         ConnectError::TooOld { .. } => "upgrade PostgreSQL, or leave `--store` out to keep state in a file",
         ConnectError::Newer { .. } => "start the newest version of Coracle that any of the servers runs",
         _ => "the user must own the database, or may create a schema in it",

@@ -116,6 +116,7 @@ fn routes(started: server::Started) -> Vec<(Method, &'static str, MethodRouter<S
         (Method::POST, "/v1/calls/{id}/redrive", post(queued::redrive)),
         (Method::GET, "/v1/queue", get(queue::show)),
         (Method::GET, "/v1/queue/calls", get(queue::list)),
+        (Method::GET, "/v1/namespaces/{ns}/topics/{name}", get(queue::topic)),
         (Method::POST, "/v1/queue/redrive", post(queue::redrive)),
         (Method::POST, "/v1/queue/purge", post(queue::purge)),
         (Method::GET, "/v1/logs", get(logs::read)),
