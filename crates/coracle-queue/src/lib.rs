@@ -15,6 +15,7 @@ mod drain;
 mod ended;
 mod engine;
 mod fair;
+mod gauges;
 mod heartbeat;
 mod payload;
 mod purge;
