@@ -14,6 +14,7 @@ mod page;
 mod paths;
 mod problem;
 mod query;
+mod queue;
 mod secret;
 mod spec;
 mod stats;
@@ -39,6 +40,11 @@ pub use page::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, Page};
 pub use paths::{openapi, operations};
 pub use problem::ProblemView;
 pub use query::{decode_query, encode_query, encode_segment};
+pub use queue::{
+    AcceptedView, AttemptView, CallState, CallsCount, CancelledView, FunctionQueueView, KnownCall,
+    PurgeRequest, QueueCounts, QueueListQuery, QueueQuery, QueueView, QueuedCallView, RedriveRequest,
+    ResultView, ShowQuery, SubmitQuery, TopicEntryView, TopicQuery, WAIT_MAX,
+};
 pub use secret::{SecretValue, SecretView};
 pub use spec::{AppSpec, CodeSpec, FunctionSpec, OriginalSpec, QueueingSpec, ScaleSpec};
 pub use stats::{FunctionActivity, ServerStats, StatsQuery, StatsSort, StatsTotals, StatsView};

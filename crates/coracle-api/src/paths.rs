@@ -7,11 +7,13 @@ use utoipa::openapi::{ContentBuilder, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use crate::{
-    AppSpec, AppView, ArtifactView, CallQuery, CallView, FollowedCall, FunctionQuery, FunctionSpec,
-    FunctionView, IdentityView, ImageQuery, ImageView, LoadQuery, LogLine, LogQuery, NamespaceView, Page,
-    ProblemView, PrunedView, PullEvent, PullRequest, RegistryLogin, RegistryView, RevisionView,
-    RollbackRequest, ScaleRequest, ScaledView, SecretValue, SecretView, StatsQuery, StatsSort, StatsView,
-    StatusView, TokenCreated, TokenRequest, TokenView,
+    AcceptedView, AppSpec, AppView, ArtifactView, CallQuery, CallView, CallsCount, CancelledView,
+    FollowedCall, FunctionQuery, FunctionSpec, FunctionView, IdentityView, ImageQuery, ImageView, KnownCall,
+    LoadQuery, LogLine, LogQuery, NamespaceView, Page, ProblemView, PrunedView, PullEvent, PullRequest,
+    PurgeRequest, QueueListQuery, QueueQuery, QueueView, QueuedCallView, RedriveRequest, RegistryLogin,
+    RegistryView, RevisionView, RollbackRequest, ScaleRequest, ScaledView, SecretValue, SecretView,
+    ShowQuery, StatsQuery, StatsSort, StatsView, StatusView, SubmitQuery, TokenCreated, TokenRequest,
+    TokenView, TopicEntryView, TopicQuery,
 };
 
 /// The OpenAPI document of `/v1`, as JSON that people can read.
@@ -53,7 +55,9 @@ pub fn operations() -> Vec<(http::Method, String)> {
         function_list, function_get, function_deploy, function_remove, function_revisions, function_rollback,
         function_scale,
         app_list, app_get, app_deploy, app_remove,
-        call_list, call_get, log_read, stats_read,
+        call_submit, call_submit_named, call_list, call_get, call_cancel, call_redrive,
+        queue_get, queue_list, queue_redrive, queue_purge, topic_read,
+        log_read, stats_read,
         secret_list, secret_set, secret_remove,
         image_list, image_pull, image_load, image_remove, image_prune,
         registry_list, registry_login, registry_logout,
@@ -190,11 +194,65 @@ fn app_remove() {}
         content((Page<CallView> = "application/json"), (FollowedCall = "application/x-ndjson")))))]
 fn call_list() {}
 
-/// One of the last calls.
+/// A call by its identity: one that was queued, with all that was tried, or one of the last ones.
 #[utoipa::path(get, path = "/v1/calls/{id}", tag = "calls",
-    params(("id" = String, Path, description = "Its `X-Call-Id`")),
-    responses((status = 200, description = "The call", body = CallView)))]
+    params(("id" = String, Path, description = "Its `X-Call-Id`"), ShowQuery),
+    responses((status = 200, description = "The call", body = KnownCall)))]
 fn call_get() {}
+
+/// Queue a call. Method, path, headers and body are kept, and the function sees them as they were sent.
+///
+/// The same headers are understood as at `/async-function/NAME`: `X-Callback-Url`, `X-Coracle-Delay`, `X-Coracle-Group`, `Idempotency-Key`.
+#[utoipa::path(post, path = "/v1/namespaces/{ns}/functions/{name}/calls", tag = "queue", params(OfNamespace, SubmitQuery),
+    request_body(content = Bytes, content_type = "application/octet-stream"),
+    responses((status = 202, description = "It is durable; `X-Call-Id` says which", body = AcceptedView)))]
+fn call_submit() {}
+
+/// Queue a call of a function that is named as `NAME`, or as `NAME.NAMESPACE`.
+#[utoipa::path(post, path = "/v1/functions/{name}/calls", tag = "queue",
+    params(("name" = String, Path, description = "`NAME` in the first namespace, or `NAME.NAMESPACE`"), SubmitQuery),
+    request_body(content = Bytes, content_type = "application/octet-stream"),
+    responses((status = 202, description = "It is durable; `X-Call-Id` says which", body = AcceptedView)))]
+fn call_submit_named() {}
+
+/// Cancel a queued call. One that waits never runs; one that runs is stopped.
+#[utoipa::path(post, path = "/v1/calls/{id}/cancel", tag = "queue",
+    params(("id" = String, Path, description = "Its `X-Call-Id`")),
+    responses((status = 202, description = "It ends", body = CancelledView)))]
+fn call_cancel() {}
+
+/// Have a dead call run again, or a dead delivery; its attempts are counted anew.
+#[utoipa::path(post, path = "/v1/calls/{id}/redrive", tag = "queue",
+    params(("id" = String, Path, description = "Its `X-Call-Id`")),
+    responses((status = 200, description = "So many run again", body = CallsCount)))]
+fn call_redrive() {}
+
+/// How full the queue is.
+#[utoipa::path(get, path = "/v1/queue", tag = "queue", params(QueueQuery),
+    responses((status = 200, description = "Totals, and each function that has queued calls", body = QueueView)))]
+fn queue_get() {}
+
+/// List queued calls in one state.
+#[utoipa::path(get, path = "/v1/queue/calls", tag = "queue", params(QueueListQuery),
+    responses((status = 200, description = "A page of them", body = Page<QueuedCallView>)))]
+fn queue_list() {}
+
+/// Read how calls ended that sent it to a topic, the oldest first.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/topics/{name}", tag = "queue", params(OfNamespace, TopicQuery),
+    responses((status = 200, description = "Some of them; `after` the last one come more", body = Page<TopicEntryView>)))]
+fn topic_read() {}
+
+/// Have dead calls and dead deliveries run again.
+#[utoipa::path(post, path = "/v1/queue/redrive", tag = "queue",
+    request_body = RedriveRequest,
+    responses((status = 200, description = "So many run again", body = CallsCount)))]
+fn queue_redrive() {}
+
+/// Remove calls for good: those that wait, or those that are dead. What runs is left alone.
+#[utoipa::path(post, path = "/v1/queue/purge", tag = "queue",
+    request_body = PurgeRequest,
+    responses((status = 200, description = "So many are gone", body = CallsCount)))]
+fn queue_purge() {}
 
 /// Read logs, and follow them.
 #[utoipa::path(get, path = "/v1/logs", tag = "logs", params(LogQuery),

@@ -28,6 +28,7 @@ use tower_service::Service;
 use crate::auth::Authenticator;
 use crate::listen::Client;
 use crate::problem;
+use crate::submit::ClientAddress;
 use crate::target::Target;
 
 /// The front of the server: a cheap handle that answers requests.
@@ -43,10 +44,11 @@ struct Inner {
     admin: Router,
 }
 
-const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
+pub(crate) const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+const OURSELVES: HeaderValue = HeaderValue::from_static(concat!("coracle/", env!("CARGO_PKG_VERSION")));
 const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -92,7 +94,11 @@ impl Front {
                 let refusal = problem::render(&problem, None, request.headers().get(header::ACCEPT));
                 Box::pin(std::future::ready(refusal))
             }
-            Ok(Target::Admin) => Box::pin(ask(self.0.admin.clone(), request)),
+            Ok(Target::Admin) => {
+                let mut request = request;
+                request.extensions_mut().insert(ClientAddress(client.address.ip()));
+                Box::pin(ask(self.0.admin.clone(), request))
+            }
             Ok(Target::Named { function, path, announces }) => {
                 Box::pin(self.call(request, client, function, path, None, announces))
             }
@@ -192,11 +198,17 @@ struct Announced {
 impl Announced {
     fn write_to(&self, headers: &mut HeaderMap) {
         headers.insert(START_TIME, self.started.clone());
-        headers.insert(SERVED_BY, HeaderValue::from_static(concat!("coracle/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(SERVED_BY, OURSELVES);
         if let Some(id) = &self.id {
             headers.insert(CALL_ID, id.clone());
         }
     }
+}
+
+/// What is said of every answer to a client of OpenFaaS: when it was begun, and who served it.
+pub(crate) fn announce(headers: &mut HeaderMap, begun: Timestamp) {
+    headers.insert(START_TIME, nanoseconds(begun));
+    headers.insert(SERVED_BY, OURSELVES);
 }
 
 /// A moment in nanoseconds since 1970.
@@ -239,7 +251,7 @@ pub(crate) async fn ask(mut router: Router, request: Request<Incoming>) -> Respo
 }
 
 /// Who calls; a private function answers only those who may. A token of ours never reaches the guest.
-fn admit(
+pub(crate) fn admit(
     authenticator: &Authenticator,
     headers: &mut HeaderMap,
     revision: &Revision,
@@ -259,7 +271,7 @@ fn admit(
 }
 
 /// What the guest sees of the head: its own path, and who forwarded it.
-fn prepare_head(
+pub(crate) fn prepare_head(
     head: &mut http::request::Parts,
     path: PathAndQuery,
     client: IpAddr,

@@ -9,6 +9,7 @@ mod listen;
 mod openfaas;
 mod pages;
 mod problem;
+mod submit;
 mod target;
 
 pub use admin::Admin;

@@ -94,7 +94,7 @@ fn function_of_host(host: Option<&str>) -> Option<Result<FunctionRef, Problem>> 
 }
 
 /// The function of `/function/NAME[.NAMESPACE]`; our first namespace may go by the name that OpenFaaS' clients know.
-fn function_named(name: &str) -> Result<FunctionRef, Problem> {
+pub(crate) fn function_named(name: &str) -> Result<FunctionRef, Problem> {
     // A namespace alone names none either.
     if name.rsplit_once('.').map_or(name, |(name, _)| name).is_empty() {
         return Err(Problem::new(
@@ -112,7 +112,7 @@ fn invalid_name(error: InvalidName) -> Problem {
 }
 
 /// What is left of a path for the guest, with the query; at least `/`.
-fn path_after(uri: &Uri, taken: usize) -> PathAndQuery {
+pub(crate) fn path_after(uri: &Uri, taken: usize) -> PathAndQuery {
     let whole = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let rest = whole.get(taken..).unwrap_or_default();
     let rest = if rest.starts_with('/') {

@@ -17,6 +17,7 @@ mod login;
 mod logs;
 mod namespace;
 mod new;
+mod queue;
 mod remove;
 mod rollback;
 mod scale;
@@ -58,6 +59,8 @@ pub(crate) enum Verb {
     Logs(logs::Args),
     /// List the last calls, and how they ended
     Calls(calls::Args),
+    /// Look at queued calls; cancel them, run them again
+    Queue(queue::Args),
     /// Watch functions live: calls, latencies, errors, instances
     Top(top::Args),
     /// Remove a function, or a whole app
@@ -103,6 +106,7 @@ pub(crate) async fn run(verb: Verb, common: &Common) -> Done {
         Verb::Show(args) => show::run(args, common).await,
         Verb::Logs(args) => logs::run(args, common).await,
         Verb::Calls(args) => calls::run(args, common).await,
+        Verb::Queue(args) => queue::run(args, common).await,
         Verb::Top(args) => top::run(args, common).await,
         Verb::Remove(args) => remove::run(args, common).await,
         Verb::Rollback(args) => rollback::run(args, common).await,

@@ -13,14 +13,13 @@ use crate::cli::Verb;
 use crate::find;
 use crate::stop::Done;
 
-const EXAMPLES: &str = "\
-Examples:
-  coracle up --demo                    a server to play with: coracle call hello -d Ada
-  coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it";
+const EXAMPLE: &str = "\
+Example:
+  coracle up --demo                    a server to play with: coracle call hello -d Ada";
 
 /// Serverless functions made simple, in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "coracle", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "coracle", version, after_help = EXAMPLE, disable_help_subcommand = true)]
 #[command(max_term_width = 100)]
 pub(crate) struct Options {
     #[command(subcommand)]

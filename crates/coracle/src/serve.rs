@@ -14,6 +14,7 @@ use coracle_invoke::Invoke;
 use coracle_model::{Code, FunctionRef, NamespaceName, Problem, SecretName, code};
 use coracle_observe::Observe;
 use coracle_observe::logs::{Limits, Line, Stream};
+use coracle_queue::{Parts, Queue};
 use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret};
 use coracle_store::{Artifacts, DataDir, Database, Embedded, RestoreError};
 use tokio::net::{TcpListener, TcpSocket};
@@ -35,6 +36,10 @@ const DESCRIPTORS_BESIDE: u64 = 4_096;
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
 /// Calls that run at once.
 pub(crate) const INSTANCES: u32 = Bounds::DEFAULT.instances;
+/// Queued calls that run at once.
+pub(crate) const QUEUE_CONCURRENCY: u32 = coracle_queue::Options::CONCURRENCY;
+/// Calls that may wait in the queue of one namespace.
+pub(crate) const QUEUE_DEPTH: u64 = coracle_queue::Options::DEPTH_MAX;
 /// Mapped machine code, in bytes.
 pub(crate) const CODE_BYTES: u64 = Bounds::DEFAULT.code_bytes;
 /// Memory of one compile, in bytes.
@@ -57,6 +62,10 @@ pub(crate) struct Options {
     pub(crate) head_timeout: Duration,
     /// Calls that run at once.
     pub(crate) instances: u32,
+    /// Queued calls that run at once.
+    pub(crate) queue_concurrency: u32,
+    /// Calls that may wait in the queue of one namespace.
+    pub(crate) queue_depth: u64,
     /// Mapped machine code, in bytes.
     pub(crate) code_bytes: u64,
     /// Memory of one compile, in bytes.
@@ -87,6 +96,8 @@ impl Options {
             drain: DRAIN,
             head_timeout: coracle_gateway::HEAD_TIMEOUT,
             instances: INSTANCES,
+            queue_concurrency: QUEUE_CONCURRENCY,
+            queue_depth: QUEUE_DEPTH,
             code_bytes: CODE_BYTES,
             compile_bytes: COMPILE_BYTES,
             compile_timeout: COMPILE_TIMEOUT,
@@ -189,14 +200,17 @@ pub(crate) async fn serve(
     if catalog.current().iter().any(|revision| !matches!(revision.code, Code::Wasm(_))) {
         tokio::spawn(ready_sandboxes(runtime.programs().clone()));
     }
+    let queue = queue(&options, &database, &artifacts, &catalog, &invoke, &observe).await?;
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
-    let clearing = tokio::spawn(clear_up(catalog.clone(), artifacts.clone(), runtime.clone(), clock));
+    let clearing =
+        tokio::spawn(clear_up(catalog.clone(), queue.clone(), artifacts.clone(), runtime.clone(), clock));
     let authenticator = Authenticator::new(catalog.clone(), login);
     let admin = Admin {
         catalog: catalog.clone(),
         runtime,
         invoke: invoke.clone(),
+        queue: queue.clone(),
         observe: observe.clone(),
         artifacts: artifacts.clone(),
         images,
@@ -223,7 +237,9 @@ pub(crate) async fn serve(
     tracing::info!(in_flight = invoke.in_flight(), "stopping: no new connections");
     // Nobody listens to this but the servers, which are still there.
     let _ = stop_listening.send(true);
-    let left = invoke.drain(options.drain).await.left;
+    // Those that are queued are among the calls in flight, and run again if they are cut off: they need not be counted.
+    let (_, stopping) = tokio::join!(queue.drain(options.drain), invoke.drain(options.drain));
+    let left = stopping.left;
     if left == 0 {
         // What is left are answers on their way out; a client that does not take them is not waited for long.
         let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
@@ -242,6 +258,30 @@ pub(crate) async fn serve(
         )
         .hint("give them longer with `--drain`")),
     }
+}
+
+/// The queue, which begins to work on what is in it.
+async fn queue(
+    options: &Options,
+    database: &Arc<Embedded>,
+    artifacts: &Artifacts,
+    catalog: &Catalog,
+    invoke: &Invoke,
+    observe: &Observe,
+) -> Result<Queue, Problem> {
+    let parts = Parts {
+        database: Arc::clone(database) as Arc<dyn Database>,
+        artifacts: artifacts.clone(),
+        catalog: catalog.clone(),
+        invoke: invoke.clone(),
+        observe: observe.clone(),
+    };
+    let queued = coracle_queue::Options {
+        concurrency: options.queue_concurrency,
+        depth_max: options.queue_depth,
+        ..coracle_queue::Options::default()
+    };
+    Queue::open(parts, queued).await
 }
 
 /// The file in which a server says where it listens, for the command line on the same machine.

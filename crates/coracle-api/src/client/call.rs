@@ -72,17 +72,22 @@ impl Client {
         let slash = if call.path.is_empty() || call.path.starts_with(['/', '?']) { "" } else { "/" };
         let path = format!("{}{slash}{}", FunctionView::path_of(&call.function), call.path);
         let mut request = self.request(call.method, &path, call.body)?;
-        let mut last = None;
-        for (name, value) in call.headers {
-            // A name comes once, with its first value; without it, it is the one before.
-            if let Some(name) = name {
-                request.headers_mut().insert(name.clone(), value);
-                last = Some(name);
-            } else if let Some(name) = &last {
-                request.headers_mut().append(name.clone(), value);
-            }
-        }
+        add_headers(request.headers_mut(), call.headers);
         Ok(request)
+    }
+}
+
+/// Lays headers over those that every request has.
+pub(super) fn add_headers(headers: &mut HeaderMap, more: HeaderMap) {
+    let mut last = None;
+    for (name, value) in more {
+        // A name comes once, with its first value; without it, it is the one before.
+        if let Some(name) = name {
+            headers.insert(name.clone(), value);
+            last = Some(name);
+        } else if let Some(name) = &last {
+            headers.append(name.clone(), value);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod admin;
 mod call;
 mod error;
+mod queue;
 mod stream;
 mod transport;
 

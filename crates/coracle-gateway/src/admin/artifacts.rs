@@ -108,7 +108,7 @@ pub(super) async fn format(admin: &Admin, digest: Digest) -> Result<Format, Prob
         file.take(HEAD_BYTES as u64)
             .read_to_end(&mut head)
             .map_err(|error| Problem::new(&code::INTERNAL, format!("read the artifact {digest}: {error}")))?;
-        Ok(head)
+        Ok::<_, Problem>(head)
     });
     let head =
         head.await.map_err(|error| Problem::new(&code::INTERNAL, format!("look at {digest}: {error}")))??;

@@ -8,12 +8,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use coracle_api::{CallQuery, CallView, FollowedCall, Page};
+use coracle_api::{CallQuery, CallView, FollowedCall, KnownCall, Page, QueuedCallView, ShowQuery, WAIT_MAX};
 use coracle_model::{
-    BodyError, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, code,
+    BodyError, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, Span, code,
 };
 use coracle_observe::Followed;
 use coracle_observe::calls::{CALLS_RECENT_MAX, CallRecord, Calls, End, Filter, FollowersFull};
+use coracle_queue::QueuedCall;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use http_body_util::StreamBody;
@@ -22,7 +23,7 @@ use hyper::body::Frame;
 use super::functions::limit_of;
 use super::logs::NDJSON;
 use super::rim::{Answer, Asked, Segment, Who};
-use super::{Admin, Shared};
+use super::{Admin, Shared, queued};
 
 pub(super) async fn list(
     State(admin): State<Shared>,
@@ -108,16 +109,41 @@ pub(super) async fn show(
     State(admin): State<Shared>,
     Who(who): Who,
     Segment(id): Segment,
-) -> Answer<Json<CallView>> {
+    Asked(query): Asked<ShowQuery>,
+) -> Answer<Json<KnownCall>> {
+    match queued::reached(&admin, who.clone(), &id, Scope::Call).await {
+        Ok(call) => Ok(Json(KnownCall::Queued(Box::new(as_it_ends(&admin, &who, call, query.wait).await?)))),
+        Err(problem) if problem.code == &code::CALL_NOT_FOUND => recent(&admin, who, &id),
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+/// A queued call with what follows its end, once it has ended or has been waited for long enough.
+async fn as_it_ends(
+    admin: &Admin,
+    who: &Principal,
+    call: QueuedCall,
+    wait: Option<Span>,
+) -> Result<QueuedCallView, Problem> {
+    let call = match wait {
+        Some(Span(span)) if !call.state.is_ended() => admin.queue.wait(&call.id, span.min(WAIT_MAX)).await?,
+        _ => call,
+    };
+    let deliveries = if call.state.is_ended() { admin.queue.deliveries(&call.id).await? } else { Vec::new() };
+    Ok(queued::view(call, deliveries, who))
+}
+
+/// One of the last calls that somebody waited for.
+fn recent(admin: &Admin, who: Principal, id: &str) -> Answer<Json<KnownCall>> {
     let who = admin.authenticator.require_somewhere(who, Scope::Deploy)?;
-    let call = CallId::parse(&id).and_then(|id| admin.observe.calls.get(&id));
+    let call = CallId::parse(id).and_then(|id| admin.observe.calls.get(&id));
     // A call that the token does not reach is as good as none.
     let call = call.filter(|call| who.may_on(Scope::Deploy, &call.function)).ok_or_else(|| {
         let shown: String = id.chars().take(128).collect();
-        Problem::new(&code::CALL_NOT_FOUND, format!("the call `{shown}` is not among the last ones"))
-            .hint("`coracle logs --call` may still know it")
+        let message = format!("the call `{shown}` is not queued, and not among the last ones");
+        Problem::new(&code::CALL_NOT_FOUND, message).hint("`coracle logs --call` may still know it")
     })?;
-    Ok(Json(view(&call)))
+    Ok(Json(KnownCall::Recent(Box::new(view(&call)))))
 }
 
 /// Whose calls are meant, as far as the token reaches.

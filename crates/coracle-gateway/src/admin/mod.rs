@@ -9,6 +9,8 @@ pub(crate) mod functions;
 mod images;
 pub(crate) mod logs;
 pub(crate) mod namespaces;
+mod queue;
+pub(crate) mod queued;
 mod registries;
 pub(crate) mod rim;
 mod secrets;
@@ -23,6 +25,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use coracle_catalog::Catalog;
 use coracle_invoke::Invoke;
 use coracle_observe::Observe;
+use coracle_queue::Queue;
 use coracle_runtime::{Images, Runtime};
 use coracle_store::{Artifacts, DataDir, Embedded};
 use http::Method;
@@ -38,6 +41,8 @@ pub struct Admin {
     pub runtime: Runtime,
     /// What makes calls.
     pub invoke: Invoke,
+    /// Calls that must not be lost.
+    pub queue: Queue,
     /// What happened.
     pub observe: Observe,
     /// Uploaded code.
@@ -100,8 +105,17 @@ fn routes(started: server::Started) -> Vec<(Method, &'static str, MethodRouter<S
         (Method::GET, APP, get(apps::show)),
         (Method::PUT, APP, put(apps::deploy)),
         (Method::DELETE, APP, delete(apps::remove)),
+        (Method::POST, "/v1/namespaces/{ns}/functions/{name}/calls", post(queued::submit_in)),
+        (Method::POST, "/v1/functions/{name}/calls", post(queued::submit_named)),
         (Method::GET, "/v1/calls", get(calls::list)),
         (Method::GET, "/v1/calls/{id}", get(calls::show)),
+        (Method::POST, "/v1/calls/{id}/cancel", post(queued::cancel)),
+        (Method::POST, "/v1/calls/{id}/redrive", post(queued::redrive)),
+        (Method::GET, "/v1/queue", get(queue::show)),
+        (Method::GET, "/v1/queue/calls", get(queue::list)),
+        (Method::GET, "/v1/namespaces/{ns}/topics/{name}", get(queue::topic)),
+        (Method::POST, "/v1/queue/redrive", post(queue::redrive)),
+        (Method::POST, "/v1/queue/purge", post(queue::purge)),
         (Method::GET, "/v1/logs", get(logs::read)),
         (Method::GET, "/v1/stats", get(stats)),
         (Method::GET, "/v1/namespaces/{ns}/secrets", get(secrets::list)),

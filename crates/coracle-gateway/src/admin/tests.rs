@@ -5,6 +5,7 @@ mod client;
 mod functions;
 mod names;
 mod past;
+mod queued;
 mod rights;
 mod uploads;
 
@@ -80,8 +81,17 @@ impl Server {
         let (cache, host) = (data.cache(), Arc::new(NoHost));
         let runtime =
             Runtime::open(bounds, artifacts.clone(), programs, &cache, program, host, clock.clone()).unwrap();
+        let invoke = Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), 1, 0);
+        let parts = coracle_queue::Parts {
+            database: Arc::clone(&database) as Arc<dyn Database>,
+            artifacts: artifacts.clone(),
+            catalog: catalog.clone(),
+            invoke: invoke.clone(),
+            observe: observe.clone(),
+        };
         let admin = Admin {
-            invoke: Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), 1, 0),
+            queue: Queue::open(parts, coracle_queue::Options::default()).await.unwrap(),
+            invoke,
             authenticator: Authenticator::new(catalog.clone(), None),
             catalog,
             runtime,

@@ -38,7 +38,7 @@ pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ),
         ("/system/logs", get(logs::read)),
         ("/system/alert", post(alert::hear)),
-        ("/async-function/{name}", post(queued::call)),
+        ("/async-function/{name}", post(queued::call).delete(queued::cancel)),
         ("/async-function/{name}/{*path}", post(queued::call)),
     ]
 }

@@ -2,6 +2,7 @@
 //! An answer that says it failed ends with exit code 1. With `--repeat` it is many calls, and their latencies.
 
 mod load;
+mod queued;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -29,6 +30,7 @@ Examples:
   coracle call hello -d Ada
   coracle call resize -d @cat.jpg --path '/?width=200' -o small.jpg
   coracle call shop -X PUT -H 'content-type: application/json' -d @- -i < order.json
+  coracle call resize --async -d @cat.jpg -H 'x-callback-url: https://example.com/done'
   coracle call hello --repeat 1000 --concurrency 8";
 
 /// The largest answer that `--json` holds in memory, in bytes.
@@ -60,6 +62,12 @@ pub(crate) struct Args {
     /// Write the answer to a file
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["repeat", "json"])]
     output: Option<PathBuf>,
+    /// Queue it, and print its ID; it is tried again if it fails
+    #[arg(long = "async", conflicts_with_all = ["repeat", "include"])]
+    queued: bool,
+    /// Wait for the end of a queued call, and print its answer
+    #[arg(long, requires = "queued")]
+    wait: bool,
     /// Call so many times, and show how long it took in place of the answers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=REPEAT_MAX))]
     repeat: Option<u32>,
@@ -111,6 +119,10 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         let load = Load { repeat, concurrency: args.concurrency };
         return load::run(&client, load, common.json, call).await;
     }
+    if args.queued {
+        let to = args.output.map_or_else(|| Ok(To::stdout()), To::create)?;
+        return queued::run(&client, call(), args.wait, to, common).await;
+    }
     let reply = client.call(call()).await?;
     if common.json {
         return render_json(reply).await;
@@ -125,7 +137,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     let id = reply.head.headers.get("x-call-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let mut to = match args.output {
         Some(file) => To::create(file)?,
-        None => To::Stdout { is_seen: print::columns().is_some(), is_amid_line: false },
+        None => To::stdout(),
     };
     if let Err(stop) = render_body(reply, &mut to, args.include).await {
         to.end_line_before_talk()?;
@@ -186,6 +198,10 @@ enum To {
 }
 
 impl To {
+    fn stdout() -> Self {
+        Self::Stdout { is_seen: print::columns().is_some(), is_amid_line: false }
+    }
+
     fn create(path: PathBuf) -> Result<Self, Problem> {
         let file = File::create(&path).map_err(|error| cannot_write(&path, &error))?;
         Ok(Self::File(path, file))

@@ -1,14 +1,14 @@
 //! `coracle show NAME`: all about a function on one screen, its last failures and what to do about them included.
-//! Programs read `--json`: one object with `function`, `image`, `activity`, `revisions` and `failures`.
+//! Programs read `--json`: one object with `function`, `image`, `activity`, `queue`, `revisions` and `failures`.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use coracle_api::{
     CallQuery, CallView, Client, FunctionActivity, FunctionView, ImageView, InstancesView, ProgramView,
-    RevisionView, ScaleView, StatsQuery,
+    QueueCounts, QueueQuery, QueueingView, RevisionView, ScaleView, StatsQuery,
 };
-use coracle_model::{Limits, Settings};
+use coracle_model::{Limits, Queueing, Settings};
 use serde_json::json;
 
 use super::ago::{ago, bytes, millis};
@@ -45,6 +45,8 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         ..StatsQuery::default()
     };
     let activity = client.stats(&stats).await?.items.pop();
+    let of = QueueQuery { namespace: Some(name.namespace.clone()), function: Some(name.name.clone()) };
+    let queue = client.queue(&of).await?.totals;
     let failures = CallQuery {
         namespace: Some(name.namespace),
         function: Some(name.name),
@@ -59,6 +61,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
             "function": function,
             "image": image,
             "activity": activity,
+            "queue": queue,
             "revisions": revisions,
             "failures": failures,
         }));
@@ -66,6 +69,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
     render_head(&client, &function)?;
     let is_program = function.instances.is_some();
     activity.as_ref().map_or(Ok(()), |activity| render_activity(activity, is_program))?;
+    render_queue(&queue)?;
     function.instances.as_ref().map_or(Ok(()), render_instances)?;
     render_settings(&function)?;
     image.as_ref().map_or(Ok(()), render_image)?;
@@ -124,6 +128,43 @@ fn render_activity(activity: &FunctionActivity, is_program: bool) -> Done {
     field("now", format_args!("{in_flight} running, {waiting} waiting{idle}{memory}"))
 }
 
+/// Its queued calls, if there are any.
+fn render_queue(queue: &QueueCounts) -> Done {
+    let QueueCounts { waiting, running, dead, deliveries, oldest } = queue;
+    if waiting + running + dead + deliveries == 0 {
+        return Ok(());
+    }
+    let oldest = oldest.map(|at| format!(", the oldest since {}", ago(at))).unwrap_or_default();
+    field("queue", format_args!("{waiting} waiting, {running} running, {dead} dead{oldest}"))
+}
+
+/// How its queued calls are run, as far as it is not as usual.
+fn render_queueing(queueing: &QueueingView) -> Done {
+    let usual = QueueingView::from(&Queueing::default());
+    let QueueingView { attempts, first_wait, longest_wait, age, concurrency, retry_on, .. } = queueing;
+    let retries =
+        |of: &QueueingView| (of.attempts, of.first_wait, of.longest_wait, of.age, of.retry_on.clone());
+    if retries(queueing) != retries(&usual) {
+        let statuses: Vec<_> = retry_on.iter().map(ToString::to_string).collect();
+        let statuses = if statuses.is_empty() { "no status".to_owned() } else { statuses.join(", ") };
+        field(
+            "retries",
+            format_args!(
+                "{attempts} attempts within {age}, {first_wait} to {longest_wait} apart, on {statuses}"
+            ),
+        )?;
+    }
+    if *concurrency != usual.concurrency {
+        field("queued", format_args!("{concurrency} at once"))?;
+    }
+    for (name, target) in [("success", &queueing.on_success), ("failure", &queueing.on_failure)] {
+        if let Some(target) = target {
+            field(name, format_args!("goes to {target}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// The instances of its program, and what holds them up.
 fn render_instances(instances: &InstancesView) -> Done {
     let InstancesView { starting, ready, busy, frozen, stopping, .. } = instances;
@@ -169,6 +210,7 @@ fn render_settings(function: &FunctionView) -> Done {
         field("private", "only a token may call it")?;
     }
     settings.program.as_ref().map_or(Ok(()), render_program)?;
+    render_queueing(&settings.queue)?;
     list("secrets", &settings.secrets)?;
     list("outbound", &settings.outbound)?;
     pairs("env", &settings.env)?;

@@ -52,6 +52,12 @@ pub(crate) struct Args {
     /// Instances of all functions that may run at once
     #[arg(long, value_name = "N", default_value_t = serve::INSTANCES, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     instances: u32,
+    /// Queued calls of all functions that may run at once
+    #[arg(long, hide = true, value_name = "N", default_value_t = serve::QUEUE_CONCURRENCY, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    queue_concurrency: u32,
+    /// Calls that may wait in the queue of one namespace
+    #[arg(long, hide = true, value_name = "N", default_value_t = serve::QUEUE_DEPTH)]
+    queue_depth: u64,
     /// Compiled code that is kept in memory
     #[arg(long, value_name = "SIZE", default_value_t = ByteSize(serve::CODE_BYTES))]
     code_cache: ByteSize,
@@ -94,6 +100,8 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         drain: args.drain.0,
         head_timeout: args.head_timeout.0,
         instances: args.instances,
+        queue_concurrency: args.queue_concurrency,
+        queue_depth: args.queue_depth,
         code_bytes: args.code_cache.0,
         compile_bytes: args.compile_memory.0,
         compile_timeout: args.compile_timeout.0,
