@@ -7,7 +7,7 @@ use std::sync::Arc;
 use coracle_model::FunctionRef;
 
 use super::Metrics;
-use super::function::{Class, FunctionMetrics, ProgramMetrics};
+use super::function::{Class, FunctionMetrics, ProgramMetrics, QueueMetrics};
 use super::histogram::{BOUNDS, Histogram};
 use super::server::ServerMetrics;
 use super::table::{Row, Source, table};
@@ -101,6 +101,11 @@ fn write_row(row: &Row, server: &ServerMetrics, functions: &Functions, out: &mut
                 writeln!(out, "{name}{{{},state=\"{state}\"}} {}", Labels(function), instances.get())
             })
         }),
+        Source::Queue(read) => of_queues(functions).try_for_each(|(function, queue)| {
+            writeln!(out, "{name}{{{}}} {}", Labels(function), read(queue))
+        }),
+        Source::QueueStarts => of_queues(functions)
+            .try_for_each(|(function, queue)| write_histogram(name, Labels(function), &queue.starts, out)),
         Source::Starts => of_programs(functions).try_for_each(|(function, program)| {
             ProgramMetrics::PHASES.iter().zip(&program.starts).try_for_each(|(phase, took)| {
                 let labels = format_args!("{},phase=\"{phase}\"", Labels(function)).to_string();
@@ -113,6 +118,11 @@ fn write_row(row: &Row, server: &ServerMetrics, functions: &Functions, out: &mut
 /// The functions that are programs: the others have no numbers of one.
 fn of_programs(functions: &Functions) -> impl Iterator<Item = (&FunctionRef, &ProgramMetrics)> {
     functions.iter().filter_map(|(function, metrics)| Some((function, metrics.known_program()?)))
+}
+
+/// The functions that are called through the queue, likewise.
+fn of_queues(functions: &Functions) -> impl Iterator<Item = (&FunctionRef, &QueueMetrics)> {
+    functions.iter().filter_map(|(function, metrics)| Some((function, metrics.known_queue()?)))
 }
 
 /// A function that was never called has no histogram: with thousands of them, empty buckets would be most of the text.
@@ -270,6 +280,22 @@ mod tests {
                 # TYPE coracle_program_instances gauge
                 # HELP coracle_program_start_seconds How long the parts of a program's start took: its image, its sandbox, its process, and until it was ready.
                 # TYPE coracle_program_start_seconds histogram
+                # HELP coracle_queue_waiting Queued calls that wait: for their time, their turn or their next attempt; on all servers.
+                # TYPE coracle_queue_waiting gauge
+                # HELP coracle_queue_oldest_seconds How long ago the oldest of them was due.
+                # TYPE coracle_queue_oldest_seconds gauge
+                # HELP coracle_queue_running Queued calls that run, on all servers.
+                # TYPE coracle_queue_running gauge
+                # HELP coracle_queue_dead Queued calls and deliveries that are not tried again, and are kept.
+                # TYPE coracle_queue_dead gauge
+                # HELP coracle_queue_deliveries Results of queued calls that wait to be delivered.
+                # TYPE coracle_queue_deliveries gauge
+                # HELP coracle_queue_attempts_total Attempts of queued calls and deliveries that ended on this server.
+                # TYPE coracle_queue_attempts_total counter
+                # HELP coracle_queue_given_up_total Queued calls and deliveries that this server gave up.
+                # TYPE coracle_queue_given_up_total counter
+                # HELP coracle_queue_start_seconds How long queued calls waited, from when they were due until they began on this server; first attempts only.
+                # TYPE coracle_queue_start_seconds histogram
                 # HELP coracle_instances Instances that exist.
                 # TYPE coracle_instances gauge
                 coracle_instances 0
