@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::asked::{self, Cancelled, Sent};
 use crate::checker::Told;
-use crate::guests::now;
 use crate::choices::{self, Choice};
+use crate::guests::now;
 use crate::nodes::Places;
 use crate::recorder::Recorder;
 
