@@ -495,6 +495,18 @@ impl Board {
         self.lock().jobs.values().for_each(|(_, stop)| stop.tell(Why::Abandoned));
     }
 
+    /// Whether a message is leased by us and has not begun.
+    pub(crate) fn is_ahead(&self, topic: &Topic, position: Position) -> bool {
+        let state = self.lock();
+        let lane = state.lanes.get(topic);
+        lane.is_some_and(|lane| lane.page.iter().any(|leased| leased.lease.position == position))
+    }
+
+    /// How many messages of a topic are leased by us and have not begun.
+    pub(crate) fn ahead_in(&self, topic: &Topic) -> u64 {
+        self.lock().lanes.get(topic).map_or(0, |lane| lane.page.len() as u64)
+    }
+
     /// How many calls run.
     pub(crate) fn running(&self) -> u64 {
         self.lock().running.into()

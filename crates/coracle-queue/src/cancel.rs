@@ -29,7 +29,7 @@ pub(crate) async fn cancel(engine: &Arc<Engine>, id: &CallId) -> Result<State, P
         let mut live = None;
         let mut ended = None;
         for message in found {
-            let call = read::read_message(message.clone());
+            let call = read::read_message(engine, message.clone());
             match call.kind {
                 Kind::Call { .. } if call.state.is_ended() => ended = ended.or(Some(call.state)),
                 Kind::Call { .. } => live = live.or(Some(message)),
@@ -66,7 +66,7 @@ async fn remove(engine: &Engine, message: Message) -> Result<(), CommitError> {
 /// What is kept of a call that is cancelled before it ran.
 fn farewell(engine: &Engine, message: &Message) -> Batch {
     let now = engine.now();
-    let mut call = read::read_message(message.clone());
+    let mut call = read::read_message(engine, message.clone());
     call.state = State::Cancelled;
     call.ended = Some(now);
     call.reason = Some("it was cancelled while it waited".to_owned());
@@ -152,7 +152,7 @@ pub(crate) async fn forget_ended(engine: &Engine) -> Result<(), Problem> {
         let is_live = read::find(engine, &id)
             .await?
             .into_iter()
-            .map(read::read_message)
+            .map(|message| read::read_message(engine, message))
             .any(|call| matches!(call.kind, Kind::Call { .. }) && !call.state.is_ended());
         if !is_live {
             forget(engine, key, entry.revision).await?;

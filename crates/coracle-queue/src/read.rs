@@ -35,7 +35,9 @@ pub(crate) async fn status(engine: &Engine, filter: &Filter) -> Result<Status, P
         match room {
             Room::Calls(function) if filter.matches(&function) => {
                 let counts = functions.entry(function).or_default();
-                (counts.waiting, counts.running, counts.oldest) = (waiting, held, oldest_due);
+                // What is leased ahead waits as well, as far as whoever asks is concerned.
+                let ahead = engine.board.ahead_in(&count.topic).min(held);
+                (counts.waiting, counts.running, counts.oldest) = (waiting + ahead, held - ahead, oldest_due);
             }
             Room::Deliveries(function) if filter.matches(&function) => {
                 functions.entry(function).or_default().deliveries = waiting + held;
@@ -88,7 +90,7 @@ pub(crate) async fn list(engine: &Engine, list: &List) -> Result<Page, Problem> 
             for message in page {
                 looked_through += 1;
                 let position = message.position;
-                let call = read_message(message);
+                let call = read_message(engine, message);
                 if call.state == list.state && list.filter.matches(&call.function) {
                     calls.push(without_body(call));
                 }
@@ -106,14 +108,17 @@ pub(crate) async fn list(engine: &Engine, list: &List) -> Result<Page, Problem> 
 pub(crate) async fn show(engine: &Engine, id: &CallId) -> Result<QueuedCall, Problem> {
     let found = find(engine, id).await?;
     // The newest, should an id of a caller's have come twice; its own results may be newer messages of the same id.
-    let call = found.into_iter().map(read_message).find(|call| matches!(call.kind, Kind::Call { .. }));
+    let call = found
+        .into_iter()
+        .map(|message| read_message(engine, message))
+        .find(|call| matches!(call.kind, Kind::Call { .. }));
     call.ok_or_else(|| no_call(id))
 }
 
 /// The deliveries that a call caused and that have not ended well.
 pub(crate) async fn deliveries(engine: &Engine, id: &CallId) -> Result<Vec<QueuedCall>, Problem> {
     let found = find(engine, id).await?;
-    let calls = found.into_iter().map(read_message);
+    let calls = found.into_iter().map(|message| read_message(engine, message));
     Ok(calls
         .filter(|call| matches!(call.kind, Kind::Delivery { .. }) && call.state != State::Succeeded)
         .collect())
@@ -152,12 +157,14 @@ pub(crate) async fn find(engine: &Engine, id: &CallId) -> Result<Vec<Message>, P
 }
 
 /// What a message says of its call.
-pub(crate) fn read_message(message: Message) -> QueuedCall {
+pub(crate) fn read_message(engine: &Engine, message: Message) -> QueuedCall {
     let room = Room::of(&message.topic);
     let (function, state) = match room {
         Some(Room::Dead(function)) => (function, State::Dead),
         Some(Room::Calls(function) | Room::Deliveries(function)) => match message.state {
-            MessageState::Held(_) => (function, State::Running),
+            MessageState::Held(_) if !engine.board.is_ahead(&message.topic, message.position) => {
+                (function, State::Running)
+            }
             _ => (function, State::Waiting),
         },
         _ => {
@@ -167,9 +174,13 @@ pub(crate) fn read_message(message: Message) -> QueuedCall {
     };
     match (Kept::decode(&message.payload), Story::decode(&message.story)) {
         (Ok(kept), Ok(mut story)) => {
-            if state != State::Dead && message.attempt > 0 {
-                // One that runs is not lost: all before it are told of, or were.
-                story.catch_up(message.attempt, message.due);
+            match message.state {
+                // One that runs is not lost; all before it are told of, or were.
+                MessageState::Held(_) => story.catch_up(message.attempt, message.due),
+                MessageState::Waiting | MessageState::Behind => {
+                    story.catch_up(message.attempt + 1, message.due)
+                }
+                MessageState::Kept => {}
             }
             let mut call = describe(&message, &function, &kept, &story, state);
             match state {

@@ -1,5 +1,8 @@
 //! The whole queue, on SQLite in a folder of its own, with functions that do what a test says.
 
+mod cancels;
+mod crashes;
+mod faults;
 mod life;
 mod rig;
 

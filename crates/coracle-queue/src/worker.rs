@@ -2,6 +2,7 @@
 //! Started by `queue.rs`; what it starts runs in tasks of their own, and comes back through a bounded channel.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use coracle_store::{
     Topics, Where,
 };
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 use crate::board::Leased;
 use crate::engine::{Engine, until};
@@ -39,6 +41,8 @@ pub(crate) struct Worker {
     /// Settled, not yet durable.
     pending: VecDeque<Settled>,
     backoff: Option<Duration>,
+    /// Until when nothing is committed, after a commit that failed.
+    rest: Option<Pin<Box<Sleep>>>,
     /// Whether the outcome of an earlier commit of what is pending is unknown.
     in_doubt: bool,
 }
@@ -52,7 +56,15 @@ struct Round {
 
 impl Worker {
     pub(crate) fn new(engine: Arc<Engine>, settled: mpsc::Receiver<Settled>, arrivals: Arrivals) -> Self {
-        Self { engine, settled, arrivals, pending: VecDeque::new(), backoff: None, in_doubt: false }
+        Self {
+            engine,
+            settled,
+            arrivals,
+            pending: VecDeque::new(),
+            backoff: None,
+            rest: None,
+            in_doubt: false,
+        }
     }
 
     /// Works until the database is closed.
@@ -61,12 +73,12 @@ impl Worker {
         let mut news = Vec::new();
         loop {
             self.engine.start();
-            if committing.is_none() && self.backoff.is_none() {
+            if committing.is_none() && self.rest.is_none() {
                 committing = self.round().map(|round| commit(Arc::clone(&self.engine), round));
             }
             let now = self.engine.now();
             let due = self.engine.board.next_due().map(|at| until(at, now));
-            let sleep = self.backoff.or(due).unwrap_or(SLEEP_MAX).min(SLEEP_MAX);
+            let sleep = due.unwrap_or(SLEEP_MAX).min(SLEEP_MAX);
             let room = SETTLED_MAX.saturating_sub(self.pending.len());
             tokio::select! {
                 (round, result) = async { committing.as_mut().expect("guarded").await }, if committing.is_some() => {
@@ -82,7 +94,8 @@ impl Worker {
                     None => return,
                 },
                 () = self.engine.board.nudged() => {}
-                () = tokio::time::sleep(sleep) => self.backoff = None,
+                () = async { self.rest.as_mut().expect("guarded").await }, if self.rest.is_some() => self.rest = None,
+                () = tokio::time::sleep(sleep), if self.rest.is_none() => {}
             }
         }
     }
@@ -160,6 +173,7 @@ impl Worker {
                 }
                 let backoff = self.backoff.map_or(BACKOFF_MIN, |before| (before * 2).min(BACKOFF_MAX));
                 self.backoff = Some(backoff);
+                self.rest = Some(Box::pin(tokio::time::sleep(backoff)));
                 let waiting = round.settled.len() + self.pending.len();
                 tracing::warn!(%error, waiting, ?backoff, "what calls ended in is kept until it can be written");
             }

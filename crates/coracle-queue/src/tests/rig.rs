@@ -52,6 +52,8 @@ pub(crate) enum Act {
     Panic,
     /// It runs until the test lets it end, and then answers 200.
     Hold,
+    /// It does so, but the call of this id never ends.
+    HoldFor(&'static str),
 }
 
 /// What functions do, and what they were asked.
@@ -103,7 +105,8 @@ impl Script {
             Act::Echo => Ok(answer(200).body(Body::once(body)).unwrap()),
             Act::Fail(code) => Err(Box::new(Problem::new(code, "as the test says"))),
             Act::Panic => panic!("as the test says"),
-            Act::Hold => {
+            Act::HoldFor(never) if id.as_str() == never => std::future::pending().await,
+            Act::Hold | Act::HoldFor(_) => {
                 self.0.release.acquire().await.unwrap().forget();
                 Ok(answer(200).body(Body::empty()).unwrap())
             }
@@ -143,7 +146,6 @@ pub(crate) struct Rig {
     pub(crate) clock: Arc<Simulated>,
     pub(crate) catalog: Catalog,
     pub(crate) script: Script,
-    pub(crate) artifacts: Artifacts,
     dir: TempDir,
 }
 
@@ -184,7 +186,7 @@ impl Rig {
         };
         let executor = Executor::Scripted(script.clone());
         let queue = Queue::open_with(parts, options, executor).await.unwrap();
-        Self { queue, database, clock, catalog, script, artifacts, dir }
+        Self { queue, database, clock, catalog, script, dir }
     }
 
     /// What the machine would find after the server was killed now: another queue on a copy of the files.
@@ -257,6 +259,11 @@ impl Rig {
         self.until("quiet", async |rig| rig.queue.engine().sessions.are_over()).await;
     }
 
+    /// How many calls of a function are leased and have not begun.
+    pub(crate) fn ahead(&self, name: &str) -> u64 {
+        self.queue.engine().board.ahead_in(&crate::topics::Room::Calls(function(name)).topic())
+    }
+
     /// How full the queue is, in a line.
     pub(crate) async fn counts(&self) -> String {
         let totals = self.queue.status(&Filter::All).await.unwrap().totals;
@@ -281,6 +288,10 @@ pub(crate) fn submission(function: &str, id: &str, body: &'static str) -> Submis
 
 pub(crate) fn call_id(text: &str) -> CallId {
     CallId::parse(text).unwrap()
+}
+
+pub(crate) fn function(text: &str) -> FunctionRef {
+    FunctionRef::parse(text).unwrap()
 }
 
 /// The code of a problem.

@@ -1,0 +1,145 @@
+//! Cancelling: what waits never runs, what runs is stopped, and what has ended has ended.
+
+use std::time::Duration;
+
+use super::rig::{Act, Rig, call_id, code_of, submission};
+use crate::{Delay, Filter, Group, List, Options, Selection, State};
+
+#[tokio::test]
+async fn a_call_that_waits_is_cancelled_and_never_runs() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Answer(200, "")]).await;
+    let mut call = submission("f", "one", "");
+    call.delay = Delay::For(Duration::from_secs(60));
+    rig.queue.put(call).await.unwrap();
+    assert_eq!(rig.queue.cancel(&call_id("one")).await.unwrap(), State::Waiting);
+    let call = rig.show("one").await;
+    assert_eq!(
+        (call.state, call.reason.as_deref()),
+        (State::Cancelled, Some("it was cancelled while it waited"))
+    );
+    rig.advance(Duration::from_secs(120));
+    rig.put("f", "two").await.unwrap();
+    rig.ended("two").await;
+    assert_eq!(rig.script.begun(), ["two"]);
+    assert_eq!(code_of(rig.queue.cancel(&call_id("one")).await), "call-ended");
+    assert_eq!(code_of(rig.queue.cancel(&call_id("two")).await), "call-ended");
+    assert_eq!(code_of(rig.queue.cancel(&call_id("nobody")).await), "call-not-found");
+}
+
+#[tokio::test]
+async fn a_call_that_runs_is_stopped_and_its_place_is_free_again() {
+    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
+    rig.function("f", [Act::Hold, Act::Answer(200, "")]).await;
+    rig.put("f", "one").await.unwrap();
+    rig.script.until_begun(1).await;
+    rig.put("f", "two").await.unwrap();
+    assert_eq!(rig.queue.cancel(&call_id("one")).await.unwrap(), State::Running);
+    assert_eq!(rig.show("one").await.state, State::Cancelled);
+    assert_eq!(rig.ended("two").await.state, State::Succeeded);
+    assert_eq!(rig.script.ended(), ["two"], "the function of the first was stopped");
+}
+
+#[tokio::test]
+async fn a_call_that_was_leased_ahead_and_has_not_begun_is_cancelled() {
+    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
+    rig.function("f", [Act::Hold]).await;
+    rig.put("f", "one").await.unwrap();
+    rig.script.until_begun(1).await;
+    for id in ["two", "three"] {
+        rig.put("f", id).await.unwrap();
+    }
+    rig.until("both are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    assert_eq!(rig.counts().await, "waiting 2 running 1 dead 0 deliveries 0", "what has not begun waits");
+    assert_eq!(rig.show("two").await.state, State::Waiting);
+    rig.queue.cancel(&call_id("two")).await.unwrap();
+    rig.queue.cancel(&call_id("three")).await.unwrap();
+    rig.script.release(3);
+    rig.ended("one").await;
+    rig.until_quiet().await;
+    assert_eq!(rig.script.begun(), ["one"]);
+}
+
+#[tokio::test]
+async fn the_next_of_a_group_follows_one_that_was_cancelled() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Hold, Act::Answer(200, "")]).await;
+    for id in ["1", "2", "3"] {
+        let mut call = submission("f", id, "");
+        call.group = Some(Group::parse("g").unwrap());
+        rig.queue.put(call).await.unwrap();
+    }
+    rig.script.until_begun(1).await;
+    rig.queue.cancel(&call_id("2")).await.unwrap();
+    rig.queue.cancel(&call_id("1")).await.unwrap();
+    rig.ended("3").await;
+    assert_eq!(rig.script.begun(), ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_call_that_ends_while_it_is_cancelled_has_one_end() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Answer(200, "")]).await;
+    for n in 0..50 {
+        let id = format!("c{n}");
+        rig.put("f", &id).await.unwrap();
+        let id = call_id(&id);
+        let cancelled = rig.queue.cancel(&id).await;
+        let call = rig.queue.show(&id).await.unwrap();
+        match cancelled {
+            Ok(_) => assert_eq!(call.state, State::Cancelled),
+            Err(problem) => {
+                assert_eq!((problem.code.name, call.state), ("call-ended", State::Succeeded));
+            }
+        }
+        assert_eq!(crate::read::find(rig.queue.engine(), &id).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_purged_and_what_runs_is_left_alone() {
+    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
+    rig.function("f", [Act::Hold]).await;
+    rig.put("f", "runs").await.unwrap();
+    rig.script.until_begun(1).await;
+    for n in 0..5 {
+        let mut call = submission("f", &format!("c{n}"), "");
+        call.delay = Delay::For(Duration::from_secs(60));
+        rig.queue.put(call).await.unwrap();
+    }
+    let all = Selection::All(Filter::All);
+    assert_eq!(code_of(rig.queue.purge(&all, State::Running).await), "bad-request");
+    assert_eq!(rig.queue.purge(&Selection::Call(call_id("c0")), State::Waiting).await.unwrap(), 1);
+    assert_eq!(rig.queue.purge(&all, State::Waiting).await.unwrap(), 4);
+    assert_eq!(rig.counts().await, "waiting 0 running 1 dead 0 deliveries 0");
+    rig.script.release(1);
+    assert_eq!(rig.ended("runs").await.state, State::Succeeded);
+}
+
+#[tokio::test]
+async fn lists_go_on_where_the_page_before_ended() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Answer(200, "")]).await;
+    rig.function("g", [Act::Answer(200, "")]).await;
+    for n in 0..7 {
+        for function in ["f", "g"] {
+            let mut call = submission(function, &format!("{function}{n}"), "");
+            call.delay = Delay::For(Duration::from_secs(60));
+            rig.queue.put(call).await.unwrap();
+        }
+    }
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let list = List { filter: Filter::All, state: State::Waiting, after, limit: 3 };
+        let page = rig.queue.list(&list).await.unwrap();
+        all.extend(page.calls.iter().map(|call| call.id.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<_> = ["f", "g"].iter().flat_map(|f| (0..7).map(move |n| format!("{f}{n}"))).collect();
+    assert_eq!(all, expected);
+    let wrong = List { filter: Filter::All, state: State::Waiting, after: Some("x".into()), limit: 3 };
+    assert_eq!(code_of(rig.queue.list(&wrong).await), "bad-request");
+}

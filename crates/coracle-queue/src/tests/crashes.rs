@@ -1,0 +1,233 @@
+//! The server is killed at each named point of a call's life, and another one opens what it left.
+
+use std::time::Duration;
+
+use coracle_store::{Batch, Database};
+use expect_test::{Expect, expect};
+
+use super::rig::{Act, Rig, call_id, submission};
+use crate::{Delay, Filter, List, Options, State};
+
+/// All that the queue has, as text: a line for each call.
+async fn snapshot(rig: &Rig) -> String {
+    let mut text = String::new();
+    for state in State::ALL {
+        let list = List { filter: Filter::All, state, after: None, limit: 100 };
+        for call in rig.queue.list(&list).await.unwrap().calls {
+            let attempts: Vec<_> = call.attempts.iter().map(|attempt| format!("{:?}", attempt.end)).collect();
+            let reason = call.reason.unwrap_or_default();
+            text += &format!(
+                "{} {} attempts {} {attempts:?} {reason}\n",
+                call.id,
+                state.as_str(),
+                call.attempts_made
+            );
+        }
+    }
+    text
+}
+
+async fn check(rig: &Rig, expected: Expect) {
+    expected.assert_eq(&snapshot(rig).await);
+}
+
+#[tokio::test]
+async fn killed_when_a_call_was_accepted() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Answer(200, "")]).await;
+    let mut call = submission("f", "one", "");
+    call.delay = Delay::For(Duration::from_secs(60));
+    rig.queue.put(call).await.unwrap();
+    check(
+        &rig,
+        expect![[r#"
+        one waiting attempts 0 [] 
+    "#]],
+    )
+    .await;
+    let next = rig.killed().await;
+    check(
+        &next,
+        expect![[r#"
+        one waiting attempts 0 [] 
+    "#]],
+    )
+    .await;
+    next.advance(Duration::from_secs(60));
+    next.ended("one").await;
+    check(
+        &next,
+        expect![[r#"
+        one succeeded attempts 1 ["Answered(200)"] 
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn killed_when_a_call_ran() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Hold]).await;
+    rig.put("f", "one").await.unwrap();
+    rig.script.until_begun(1).await;
+    check(
+        &rig,
+        expect![[r#"
+        one running attempts 1 [] 
+    "#]],
+    )
+    .await;
+    let next = rig.killed().await;
+    next.script.until_begun(1).await;
+    check(&next, expect![[r#"
+        one running attempts 2 ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }"] 
+    "#]]).await;
+    next.script.release(1);
+    next.ended("one").await;
+    check(&next, expect![[r#"
+        one succeeded attempts 2 ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }", "Answered(200)"] 
+    "#]]).await;
+}
+
+#[tokio::test]
+async fn killed_when_calls_were_leased_and_had_not_begun() {
+    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
+    rig.function("f", [Act::Hold]).await;
+    for id in ["one", "two", "three"] {
+        rig.put("f", id).await.unwrap();
+    }
+    rig.script.until_begun(1).await;
+    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    let next = rig.killed().await;
+    next.script.release(10);
+    for id in ["one", "two", "three"] {
+        assert_eq!(next.ended(id).await.state, State::Succeeded);
+    }
+}
+
+#[tokio::test]
+async fn killed_when_the_answer_was_there_and_not_written() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Hold]).await;
+    rig.put("f", "one").await.unwrap();
+    rig.script.until_begun(1).await;
+    // Nothing reaches the database any more.
+    rig.database.set(Some(coracle_store::Fault::Down(0)));
+    rig.script.release(1);
+    rig.until("it was answered", async |rig| rig.script.ended() == ["one"]).await;
+    let next = rig.killed().await;
+    next.script.until_begun(1).await;
+    check(&next, expect![[r#"
+        one running attempts 2 ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }"] 
+    "#]]).await;
+}
+
+#[tokio::test]
+async fn killed_when_the_end_was_written() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Answer(200, "done")]).await;
+    rig.put("f", "one").await.unwrap();
+    rig.ended("one").await;
+    let next = rig.killed().await;
+    check(
+        &next,
+        expect![[r#"
+        one succeeded attempts 1 ["Answered(200)"] 
+    "#]],
+    )
+    .await;
+    next.put("f", "two").await.unwrap();
+    next.ended("two").await;
+    assert_eq!(next.script.begun(), ["two"], "what was acknowledged as done is not run again");
+    assert_eq!(&*next.show("one").await.result.unwrap().body, b"done");
+}
+
+#[tokio::test]
+async fn a_call_that_kills_the_server_ends_up_dead_with_its_story_and_the_others_do_not() {
+    let mut rig = Rig::open().await;
+    rig.function("f", [Act::HoldFor("c3")]).await;
+    for n in 0..8 {
+        rig.put("f", &format!("c{n}")).await.unwrap();
+    }
+    // The server is gone as soon as it begins `c3`; whatever else runs then goes with it.
+    let mut kills = 0;
+    loop {
+        rig.until("c3 runs or all is over", async |rig| {
+            rig.script.release(usize::from(!rig.script.begun().contains(&"c3".to_owned())));
+            rig.script.begun().contains(&"c3".to_owned())
+                || rig.counts().await.starts_with("waiting 0 running 0")
+        })
+        .await;
+        if !rig.script.begun().contains(&"c3".to_owned()) {
+            break;
+        }
+        kills += 1;
+        assert!(kills < 10, "it is tried for ever");
+        rig = rig.killed().await;
+    }
+    let dead = rig.ended("c3").await;
+    assert_eq!((dead.state, dead.attempts.len()), (State::Dead, 5));
+    assert!(dead.attempts.iter().all(|attempt| format!("{:?}", attempt.end).contains("attempt-lost")));
+    for n in [0, 1, 2, 4, 5, 6, 7] {
+        rig.script.release(1);
+        assert_eq!(rig.ended(&format!("c{n}")).await.state, State::Succeeded, "c{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_believed_to_be_gone_drops_what_it_ran() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Hold]).await;
+    rig.put("f", "one").await.unwrap();
+    rig.script.until_begun(1).await;
+    // Another server's heartbeat, when ours was silent for long.
+    rig.clock.advance(Duration::from_secs(60));
+    let reclaimed = rig.database.commit(Batch::new().reclaim()).await.unwrap().reclaimed;
+    assert_eq!(reclaimed, 1);
+    rig.script.until_begun(1).await;
+    rig.script.release(1);
+    rig.until("one of the two has ended", async |rig| rig.script.ended().len() == 1).await;
+    rig.script.release(1);
+    let call = rig.ended("one").await;
+    assert_eq!((call.state, call.attempts_made), (State::Succeeded, 2));
+    rig.until_quiet().await;
+    assert_eq!(crate::read::find(rig.queue.engine(), &call_id("one")).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_gives_back_what_has_not_begun_and_waits_for_what_runs() {
+    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
+    rig.function("f", [Act::Hold]).await;
+    for id in ["one", "two", "three"] {
+        rig.put("f", id).await.unwrap();
+    }
+    rig.script.until_begun(1).await;
+    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    let drained = async {
+        let draining = rig.queue.drain(Duration::from_secs(10));
+        tokio::pin!(draining);
+        assert!(futures_util::poll!(draining.as_mut()).is_pending());
+        rig.script.release(1);
+        draining.await
+    };
+    assert_eq!(drained.await.left, 0);
+    assert_eq!(rig.counts().await, "waiting 2 running 0 dead 0 deliveries 0");
+    let next = rig.killed().await;
+    next.script.release(10);
+    next.ended("two").await;
+    let call = next.ended("three").await;
+    assert_eq!(call.attempts_made, 1, "what had not begun was no attempt");
+}
+
+#[tokio::test]
+async fn what_runs_too_long_when_the_server_stops_is_run_again() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Hold]).await;
+    rig.put("f", "one").await.unwrap();
+    rig.script.until_begun(1).await;
+    assert_eq!(rig.queue.drain(Duration::from_millis(1)).await.left, 1);
+    assert_eq!(rig.counts().await, "waiting 1 running 0 dead 0 deliveries 0");
+    let next = rig.killed().await;
+    next.script.release(1);
+    assert_eq!(next.ended("one").await.attempts_made, 2);
+}
