@@ -13,6 +13,7 @@ mod readers;
 mod schema;
 mod session;
 mod target;
+mod tls;
 mod writer;
 
 use std::fmt;

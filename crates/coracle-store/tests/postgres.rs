@@ -11,6 +11,7 @@ use coracle_store::{
     Topic, conformance, read_all,
 };
 use own_postgres::OwnPostgres;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 /// How soon other nodes must hear of something, and how often it is tried.
@@ -112,6 +113,26 @@ async fn nobody_there_is_said_with_the_place() {
     assert!(matches!(refused, ConnectError::Unreachable { .. }), "{refused:?}");
     let words = format!("{} {refused:?}", chain(&refused));
     assert!(words.contains("/nonexistent") && !words.contains("s3cret"), "{words}");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused_if_it_is_required() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        // It is asked for TLS before anything else, and says no.
+        let mut asked = [0; 8];
+        client.read_exact(&mut asked).await.unwrap();
+        client.write_all(b"N").await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "nothing is said in the clear");
+        asked
+    });
+    let url = format!("postgres://me:s3cret@127.0.0.1:{port}/db?sslmode=require");
+    let refused = Postgres::open(&url).await.unwrap_err();
+    let words = chain(&refused);
+    assert!(words.contains("does not support TLS") && !words.contains("s3cret"), "{words}");
+    assert_eq!(server.await.unwrap(), [0, 0, 0, 8, 4, 210, 22, 47]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,9 +134,11 @@ async fn a_commit_that_ends_late_never_appears_behind_a_reader() {
     // Another node that was given its position, and has not committed yet.
     let (late, connection) = tokio_postgres::connect(&own.url(), tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    late.batch_execute("BEGIN; SELECT pg_advisory_xact_lock_shared(last_value) FROM coracle.position")
-        .await
-        .unwrap();
+    late.batch_execute(
+        "BEGIN; SELECT pg_advisory_xact_lock_shared(1131377252, last_value::int) FROM coracle.position",
+    )
+    .await
+    .unwrap();
     let insert = "INSERT INTO coracle.message SELECT nextval('coracle.position'), topic, id, grp, appended, due, attempt,
         state, holder, story, 'late' FROM coracle.message";
     late.batch_execute(insert).await.unwrap();

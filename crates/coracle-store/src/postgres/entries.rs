@@ -9,7 +9,7 @@ use tokio_postgres::{Error, Row};
 
 use super::session::Session;
 use crate::batch::{Action, Operation};
-use crate::{Batch, Change, CommitError, Entry, Key, SCAN_BYTES_MAX, Scan};
+use crate::{Batch, Change, CommitError, Entry, KEY_BYTES_MAX, Key, SCAN_BYTES_MAX, Scan};
 
 /// The statements of a reader.
 pub(super) const READS: [&str; 2] = [GET, SCAN];
@@ -18,14 +18,14 @@ pub(super) const WRITES: [&str; 3] = [FOUND, PUT, REMOVE];
 
 const GET: &str = "SELECT value, revision FROM coracle.entry WHERE key = $1 AND value IS NOT NULL";
 
-/// A page between two keys: behind one that may be there (`$2`) or not, before another one or without end.
+/// A page between two keys, of which the first belongs to it (`$2`) or not.
 /// The window adds up what lies before each row; the sizes of values are known without reading them.
 const SCAN: &str = "
     SELECT key, value, revision FROM (
         SELECT key, value, revision, sum(bytes) OVER (ORDER BY key) - bytes AS before FROM (
             SELECT key, value, revision, octet_length(key) + octet_length(value) AS bytes
             FROM coracle.entry
-            WHERE key >= $1 AND ($2 OR key > $1) AND ($3::text IS NULL OR key < $3) AND value IS NOT NULL
+            WHERE key >= $1 AND ($2 OR key > $1) AND key < $3 AND value IS NOT NULL
             ORDER BY key LIMIT $4
         ) AS page
     ) AS page WHERE before < $5 ORDER BY key";
@@ -62,17 +62,18 @@ pub(super) async fn scan(session: &Session, scan: &Scan) -> Result<Vec<(Key, Ent
         .collect())
 }
 
-/// The first text behind all that have this prefix, in the order of bytes; `None` if there is none.
-pub(super) fn behind(prefix: &str) -> Option<String> {
+/// A text behind all keys that have this prefix and before all others, in the order of bytes.
+pub(super) fn behind(prefix: &str) -> String {
     let mut text = prefix.to_owned();
     while let Some(last) = text.pop() {
         // Skips the numbers that are no characters, and ends at the last one.
         if let Some(next) = (last..=char::MAX).nth(1) {
             text.push(next);
-            return Some(text);
+            return text;
         }
     }
-    None
+    // Nothing is before all others: longer than any key, of the last character alone.
+    char::MAX.to_string().repeat(KEY_BYTES_MAX / char::MAX.len_utf8() + 1)
 }
 
 /// The revisions of the keys that a group of batches names, as the batches before have left them, and what is to be
@@ -189,15 +190,16 @@ mod tests {
 
     #[test]
     fn behind_a_prefix_is_the_first_text_that_lacks_it() {
+        let last = "\u{10ffff}".repeat(257);
         for (prefix, expected) in [
-            ("", None),
-            ("a", Some("b")),
-            ("a/", Some("a0")),
-            ("a\u{10ffff}", Some("b")),
-            ("\u{10ffff}", None),
-            ("\u{d7ff}", Some("\u{e000}")),
+            ("", last.as_str()),
+            ("a", "b"),
+            ("a/", "a0"),
+            ("a\u{10ffff}", "b"),
+            ("\u{10ffff}", &last),
+            ("\u{d7ff}", "\u{e000}"),
         ] {
-            assert_eq!(behind(prefix).as_deref(), expected, "{prefix:?}");
+            assert_eq!(behind(prefix), expected, "{prefix:?}");
         }
     }
 }

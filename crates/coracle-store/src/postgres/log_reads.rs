@@ -8,35 +8,43 @@ use tokio_postgres::{Error, Row};
 use super::entries::{behind, bytes};
 use super::messages::{holder, limit, message, moment, topic};
 use super::plan::number;
+use super::schema::LOCK_CLASS_FLOORS;
 use super::session::Session;
 use crate::{Alive, FOUND_MAX, MESSAGES_BYTES_MAX, Message, MessageId, Read, ReadFrom, TopicCount, Topics};
 
-/// The statements of a reader.
+/// The statements of a reader. They name ranges as those of the writer do, and for its reason.
 pub(super) const READS: [&str; 8] = [LAST, FLOORS, PAGE, PROBE, NEWEST, FIND, TOPICS, ALIVE];
 
 const LAST: &str = "SELECT last_value FROM coracle.position";
 
-/// Behind which positions there are transactions that append; see the writer.
+/// Behind which positions there are transactions that append, without the bits that a lock has no room for; see `FLOOR`
+/// of the writer.
 const FLOORS: &str = "
-    SELECT min((classid::bigint << 32) | objid::bigint) FROM pg_locks
-    WHERE locktype = 'advisory' AND objsubid = 1
+    SELECT objid::bigint FROM pg_locks
+    WHERE locktype = 'advisory' AND classid::bigint = $1::int AND objsubid = 2
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 const PAGE: &str = "
     SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload FROM (
         SELECT *, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM (
             SELECT *, octet_length(payload) + octet_length(story) AS bytes FROM coracle.message
-            WHERE topic = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
+            WHERE (topic, position) > ($1, $2) AND (topic, position) <= ($1, $3) ORDER BY topic, position LIMIT $4
         ) AS page
     ) AS page WHERE before < $5 ORDER BY position";
 
 const PROBE: &str = "
-    SELECT position, appended FROM coracle.message WHERE topic = $1 AND position > $2 ORDER BY position LIMIT 1";
-const NEWEST: &str = "SELECT max(position) FROM coracle.message WHERE topic = $1";
+    SELECT position, appended FROM coracle.message
+    WHERE (topic, position) > ($1, $2) AND (topic, position) <= ($1, 9223372036854775807)
+    ORDER BY topic, position LIMIT 1";
+const NEWEST: &str = "
+    SELECT position FROM coracle.message
+    WHERE (topic, position) > ($1, 0) AND (topic, position) <= ($1, 9223372036854775807)
+    ORDER BY topic DESC, position DESC LIMIT 1";
 
 const FIND: &str = "
     SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload FROM coracle.message
-    WHERE id = $1 ORDER BY position DESC LIMIT $2";
+    WHERE id IS NOT NULL AND (id, position) > ($1, 0) AND (id, position) <= ($1, 9223372036854775807)
+    ORDER BY id DESC, position DESC LIMIT $2";
 
 const TOPICS: &str = "
     SELECT topic, waiting, held, kept, (
@@ -45,7 +53,7 @@ const TOPICS: &str = "
     ) FROM (
         SELECT topic, sum(waiting)::bigint AS waiting, sum(held)::bigint AS held, sum(kept)::bigint AS kept
         FROM coracle.count
-        WHERE topic >= $1 AND ($2 OR topic > $1) AND ($3::text IS NULL OR topic < $3)
+        WHERE topic >= $1 AND ($2 OR topic > $1) AND topic < $3
         GROUP BY topic HAVING sum(waiting + held + kept) > 0 ORDER BY topic LIMIT $4
     ) AS counted ORDER BY topic";
 
@@ -57,10 +65,9 @@ pub(super) async fn read(session: &Session, read: &Read) -> Result<Vec<Message>,
     let of = read.topic.as_str();
     // In this order: whoever had been given a position up to the last has either told where its positions begin, or
     // ended, and then the page has what it wrote.
-    let (last, floors) = join(session.query(LAST, &[]), session.query(FLOORS, &[])).await;
+    let (last, floors) = join(session.query(LAST, &[]), session.query(FLOORS, &[&LOCK_CLASS_FLOORS])).await;
     let last: i64 = last?.first().map_or(0, |row| row.get(0));
-    let floor: Option<i64> = floors?.first().and_then(|row| row.get(0));
-    let certain = floor.map_or(last, |floor| floor.min(last));
+    let certain = certain(last, floors?.iter().map(|row| row.get(0)));
     let after = match read.from {
         ReadFrom::Start => 0,
         ReadFrom::After(position) => number(position),
@@ -71,12 +78,20 @@ pub(super) async fn read(session: &Session, read: &Read) -> Result<Vec<Message>,
     Ok(rows.iter().map(message).collect())
 }
 
+/// Up to where no position is missing that may still come: the least floor, each known by its last 31 bits.
+fn certain(last: i64, floors: impl Iterator<Item = i64>) -> i64 {
+    const BITS: i64 = (1 << 31) - 1;
+    // A floor that seems to be very far behind is one that was told after the last position was read: it is ahead.
+    let behind = floors.map(|floor| (last - floor) & BITS).filter(|behind| *behind <= BITS / 2);
+    last - behind.max().unwrap_or(0)
+}
+
 /// The greatest position of a topic whose messages up to there came before this moment. Moments rise with positions,
 /// but for what was appended on two nodes at once.
 async fn before(session: &Session, topic: &str, moment: Timestamp) -> Result<i64, Error> {
     let newest = session.query(NEWEST, &[&topic]).await?;
     // What is up to `low` came before, and what is behind `high` did not.
-    let (mut low, mut high) = (0, newest.first().and_then(|row| row.get(0)).unwrap_or(0));
+    let (mut low, mut high) = (0, newest.first().map_or(0, |row| row.get(0)));
     while low < high {
         let middle = low + (high - low) / 2;
         let next = session.query(PROBE, &[&topic, &middle]).await?;
@@ -123,5 +138,25 @@ fn count(row: &Row) -> TopicCount {
         held: count(2),
         kept: count(3),
         oldest_due: row.get::<_, Option<i64>>(4).map(moment),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_certain_ends_at_the_least_floor() {
+        let long = 1 << 31;
+        for (last, floors, expected) in [
+            (10, &[][..], 10),
+            (10, &[7, 9], 7),
+            (10, &[12], 10),
+            (3 * long + 5, &[3], 3 * long + 3),
+            (3 * long + 5, &[long - 2], 3 * long - 2),
+            (3 * long + 5, &[6], 3 * long + 5),
+        ] {
+            assert_eq!(certain(last, floors.iter().copied()), expected, "{last} {floors:?}");
+        }
     }
 }

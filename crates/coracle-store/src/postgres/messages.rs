@@ -1,142 +1,26 @@
 //! The log as rows: what is read before a group of batches is decided, and how what was decided is written.
 //! Called by `group.rs` on the writer's session, within its transaction.
 
+mod columns;
+mod statements;
+
 use futures_util::future::{join, join3, join4, join5, try_join_all};
 use tokio_postgres::{Error, Row};
 
+use self::columns::{Inserts, Updates};
+pub(super) use self::statements::STATEMENTS;
+use self::statements::{
+    ABANDONED, COUNT, DELETE, FLOOR, FORGET, HELD_BY, HOLDERS, KEEP, LEAVE, LED, LOCK_GROUPS, NAMED,
+    NEXT_DUE, NOW, OLDEST, POSITIONS, PROMOTE, TAKE,
+};
 use super::plan::{self, BEHIND, HELD, KEPT, Origin, Plan, Stored, number};
-use super::schema::LOCK_CLASS_GROUPS;
+use super::schema::{LOCK_CLASS_FLOORS, LOCK_CLASS_GROUPS};
 use super::session::Session;
 use crate::batch::Step;
 use crate::{
     Append, Batch, Begin, Group, Holder, Lease, MESSAGES_BYTES_MAX, Message, MessageId, MessageState,
     Position, TRIM_MAX, Take, Taken, Topic,
 };
-
-/// The statements of the writer.
-pub(super) const STATEMENTS: [&str; 20] = [
-    LOCK_GROUPS,
-    NOW,
-    FLOOR,
-    POSITIONS,
-    NAMED,
-    HELD_BY,
-    ABANDONED,
-    OLDEST,
-    HOLDERS,
-    LED,
-    DELETE,
-    UPDATE,
-    INSERT,
-    KEEP,
-    LEAVE,
-    FORGET,
-    PROMOTE,
-    TAKE,
-    NEXT_DUE,
-    COUNT,
-];
-
-/// Whoever appends to a group or ends one of it is alone with that, from before it looks who leads.
-/// Few locks for many groups, as PostgreSQL has room for some thousand in all.
-const LOCK_GROUPS: &str = "
-    SELECT pg_advisory_xact_lock($1, bucket) FROM (
-        SELECT DISTINCT hashtext(grp) & 127 AS bucket FROM (
-            SELECT grp FROM coracle.message WHERE position = ANY($2)
-            UNION ALL SELECT unnest($3::text[])
-            UNION ALL SELECT first.grp FROM unnest($4::text[]) AS trimmed (topic) CROSS JOIN LATERAL (
-                SELECT grp FROM coracle.message WHERE topic = trimmed.topic ORDER BY position LIMIT $5
-            ) AS first
-        ) AS concerned WHERE grp IS NOT NULL ORDER BY bucket
-    ) AS buckets";
-
-const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-
-/// Says, until the end of the transaction, that it may append behind this position: readers stop there.
-const FLOOR: &str = "SELECT pg_advisory_xact_lock_shared(last_value) FROM coracle.position";
-const POSITIONS: &str = "SELECT nextval('coracle.position') FROM generate_series(1, $1::int)";
-
-const NAMED: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder FROM coracle.message
-    WHERE position = ANY($1) ORDER BY position FOR UPDATE";
-const HELD_BY: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder FROM coracle.message
-    WHERE holder = ANY($1) AND state = 2 ORDER BY position FOR UPDATE";
-/// Also those whose holder was forgotten by a node that did not see them.
-const ABANDONED: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder FROM coracle.message
-    WHERE state = 2 AND NOT EXISTS (
-        SELECT FROM coracle.holder WHERE name = message.holder
-        AND until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-    ) FOR UPDATE SKIP LOCKED";
-const OLDEST: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder FROM coracle.message
-    WHERE position = ANY(ARRAY(
-        SELECT position FROM coracle.message WHERE topic = $1 ORDER BY position LIMIT $2
-    )) AND state <> 2 ORDER BY position FOR UPDATE SKIP LOCKED";
-
-const HOLDERS: &str = "SELECT name, until FROM coracle.holder WHERE name = ANY($1)";
-const LED: &str = "
-    SELECT topic, grp FROM unnest($1::text[], $2::text[]) AS asked (topic, grp) WHERE EXISTS (
-        SELECT FROM coracle.message AS m WHERE m.topic = asked.topic AND m.grp = asked.grp AND m.state IN (0, 2)
-    )";
-
-const DELETE: &str = "DELETE FROM coracle.message WHERE position = ANY($1)";
-const UPDATE: &str = "
-    UPDATE coracle.message AS m SET position = new.position, topic = new.topic, appended = new.appended,
-        due = new.due, attempt = new.attempt, state = new.state, holder = NULL, story = coalesce(new.story, m.story)
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::smallint[],
-        $8::bytea[]) AS new (row, position, topic, appended, due, attempt, state, story)
-    WHERE m.position = new.row";
-const INSERT: &str = "
-    INSERT INTO coracle.message
-        (position, topic, id, grp, appended, due, attempt, state, holder, payload, story)
-    SELECT *, ''::bytea FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
-        $7::int[], $8::smallint[], $9::text[], $10::bytea[])";
-
-const KEEP: &str = "
-    INSERT INTO coracle.holder (name, info, until) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[])
-    ON CONFLICT (name) DO UPDATE SET info = excluded.info, until = excluded.until";
-const LEAVE: &str = "DELETE FROM coracle.holder WHERE name = ANY($1)";
-const FORGET: &str = "
-    DELETE FROM coracle.holder
-    WHERE name IN (SELECT name FROM coracle.holder WHERE until <= $1 FOR UPDATE SKIP LOCKED) AND until <= $1";
-
-/// In each of these groups the first that waits behind leads on, if nobody leads.
-const PROMOTE: &str = "
-    UPDATE coracle.message AS m SET state = 0 FROM (
-        SELECT (
-            SELECT position FROM coracle.message AS b
-            WHERE b.topic = moved.topic AND b.grp = moved.grp AND b.state = 1 ORDER BY position LIMIT 1
-        ) AS position
-        FROM unnest($1::text[], $2::text[]) AS moved (topic, grp)
-        WHERE NOT EXISTS (
-            SELECT FROM coracle.message AS l WHERE l.topic = moved.topic AND l.grp = moved.grp AND l.state IN (0, 2)
-        )
-    ) AS next WHERE m.position = next.position RETURNING m.topic";
-
-/// The window adds up what lies before each message, so that a page of large ones is short.
-const TAKE: &str = "
-    UPDATE coracle.message AS m SET state = 2, holder = $1, attempt = attempt + 1 FROM (
-        SELECT position FROM (
-            SELECT position, sum(bytes) OVER (ORDER BY due, position) - bytes AS before FROM (
-                SELECT position, due, octet_length(payload) + octet_length(story) AS bytes FROM coracle.message
-                WHERE topic = $2 AND state = 0 AND due <= $3
-                ORDER BY due, position LIMIT $4 FOR UPDATE SKIP LOCKED
-            ) AS page
-        ) AS page WHERE before < $5
-    ) AS due WHERE m.position = due.position
-    RETURNING m.position, m.topic, m.grp, m.appended, m.due, m.attempt, m.state, m.holder, m.id, m.story, m.payload";
-const NEXT_DUE: &str = "
-    SELECT due FROM coracle.message WHERE topic = $1 AND state = 0 ORDER BY due, position LIMIT 1
-    FOR UPDATE SKIP LOCKED";
-
-const COUNT: &str = "
-    INSERT INTO coracle.count (topic, slot, waiting, held, kept)
-    SELECT topic, $1, waiting, held, kept
-    FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) AS grown (topic, waiting, held, kept)
-    ON CONFLICT (topic, slot) DO UPDATE SET waiting = count.waiting + excluded.waiting,
-        held = count.held + excluded.held, kept = count.kept + excluded.kept";
 
 /// What the steps of some batches name.
 #[derive(Debug, Default)]
@@ -171,7 +55,8 @@ pub(super) async fn load<'b>(session: &Session, batches: &[&'b Batch]) -> Result
             return Ok(Vec::new());
         }
         let count = i32::try_from(names.new_positions).unwrap_or(i32::MAX);
-        let (floor, positions) = join(session.query(FLOOR, &[]), session.query(POSITIONS, &[&count])).await;
+        let (floor, positions) =
+            join(session.query(FLOOR, &[&LOCK_CLASS_FLOORS]), session.query(POSITIONS, &[&count])).await;
         floor.and(positions)
     };
     // Sent in this order: what is locked first is read as it is when the lock was got.
@@ -343,108 +228,6 @@ async fn take_some(session: &Session, take: &Take, now: i64) -> Result<Taken, Er
     messages.sort_unstable_by_key(|(_, message)| (message.due, message.position));
     let next_due = next?.first().map(|row| moment(row.get(0)));
     Ok(Taken { topic: take.topic.clone(), messages, next_due })
-}
-
-/// New rows, column by column.
-#[derive(Debug, Default)]
-struct Inserts<'p> {
-    positions: Vec<i64>,
-    topics: Vec<&'p str>,
-    ids: Vec<Option<&'p str>>,
-    groups: Vec<Option<&'p str>>,
-    appended: Vec<i64>,
-    due: Vec<i64>,
-    attempts: Vec<i32>,
-    states: Vec<i16>,
-    holders: Vec<Option<&'p str>>,
-    payloads: Vec<&'p [u8]>,
-}
-
-impl<'p> Inserts<'p> {
-    fn of(plan: &'p Plan<'_>) -> Self {
-        let mut inserts = Self::default();
-        for (position, stored) in &plan.messages {
-            let Origin::Batch(append) = stored.origin else { continue };
-            inserts.positions.push(*position);
-            inserts.topics.push(stored.topic.as_str());
-            inserts.ids.push(append.id.as_ref().map(MessageId::as_str));
-            inserts.groups.push(stored.group.as_ref().map(Group::as_str));
-            inserts.appended.push(stored.appended);
-            inserts.due.push(stored.due);
-            inserts.attempts.push(stored.attempt);
-            inserts.states.push(stored.state);
-            inserts.holders.push(stored.holder.as_ref().map(Holder::as_str));
-            inserts.payloads.push(&append.payload);
-        }
-        inserts
-    }
-
-    async fn write(&self, session: &Session) -> Result<(), Error> {
-        if self.positions.is_empty() {
-            return Ok(());
-        }
-        let parameters: super::session::Parameters<'_> = &[
-            &self.positions,
-            &self.topics,
-            &self.ids,
-            &self.groups,
-            &self.appended,
-            &self.due,
-            &self.attempts,
-            &self.states,
-            &self.holders,
-            &self.payloads,
-        ];
-        session.query(INSERT, parameters).await.map(drop)
-    }
-}
-
-/// Rows that are changed and not held, column by column.
-#[derive(Debug, Default)]
-struct Updates<'p> {
-    rows: Vec<i64>,
-    positions: Vec<i64>,
-    topics: Vec<&'p str>,
-    appended: Vec<i64>,
-    due: Vec<i64>,
-    attempts: Vec<i32>,
-    states: Vec<i16>,
-    stories: Vec<Option<&'p [u8]>>,
-}
-
-impl<'p> Updates<'p> {
-    fn of(plan: &'p Plan<'_>) -> Self {
-        let mut updates = Self::default();
-        for (position, stored) in &plan.messages {
-            let (Origin::Row(row), true) = (stored.origin, stored.changed) else { continue };
-            updates.rows.push(row);
-            updates.positions.push(*position);
-            updates.topics.push(stored.topic.as_str());
-            updates.appended.push(stored.appended);
-            updates.due.push(stored.due);
-            updates.attempts.push(stored.attempt);
-            updates.states.push(stored.state);
-            updates.stories.push(stored.story.as_deref());
-        }
-        updates
-    }
-
-    async fn write(&self, session: &Session) -> Result<(), Error> {
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        let parameters: super::session::Parameters<'_> = &[
-            &self.rows,
-            &self.positions,
-            &self.topics,
-            &self.appended,
-            &self.due,
-            &self.attempts,
-            &self.states,
-            &self.stories,
-        ];
-        session.query(UPDATE, parameters).await.map(drop)
-    }
 }
 
 /// A query about some numbers, which is not made if there are none.

@@ -371,3 +371,87 @@ pub(super) fn positions_needed(batch: &Batch) -> usize {
 pub(super) fn number(position: Position) -> i64 {
     position.0.cast_signed()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn topic(text: &str) -> Topic {
+        Topic::new(text).unwrap()
+    }
+
+    fn holder(text: &str) -> Holder {
+        Holder::new(text).unwrap()
+    }
+
+    /// A log in which ann and bob, whose time is over, hold a message each, at 1 and 2.
+    fn held_by_two<'b>() -> Plan<'b> {
+        let held = |row, holder| Stored {
+            origin: Origin::Row(row),
+            topic: topic("calls"),
+            group: Some(Group::new("group").unwrap()),
+            appended: 0,
+            due: 0,
+            attempt: 1,
+            state: HELD,
+            holder: Some(holder),
+            story: None,
+            changed: false,
+        };
+        Plan {
+            now: 1000,
+            positions: vec![11, 12, 13].into_iter(),
+            messages: HashMap::from([(1, held(1, holder("ann"))), (2, held(2, holder("bob")))]),
+            abandoned: vec![1, 2],
+            ..Plan::default()
+        }
+    }
+
+    fn lease(position: u64, name: &str) -> Lease {
+        Lease { position: Position(position), holder: holder(name), attempt: 1 }
+    }
+
+    #[test]
+    fn of_two_batches_of_a_group_the_first_has_the_message() {
+        let mut plan = held_by_two();
+        let (first, second) =
+            (Batch::new().ack(lease(1, "ann")), Batch::new().retry(lease(1, "ann"), Due::Now, "again"));
+        for batch in [&first, &second] {
+            assert!(plan.refusal(batch).is_none(), "neither has happened");
+        }
+        plan.apply(0, &first, &mut Committed::default());
+        assert!(matches!(plan.refusal(&second), Some(CommitError::Lost { position: Position(1) })));
+        assert_eq!((plan.ended, plan.counts), (vec![1], HashMap::from([(topic("calls"), [0, -1, 0])])));
+        assert_eq!(plan.moved.len(), 1, "the next of its group may lead on");
+    }
+
+    #[test]
+    fn who_is_kept_in_the_same_group_of_batches_loses_nothing() {
+        let mut plan = held_by_two();
+        let (keep, reclaim) =
+            (Batch::new().keep(holder("ann"), "", Duration::from_secs(1)), Batch::new().reclaim());
+        let mut committed = Committed::default();
+        plan.apply(0, &keep, &mut Committed::default());
+        plan.apply(1, &reclaim, &mut committed);
+        assert_eq!(committed.reclaimed, 1);
+        let state = |position| (plan.messages[&position].state, plan.messages[&position].changed);
+        assert_eq!((state(1), state(2)), ((HELD, false), (WAITING, true)));
+        assert_eq!(plan.arrived, HashSet::from([topic("calls")]));
+    }
+
+    #[test]
+    fn what_moves_is_the_same_row_at_a_new_position() {
+        let mut plan = held_by_two();
+        let batch = Batch::new().bury(lease(2, "bob"), topic("dead"), "why");
+        let mut committed = Committed::default();
+        plan.apply(0, &batch, &mut committed);
+        assert_eq!(committed.appended, [Appended { position: Position(11), lease: None }]);
+        let moved = &plan.messages[&11];
+        assert!(matches!(moved.origin, Origin::Row(2)) && !plan.messages.contains_key(&2));
+        assert_eq!((moved.state, moved.appended, moved.attempt), (KEPT, 1000, 1));
+        assert_eq!(moved.story.as_deref(), Some(&b"why"[..]));
+        assert_eq!(plan.counts[&topic("dead")], [0, 0, 1]);
+    }
+}

@@ -13,6 +13,8 @@ pub(super) const LOCK_CLASS: i32 = 0x436f_7261;
 /// The first half of those that are about the order within groups, and of those that are the slots of writers.
 pub(super) const LOCK_CLASS_GROUPS: i32 = LOCK_CLASS + 1;
 pub(super) const LOCK_CLASS_SLOTS: i32 = LOCK_CLASS + 2;
+/// The first half of those that say from where on a transaction appends; the second is the last 31 bits of a position.
+pub(super) const LOCK_CLASS_FLOORS: i32 = LOCK_CLASS + 3;
 /// The second half, while the tables are upgraded.
 const LOCK_UPGRADE: i32 = 1;
 /// The second half, while entries are changed: their revisions become visible in order.

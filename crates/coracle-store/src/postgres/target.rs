@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, Connection, NoTls, Socket, tls::NoTlsStream};
+use tokio_postgres::{Client, Config, Connection, Socket};
+
+use super::tls::{Encrypted, Tls};
 
 /// How long a connection may take to be made, from the first packet to the end of the greeting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that is silent for so long is asked whether it is still there.
+/// A connection that is silent for so long is asked whether it is still there, and again until it answers.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// A connection that nobody drives yet.
-pub(super) type Line = Connection<Socket, NoTlsStream>;
+pub(super) type Line = Connection<Socket, Encrypted>;
 
 /// A PostgreSQL and a database in it.
 pub(super) struct Target {
@@ -38,17 +41,22 @@ impl Target {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return fault("it names no host; for a Unix socket, write `?host=/run/postgresql` behind it");
         }
-        if config.get_ssl_mode() == SslMode::Require {
-            return fault("`sslmode=require` is not supported yet");
+        if config.get_ssl_mode() == SslMode::Prefer {
+            // Encryption that nobody asked for and nobody checks would fail where a server has a certificate of its own
+            // making, as Debian's has.
+            config.ssl_mode(SslMode::Disable);
         }
         config.application_name("coracle").connect_timeout(CONNECT_TIMEOUT);
-        config.keepalives_idle(KEEPALIVE_IDLE).tcp_user_timeout(CONNECT_TIMEOUT);
+        config
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .tcp_user_timeout(CONNECT_TIMEOUT);
         let shown = shown(&config);
         Ok(Self { config, shown })
     }
 
     pub(super) async fn connect(&self) -> Result<(Client, Line), ConnectError> {
-        let connecting = Box::pin(self.config.connect(NoTls));
+        let connecting = Box::pin(self.config.connect(Tls));
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.map_err(|source| self.refused(source)),
             Err(_) => Err(ConnectError::Silent { target: self.shown.clone(), waited: CONNECT_TIMEOUT }),
@@ -126,8 +134,8 @@ pub enum ConnectError {
         /// How long was waited.
         waited: Duration,
     },
-    /// It does not accept the user or the password.
-    #[error("{target} does not accept the user name and password of the URL")]
+    /// It does not accept the user, the password, or where we come from.
+    #[error("{target} does not let this user in: check the user name, the password and pg_hba.conf")]
     Login {
         /// Where.
         target: String,
@@ -194,7 +202,7 @@ mod tests {
             ("postgres://me:s3cret", "cannot be read"),
             ("postgres://me:s3cret@host:port/db", "cannot be read"),
             ("postgres://me:s3cret@/db", "names no host"),
-            ("postgres://me:s3cret@host/db?sslmode=require", "sslmode"),
+            ("postgres://me:s3cret@host/db?sslmode=maybe", "cannot be read"),
         ] {
             let refused = Target::read(url).err().unwrap_or_else(|| panic!("{url} is accepted"));
             let words = format!("{refused} {refused:?}");

@@ -149,13 +149,14 @@ impl Place {
         session.prepare(&[SLOT, PROCESS]).await.map_err(refused)?;
         let process = session.query(PROCESS, &[]).await.map_err(refused)?;
         let process = process.first().map_or(0, |row| row.get(0));
-        for slot in 0.. {
+        let mut slot = 0;
+        loop {
             let got = session.query(SLOT, &[&LOCK_CLASS_SLOTS, &slot]).await.map_err(refused)?;
             if got.first().is_some_and(|row| row.get(0)) {
                 return Ok(Self { session, slot, process });
             }
+            slot += 1;
         }
-        unreachable!("there are more numbers than sessions")
     }
 }
 
