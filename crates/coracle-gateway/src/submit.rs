@@ -30,7 +30,7 @@ const ONCE: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest silence within a body.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The largest event that is all in its body: it is read before anything is known of it.
-const EVENT_BYTES_MAX: usize = 6 << 20;
+pub(crate) const EVENT_BYTES_MAX: usize = 6 << 20;
 /// How much is read of a call that is refused.
 const LINGER_BYTES_MAX: u64 = 4 << 20;
 

@@ -208,7 +208,8 @@ pub(crate) async fn serve(
     let queue = queue(&options, &database, &artifacts, &catalog, &invoke, &observe).await?;
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
-    let clearing = tokio::spawn(clear_up(catalog.clone(), artifacts.clone(), runtime.clone(), clock));
+    let clearing =
+        tokio::spawn(clear_up(catalog.clone(), queue.clone(), artifacts.clone(), runtime.clone(), clock));
     let authenticator = Authenticator::new(catalog.clone(), login);
     let admin = Admin {
         catalog: catalog.clone(),
@@ -242,7 +243,7 @@ pub(crate) async fn serve(
     // Nobody listens to this but the servers, which are still there.
     let _ = stop_listening.send(true);
     // Those that are queued are among the calls in flight, and run again if they are cut off: they need not be counted.
-    let (stopping, _) = tokio::join!(invoke.drain(options.drain), queue.drain(options.drain));
+    let (_, stopping) = tokio::join!(queue.drain(options.drain), invoke.drain(options.drain));
     let left = stopping.left;
     if left == 0 {
         // What is left are answers on their way out; a client that does not take them is not waited for long.

@@ -68,7 +68,7 @@ impl<const N: usize> Table<N> {
         rows.lines().try_for_each(print::line)
     }
 
-    fn render(&self, columns_max: Option<usize>) -> String {
+    pub(crate) fn render(&self, columns_max: Option<usize>) -> String {
         let titles = Row { cells: self.columns.map(|column| column.title().to_owned()), below: None };
         let widths = self.widths(columns_max);
         let mut text = String::new();

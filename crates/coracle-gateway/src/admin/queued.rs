@@ -30,21 +30,25 @@ type Queued = (StatusCode, HeaderMap, Json<AcceptedView>);
 
 pub(super) async fn submit_in(
     State(admin): State<Shared>,
+    Who(who): Who,
     Named(namespace, name): Named<FunctionName>,
     request: Request,
 ) -> Answer<Queued> {
-    queue(&admin, FunctionRef { namespace, name }, request).await
+    queue(&admin, who, FunctionRef { namespace, name }, request).await
 }
 
 pub(super) async fn submit_named(
     State(admin): State<Shared>,
+    Who(who): Who,
     Path(name): Path<String>,
     request: Request,
 ) -> Answer<Queued> {
-    queue(&admin, function_named(&name)?, request).await
+    queue(&admin, who, function_named(&name)?, request).await
 }
 
-async fn queue(admin: &Admin, function: FunctionRef, request: Request) -> Answer<Queued> {
+/// Queues a call for somebody with a token, as all of our own API; whoever has none calls `/async-function/NAME`.
+async fn queue(admin: &Admin, who: Principal, function: FunctionRef, request: Request) -> Answer<Queued> {
+    admin.authenticator.require_on(who, Scope::Call, &function)?;
     let query: SubmitQuery = decode_query(request.uri().query())?;
     match query.r#async.as_deref() {
         Some("" | "true" | "1") => {}

@@ -5,6 +5,7 @@ mod client;
 mod functions;
 mod names;
 mod past;
+mod queued;
 mod rights;
 mod uploads;
 

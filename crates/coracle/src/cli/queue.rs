@@ -84,7 +84,7 @@ fn whose(query: &QueueQuery) -> String {
         }
         (Some(name), None) => format!(" of {name}"),
         (None, Some(namespace)) => format!(" in the namespace {namespace}"),
-        (None, None) => " of all functions".to_owned(),
+        (None, None) => String::new(),
     }
 }
 

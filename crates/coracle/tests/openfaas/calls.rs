@@ -72,20 +72,26 @@ fn check_6_redirects_and_bytes_pass_as_they_are() {
 }
 
 #[test]
-fn check_8_a_call_that_should_be_queued_is_told_that_there_is_no_queue_yet() {
+fn check_8_a_queued_call_is_a_202_at_once_and_other_verbs_are_refused() {
     let face = Face::bare();
     face.server.deploy("hello");
-    let callback = [("x-callback-url", "http://127.0.0.1:1/done")];
     for path in ["/async-function/hello", "/async-function/hello.openfaas-fn/a/b?x=1"] {
-        let reply = ask(&face.server, "POST", path, &callback, b"Ada");
-        assert_eq!(refusal(&reply), (501, "not-implemented".into()));
-        assert!(reply.json()["message"].as_str().unwrap().contains("queue"), "{}", reply.text());
-        for method in ["GET", "PUT", "DELETE"] {
+        let reply = ask(&face.server, "POST", path, &[], b"Ada");
+        assert_eq!((reply.status, reply.text().as_str()), (202, ""));
+        let id = reply.header("x-call-id").unwrap();
+        assert!(reply.header("x-start-time").is_some());
+        let call = face.get(&format!("/v1/calls/{id}?wait=30s")).json();
+        assert_eq!(call["result"]["body"], "Hello, Ada!\n", "{call}");
+        for method in ["GET", "PUT", "PATCH"] {
             let reply = ask(&face.server, method, path, &[], b"");
             assert_eq!(refusal(&reply), (405, "method-not-allowed".into()), "{method}");
-            assert_eq!(reply.header("allow"), Some("POST"));
+            assert!(reply.header("allow").unwrap().contains("POST"), "{reply:?}");
         }
     }
+    let reply = ask(&face.server, "POST", "/async-function/hello", &[("x-call-id", "order-17")], b"");
+    assert_eq!(reply.header("x-call-id"), Some("order-17"));
+    let reply = ask(&face.server, "POST", "/async-function/none", &[], b"");
+    assert_eq!(refusal(&reply), (404, "function-not-found".into()));
 }
 
 #[test]

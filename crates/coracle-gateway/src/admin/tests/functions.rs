@@ -40,6 +40,17 @@ async fn a_function_is_listed_shown_rolled_back_and_removed() {
                     "memory": "128MiB",
                     "outbound": [],
                     "private": false,
+                    "queue": {
+                      "age": "6h",
+                      "attempts": 5,
+                      "concurrency": 10,
+                      "first_wait": "1s",
+                      "longest_wait": "2m",
+                      "retry_on": [
+                        "429",
+                        "5xx"
+                      ]
+                    },
                     "request_body": "1GiB",
                     "response_body": "1GiB",
                     "reuse": 0,

@@ -36,25 +36,25 @@ async fn the_last_calls_are_shown_with_how_they_ended() {
             "GET /v1/calls/good",
             "",
             expect![[r#"
-        200
-        {
-          "bytes_in": 4,
-          "bytes_out": 5,
-          "cold": true,
-          "function": "hello.shop",
-          "id": "good",
-          "memory_bytes": 65536,
-          "method": "GET",
-          "outcome": "ok",
-          "path": "/thumb",
-          "revision": 3,
-          "run_us": 300,
-          "start_us": 20,
-          "started": "2026-01-31T12:00:00Z",
-          "status": 200,
-          "total_us": 321,
-          "waited_us": 1
-        }"#]],
+                200
+                {
+                  "bytes_in": 4,
+                  "bytes_out": 5,
+                  "cold": true,
+                  "function": "hello.shop",
+                  "id": "good",
+                  "memory_bytes": 65536,
+                  "method": "GET",
+                  "outcome": "ok",
+                  "path": "/thumb",
+                  "revision": 3,
+                  "run_us": 300,
+                  "start_us": 20,
+                  "started": "2026-01-31T12:00:00Z",
+                  "status": 200,
+                  "total_us": 321,
+                  "waited_us": 1
+                }"#]],
         )
         .await;
     server

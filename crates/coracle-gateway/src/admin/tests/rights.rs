@@ -175,7 +175,7 @@ async fn every_wrong_request_is_told_what_is_wrong() {
           "code": "bad-request",
           "docs": "coracle explain bad-request",
           "hint": "did you mean `artifact`?",
-          "message": "the body is not what was expected: unknown field `artefact`, expected one of `artifact`, `image`, `contract`, `command`, `entrypoint`, `workdir`, `user`, `port`, `health`, `start_timeout`, `read_only`, `network`, `secrets_in_env`, `http2`, `cpu`, `processes`, `scale`, `env`, `secrets`, `outbound`, `memory`, `timeout`, `stream_timeout`, `concurrency`, `waiting`, `request_body`, `response_body`, `log_rate`, `reuse`, `route`, `private`, `content_type`, `labels`, `annotations`, `original` at line 2 column 12"
+          "message": "the body is not what was expected: unknown field `artefact`, expected one of `artifact`, `image`, `contract`, `command`, `entrypoint`, `workdir`, `user`, `port`, `health`, `start_timeout`, `read_only`, `network`, `secrets_in_env`, `http2`, `cpu`, `processes`, `scale`, `queue`, `env`, `secrets`, `outbound`, `memory`, `timeout`, `stream_timeout`, `concurrency`, `waiting`, `request_body`, `response_body`, `log_rate`, `reuse`, `route`, `private`, `content_type`, `labels`, `annotations`, `original` at line 2 column 12"
         }"#]]).await;
     server
         .check(
@@ -222,13 +222,13 @@ async fn every_wrong_request_is_told_what_is_wrong() {
             "GET /v1/calls/order%2F17",
             "",
             expect![[r#"
-        404
-        {
-          "code": "call-not-found",
-          "docs": "coracle explain call-not-found",
-          "hint": "`coracle logs --call` may still know it",
-          "message": "the call `order/17` is not among the last ones"
-        }"#]],
+                404
+                {
+                  "code": "call-not-found",
+                  "docs": "coracle explain call-not-found",
+                  "hint": "`coracle logs --call` may still know it",
+                  "message": "the call `order/17` is not queued, and not among the last ones"
+                }"#]],
         )
         .await;
 }

@@ -287,3 +287,76 @@ fn when(at: Timestamp, now: Timestamp) -> String {
 fn field(name: &str, value: impl Display) -> Done {
     print::line(format_args!("  {} {value}", styled(DIM, format_args!("{name:<9}"))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn now() -> Timestamp {
+        "2026-01-31T12:00:00Z".parse().unwrap()
+    }
+
+    fn call(state: &str) -> QueuedCallView {
+        let json = format!(
+            r#"{{"id": "order-17", "function": "resize.shop", "state": "{state}", "method": "POST", "path": "/\\u001bx",
+            "accepted": "2026-01-31T11:00:00Z", "due": "2026-01-31T12:00:30Z", "body_bytes": 9, "attempts_made": 2,
+            "attempts": [{{"number": 2, "node": "local", "started": "2026-01-31T11:59:00Z", "took_ms": 12,
+            "problem": {{"code": "guest-trapped", "message": "`resize` crashed", "docs": "-"}}}}]}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    #[test]
+    fn the_queue_is_a_row_for_each_function_and_one_for_all() {
+        let counts = QueueCounts {
+            waiting: 12,
+            running: 3,
+            dead: 1,
+            deliveries: 0,
+            oldest: "2026-01-31T11:57:00Z".parse().ok(),
+        };
+        let of = |name: &str| FunctionQueueView {
+            function: coracle_model::FunctionRef::parse(name).unwrap(),
+            counts,
+        };
+        let queue =
+            QueueView { totals: counts, functions: vec![of("resize"), of("hello.shop")], waiting_max: 9 };
+        expect![[r#"
+            FUNCTION    WAITING  RUNNING  DEAD  DELIVERIES  OLDEST
+            resize           12        3     1           0  3m ago
+            hello.shop       12        3     1           0  3m ago
+            all              12        3     1           0  3m ago
+        "#]]
+        .assert_eq(&status_table(&queue, now()).render(None));
+    }
+
+    #[test]
+    fn a_call_is_a_row_and_why_it_failed_stands_below() {
+        let dead = QueuedCallView {
+            reason: Some("all of its 5 attempts failed".into()),
+            ended: "2026-01-31T11:58:00Z".parse().ok(),
+            ..call("dead")
+        };
+        let delivery = QueuedCallView {
+            delivers_to: Some("https://example.com/done".into()),
+            attempts: Vec::new(),
+            ..call("waiting")
+        };
+        expect![[r#"
+            CALL      FUNCTION     ASKED                                   STATE    TRIED  WHEN
+            order-17  resize.shop  POST /\u001bx                           waiting      2  in 30s
+              `resize` crashed
+            order-17  resize.shop  POST /\u001bx                           dead         2  2m ago
+              all of its 5 attempts failed
+            order-17  resize.shop  its result to https://example.com/done  waiting      2  in 30s
+        "#]]
+        .assert_eq(&list_table(&[call("waiting"), dead, delivery], now()).render(None));
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_comes_back_whole() {
+        let result = ResultView { body_base64: Some("AJ8=".into()), body_bytes: 2, ..ResultView::default() };
+        assert_eq!(body_of(&result), [0, 159]);
+    }
+}

@@ -1,0 +1,299 @@
+//! Queued calls as people and scripts have them: sent, looked at, told of, cancelled, run again, and refused.
+//! What the queue does when it is killed, and in which order, is tested in its own crate.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
+
+#[expect(dead_code, reason = "these tests use a part of the harness")]
+mod guests;
+#[expect(dead_code, reason = "these tests use a part of the harness")]
+mod harness;
+#[expect(dead_code, reason = "these tests use a part of the harness")]
+mod wire;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use expect_test::expect;
+use guests::{acid, until};
+use harness::Server;
+use serde_json::Value;
+use wire::{Reply, admin, ask};
+
+/// Queues a call as anybody may, and gives its identity.
+fn queued(server: &Server, path: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
+    let reply = ask(server, "POST", path, headers, body);
+    assert_eq!((reply.status, reply.text().as_str()), (202, ""), "{reply:?}");
+    reply.header("x-call-id").unwrap().to_owned()
+}
+
+/// A call, once it has ended.
+fn ended(server: &Server, id: &str) -> Value {
+    until("the end of the call", || {
+        let reply = admin(server, "GET", &format!("/v1/calls/{id}?wait=30s"), b"");
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let call = reply.json();
+        let state = call["state"].as_str().unwrap();
+        (!matches!(state, "waiting" | "running")).then_some(call)
+    })
+}
+
+fn refused(reply: &Reply) -> (u16, String) {
+    reply.problem()
+}
+
+/// A receiver of callbacks, which answers each with this; gives its port, and the requests.
+fn receiver(answer: &'static str) -> (u16, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, received) = sync_channel(16);
+    // It ends with the test's process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
+            while !is_whole(&seen) {
+                match stream.read(&mut piece) {
+                    Ok(length) if length > 0 => seen.extend(&piece[..length]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(answer.as_bytes()); // Whoever asked may be gone.
+            let _ = sender.send(String::from_utf8_lossy(&seen).into_owned());
+        }
+    });
+    (port, received)
+}
+
+/// Whether a request with a length has come whole.
+fn is_whole(seen: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(seen);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.is_some_and(|length| body.len() >= length.parse().unwrap())
+}
+
+const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+#[test]
+fn a_queued_call_runs_and_its_result_is_kept() {
+    let server = acid(&[]);
+    let id = queued(&server, "/async-function/acid/headers?x=1", &[("x-mine", "7")], b"a body");
+    let call = ended(&server, &id);
+    assert_eq!((&call["state"], &call["result"]["status"]), (&"succeeded".into(), &200.into()), "{call}");
+    let seen = call["result"]["body"].as_str().unwrap();
+    assert!(seen.starts_with("method: POST\n") && seen.contains("path: /headers?x=1\n"), "{seen}");
+    assert!(seen.contains("x-mine: 7\n") && seen.contains(&format!("x-call-id: {id}\n")), "{seen}");
+    assert_eq!(call["attempts"].as_array().map(Vec::len), Some(1), "{call}");
+    assert_eq!(server.ok(&["queue", "show", &id, "--result"]), seen);
+    assert!(server.ok(&["queue", "show", &id]).contains("succeeded, tried once"));
+    assert!(server.ok(&["queue", "list", "--state", "succeeded"]).contains(&id));
+    let totals = &server.json(&["queue", "status"])["totals"];
+    assert_eq!((&totals["waiting"], &totals["running"]), (&0.into(), &0.into()), "{totals}");
+
+    // Our own API queues any method and path, and has the call of another namespace.
+    let path = "/v1/functions/acid/calls?async&method=PUT&path=/headers%3Fy=2";
+    let reply = admin(&server, "POST", path, b"");
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    let id = reply.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(reply.header("x-call-id"), Some(&*id));
+    let call = ended(&server, &id);
+    assert_eq!((&call["method"], &call["path"]), (&"PUT".into(), &"/headers?y=2".into()));
+    assert!(call["result"]["body"].as_str().unwrap().starts_with("method: PUT\n"), "{call}");
+}
+
+#[test]
+fn a_call_is_queued_from_the_command_line_and_waited_for() {
+    let server = Server::start();
+    server.deploy("hello");
+    let waited = server.run(&["call", "hello", "--async", "--wait", "-d", "Ada"]);
+    assert_eq!((waited.code, waited.stdout.as_str()), (0, "Hello, Ada!\n"), "{}", waited.stderr);
+    let sent = server.run(&["call", "hello", "--async", "-d", "Grace"]);
+    let id = sent.stdout.trim_end();
+    assert_eq!((sent.code, id.len()), (0, 32), "{}", sent.to_text());
+    assert_eq!(sent.stderr, format!("hello is queued: coracle queue show {id}\n"));
+    assert_eq!(ended(&server, id)["result"]["body"], "Hello, Grace!\n");
+    let json = server.json(&["call", "hello", "--async", "--wait"]);
+    assert_eq!((&json["state"], &json["result"]["status"]), (&"succeeded".into(), &200.into()));
+    assert_eq!(server.run(&["call", "hello", "--wait"]).code, 2);
+    assert!(server.run(&["call", "nobody", "--async"]).stderr.starts_with("error[function-not-found]:"));
+}
+
+#[test]
+fn a_call_that_is_given_up_is_shown_with_its_story_and_runs_again() {
+    let server = acid(&["--set", "queue.attempts=2", "--set", "queue.first_wait=1ms"]);
+    let failed =
+        server.run(&["call", "acid", "--async", "--wait", "--path", "/trap", "-H", "x-call-id: mine"]);
+    assert_eq!(failed.code, 1, "{}", failed.to_text());
+    expect![[r#"
+        exit code 1
+        --- stderr
+        waiting for mine
+        failed: acid is dead: all of its 2 attempts failed
+        hint: coracle queue show mine
+    "#]]
+    .assert_eq(&failed.to_text());
+
+    let dead = server.json(&["queue", "list", "--state", "dead"]);
+    assert_eq!((&dead[0]["id"], &dead[0]["attempts_made"]), (&"mine".into(), &2.into()), "{dead}");
+    let shown = server.ok(&["queue", "show", "mine"]);
+    assert!(shown.contains("dead, tried 2 times"), "{shown}");
+    assert!(shown.contains("1. guest-trapped") && shown.contains("2. guest-trapped"), "{shown}");
+    assert!(shown.contains("| ") && shown.contains("asked to trap"), "{shown}");
+    assert_eq!(server.json(&["queue", "status"])["totals"]["dead"], 1);
+    assert!(server.ok(&["show", "acid"]).contains("1 dead"));
+
+    // Nobody sits at a terminal here, so nobody is asked.
+    assert_eq!(server.json(&["queue", "redrive", "mine"])["calls"], 1);
+    assert_eq!(ended(&server, "mine")["state"], "dead");
+    assert_eq!(server.json(&["queue", "redrive", "--all", "--function", "acid"])["calls"], 1);
+    assert_eq!(ended(&server, "mine")["attempts_made"], 6, "each time it has two, and its story goes on");
+    server.ok(&["remove", "acid"]);
+    let gone = server.run(&["queue", "redrive", "mine"]);
+    assert!(gone.code == 1 && gone.stderr.starts_with("error[function-not-found]:"), "{}", gone.stderr);
+    assert_eq!(server.json(&["queue", "purge"])["calls"], 1);
+    let purged = server.run(&["queue", "show", "mine"]);
+    assert!(purged.stderr.starts_with("error[call-not-found]:"), "{}", purged.stderr);
+}
+
+#[test]
+fn a_call_that_waits_is_cancelled_and_one_that_has_ended_is_not() {
+    let server = Server::start();
+    server.deploy("hello");
+    let delay = [("x-coracle-delay", "1h"), ("x-call-id", "later")];
+    queued(&server, "/async-function/hello/a", &delay, b"");
+    let waiting = &server.json(&["queue", "list", "hello"])[0];
+    assert_eq!((&waiting["id"], &waiting["state"]), (&"later".into(), &"waiting".into()));
+    let table = server.ok(&["queue", "list"]);
+    assert!(table.contains("later  hello     POST /a  waiting      0  in "), "{table}");
+    // Who may call may not cancel what others sent.
+    let reply = ask(&server, "DELETE", "/async-function/later", &[], b"");
+    assert_eq!(refused(&reply), (401, "unauthenticated".into()));
+    assert_eq!(server.ok(&["queue", "cancel", "later"]), "");
+    assert_eq!(ended(&server, "later")["state"], "cancelled");
+    let again = server.run(&["queue", "cancel", "later"]);
+    assert!(again.code == 1 && again.stderr.starts_with("error[call-ended]:"), "{}", again.stderr);
+
+    let id = queued(&server, "/async-function/hello", &[("x-coracle-delay", "1h")], b"");
+    assert_eq!(admin(&server, "DELETE", &format!("/async-function/{id}"), b"").status, 202);
+    let reply = admin(&server, "DELETE", &format!("/async-function/{id}"), b"");
+    assert_eq!(refused(&reply), (409, "call-ended".into()));
+    let none = admin(&server, "POST", "/v1/calls/nobody/cancel", b"");
+    assert_eq!(refused(&none), (404, "call-not-found".into()));
+}
+
+#[test]
+fn a_callback_has_the_result_and_openfaas_headers() {
+    let server = Server::start();
+    let (port, received) = receiver(OK);
+    let grant = format!("http://127.0.0.1:{port}");
+    let hello = harness::wasm("hello");
+    server.ok(&["deploy", hello.to_str().unwrap(), "--name", "hello", "--outbound", &grant]);
+    let url = format!("{grant}/done?n=1");
+    let id = queued(&server, "/async-function/hello", &[("x-callback-url", &url)], b"Ada");
+    let told = received.recv().unwrap();
+    assert!(told.starts_with("POST /done?n=1 HTTP/1.1\r\n"), "{told}");
+    for line in [
+        format!("x-call-id: {id}"),
+        "x-function-name: hello.default".to_owned(),
+        "x-function-status: 200".to_owned(),
+        format!("host: 127.0.0.1:{port}"),
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line}: {told}");
+    }
+    assert!(told.contains("\r\nx-duration-seconds: 0.") && told.ends_with("\r\n\r\nHello, Ada!\n"), "{told}");
+    // By our own address it is told in our own words.
+    let path = "/v1/functions/hello/calls?async";
+    let bearer = wire::bearer(&wire::token(&server));
+    let headers = [("authorization", bearer.as_str()), ("x-callback-url", &url)];
+    assert_eq!(ask(&server, "POST", path, &headers, b"").status, 202);
+    let told = received.recv().unwrap();
+    assert!(told.contains("\r\nx-coracle-state: succeeded\r\n"), "{told}");
+}
+
+#[test]
+fn a_callback_goes_nowhere_that_a_caller_should_not_reach() {
+    let server = Server::start();
+    let (elsewhere, visited) = receiver(OK);
+    let answer = format!("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{elsewhere}/\r\n\r\n");
+    let (port, received) = receiver(answer.leak());
+    let grant = format!("http://127.0.0.1:{port}");
+    let hello = harness::wasm("hello");
+    server.ok(&["deploy", hello.to_str().unwrap(), "--name", "hello", "--outbound", &grant]);
+    for url in [&*format!("http://127.0.0.1:{elsewhere}/"), "http://localhost/", "http://169.254.169.254/x"] {
+        let reply = ask(&server, "POST", "/async-function/hello", &[("x-callback-url", url)], b"");
+        assert_eq!(refused(&reply), (403, "callback-denied".into()), "{url}");
+        assert!(reply.json()["hint"].as_str().unwrap().contains("outbound = ["), "{}", reply.text());
+    }
+    // A redirect is not followed, and not tried again.
+    let id = queued(&server, "/async-function/hello", &[("x-callback-url", &grant)], b"");
+    received.recv().unwrap();
+    let call = until("the delivery that is dead", || {
+        let call = ended(&server, &id);
+        (call["deliveries"][0]["state"] == "dead").then_some(call)
+    });
+    assert_eq!(call["state"], "succeeded", "the call itself went well");
+    let attempt = &call["deliveries"][0]["attempts"][0];
+    assert_eq!(attempt["problem"]["code"], "delivery-redirected", "{call}");
+    assert!(visited.try_recv().is_err(), "nobody came");
+}
+
+#[test]
+fn the_same_key_is_the_same_call() {
+    let server = acid(&[]);
+    let key = [("idempotency-key", "order-17")];
+    let first = queued(&server, "/async-function/acid/count", &key, b"");
+    assert_eq!(queued(&server, "/async-function/acid/count", &key, b""), first);
+    let other = ask(&server, "POST", "/async-function/acid/count", &key, b"another");
+    assert_eq!(refused(&other), (422, "idempotency-key-reused".into()));
+    let event = |id| [("ce-specversion", "1.0"), ("ce-type", "paid"), ("ce-source", "/shop"), ("ce-id", id)];
+    let one = queued(&server, "/async-function/acid/count", &event("1"), b"");
+    assert_eq!(queued(&server, "/async-function/acid/count", &event("1"), b""), one);
+    assert_ne!(queued(&server, "/async-function/acid/count", &event("2"), b""), one);
+    let whole = br#"{"specversion":"1.0","type":"paid","source":"/shop","id":"3"}"#;
+    let structured = [("content-type", "application/cloudevents+json")];
+    let three = queued(&server, "/async-function/acid/count", &structured, whole);
+    assert_eq!(queued(&server, "/async-function/acid/count", &structured, whole), three);
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_what_is_large_is_kept_beside() {
+    let server = acid(&["--request-body", "8MiB", "--memory", "256MiB"]);
+    let large = vec![b'x'; 7 << 20];
+    let id = queued(&server, "/async-function/acid/sink", &[], &large);
+    let call = ended(&server, &id);
+    assert_eq!((&call["state"], &call["body_bytes"]), (&"succeeded".into(), &(7 << 20).into()), "{call}");
+    let too_large = vec![b'x'; 9 << 20];
+    let reply = ask(&server, "POST", "/async-function/acid/sink", &[], &too_large);
+    assert_eq!(refused(&reply), (413, "request-too-large".into()));
+}
+
+#[test]
+fn a_call_that_was_accepted_outlives_its_server() {
+    let server = Server::start();
+    server.deploy("hello");
+    // Long enough for the server to be gone by then.
+    let delay = [("x-coracle-delay", "1s"), ("x-call-id", "later")];
+    queued(&server, "/async-function/hello", &delay, b"Ada");
+    let server = Server::start_with(server.kill(), &[]);
+    assert_eq!(ended(&server, "later")["result"]["body"], "Hello, Ada!\n");
+}
+
+#[test]
+fn a_full_queue_says_when_to_come_again() {
+    let server = Server::start_with(harness::Data::new(), &["--queue-depth", "2"]);
+    server.deploy("hello");
+    let delay = [("x-coracle-delay", "1h")];
+    let full = until("that it is full", || {
+        let reply = ask(&server, "POST", "/async-function/hello", &delay, b"");
+        (reply.status != 202).then_some(reply)
+    });
+    assert_eq!(refused(&full), (429, "queue-full".into()));
+    assert!(full.header("retry-after").is_some());
+    assert_eq!(server.json(&["queue", "purge", "--state", "waiting", "--yes"])["calls"], 2);
+    expect![[r#"
+        exit code 0
+        --- stderr
+        no calls are queued
+    "#]].assert_eq(&server.run(&["queue", "status"]).to_text());
+}
