@@ -86,6 +86,8 @@ pub(crate) struct Options {
     pub(crate) restore: Option<PathBuf>,
     /// How much longer each commit takes than it does.
     pub(crate) commit_delay: Duration,
+    /// Whether queued calls are accepted and forgotten.
+    pub(crate) queue_forgets: bool,
 }
 
 impl Options {
@@ -109,6 +111,7 @@ impl Options {
             basic_auth: None,
             cache: None,
             commit_delay: Duration::ZERO,
+            queue_forgets: false,
             restore: None,
         }
     }
@@ -284,6 +287,7 @@ async fn queue(
     let queued = coracle_queue::Options {
         concurrency: options.queue_concurrency,
         depth_max: options.queue_depth,
+        forgets: options.queue_forgets,
         ..coracle_queue::Options::default()
     };
     Queue::open(parts, queued).await

@@ -295,5 +295,6 @@ fn a_full_queue_says_when_to_come_again() {
         exit code 0
         --- stderr
         no calls are queued
-    "#]].assert_eq(&server.run(&["queue", "status"]).to_text());
+    "#]]
+    .assert_eq(&server.run(&["queue", "status"]).to_text());
 }

@@ -202,7 +202,8 @@ async fn the_queue_is_for_those_who_may_deploy() {
         401 POST /v1/queue/purge
         403 POST /v1/queue/purge
         403 of another namespace
-    "#]].assert_eq(&all);
+    "#]]
+    .assert_eq(&all);
     server.check("POST /v1/queue/purge", r#"{"state":"running"}"#, expect![[r#"
         400
         {
