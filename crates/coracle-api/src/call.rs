@@ -77,6 +77,10 @@ pub struct CallQuery {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[param(required = false)]
     pub follow: bool,
+    /// Whether to leave out calls of other nodes of the cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[param(required = false)]
+    pub here: bool,
 }
 
 /// What comes next while calls are followed.

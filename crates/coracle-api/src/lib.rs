@@ -43,10 +43,12 @@ pub use query::{decode_query, encode_query, encode_segment};
 pub use queue::{
     AcceptedView, AttemptView, CallState, CallsCount, CancelledView, FunctionQueueView, KnownCall,
     PurgeRequest, QueueCounts, QueueListQuery, QueueQuery, QueueView, QueuedCallView, RedriveRequest,
-    ResultView, ShowQuery, SubmitQuery, WAIT_MAX,
+    ResultView, ShowQuery, SubmitQuery, TopicEntryView, TopicQuery, WAIT_MAX,
 };
 pub use secret::{SecretValue, SecretView};
 pub use spec::{AppSpec, CodeSpec, FunctionSpec, OriginalSpec, QueueingSpec, ScaleSpec};
 pub use stats::{FunctionActivity, ServerStats, StatsQuery, StatsSort, StatsTotals, StatsView};
-pub use status::{CodeCacheView, ProtectionView, SandboxesView, StatusDetails, StatusView};
+pub use status::{
+    CodeCacheView, NodeInfo, NodeView, ProtectionView, SandboxesView, StatusDetails, StatusView,
+};
 pub use token::{TokenCreated, TokenRequest, TokenView};

@@ -78,6 +78,10 @@ pub struct LogQuery {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[param(required = false)]
     pub follow: bool,
+    /// Whether to leave out what other nodes of the cluster wrote.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[param(required = false)]
+    pub here: bool,
 }
 
 /// From when on.

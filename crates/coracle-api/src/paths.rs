@@ -13,7 +13,7 @@ use crate::{
     PurgeRequest, QueueListQuery, QueueQuery, QueueView, QueuedCallView, RedriveRequest, RegistryLogin,
     RegistryView, RevisionView, RollbackRequest, ScaleRequest, ScaledView, SecretValue, SecretView,
     ShowQuery, StatsQuery, StatsSort, StatsView, StatusView, SubmitQuery, TokenCreated, TokenRequest,
-    TokenView,
+    TokenView, TopicEntryView, TopicQuery,
 };
 
 /// The OpenAPI document of `/v1`, as JSON that people can read.
@@ -56,7 +56,7 @@ pub fn operations() -> Vec<(http::Method, String)> {
         function_scale,
         app_list, app_get, app_deploy, app_remove,
         call_submit, call_submit_named, call_list, call_get, call_cancel, call_redrive,
-        queue_get, queue_list, queue_redrive, queue_purge,
+        queue_get, queue_list, queue_redrive, queue_purge, topic_read,
         log_read, stats_read,
         secret_list, secret_set, secret_remove,
         image_list, image_pull, image_load, image_remove, image_prune,
@@ -236,6 +236,11 @@ fn queue_get() {}
 #[utoipa::path(get, path = "/v1/queue/calls", tag = "queue", params(QueueListQuery),
     responses((status = 200, description = "A page of them", body = Page<QueuedCallView>)))]
 fn queue_list() {}
+
+/// Read how calls ended that sent it to a topic, the oldest first.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/topics/{name}", tag = "queue", params(OfNamespace, TopicQuery),
+    responses((status = 200, description = "Some of them; `after` the last one come more", body = Page<TopicEntryView>)))]
+fn topic_read() {}
 
 /// Have dead calls and dead deliveries run again.
 #[utoipa::path(post, path = "/v1/queue/redrive", tag = "queue",

@@ -54,6 +54,10 @@ pub struct ShowQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, example = "30s")]
     pub wait: Option<Span>,
+    /// Whether only the node that is asked is to look among its last calls.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[param(required = false)]
+    pub here: bool,
 }
 
 /// What is known under the identity of a call.
@@ -226,7 +230,7 @@ pub struct QueueQuery {
     pub function: Option<FunctionName>,
 }
 
-/// Which queued calls to list: the oldest first, those that ended the newest first.
+/// Which queued calls to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -289,6 +293,31 @@ pub struct QueueCounts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest: Option<Timestamp>,
+}
+
+/// Which outcomes of a topic to read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TopicQuery {
+    /// The `place` of the last one that was read; absent is from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// How many at most: 1 to 1000, 100 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// How a call ended, as a topic keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TopicEntryView {
+    /// Where it stands: what follows is behind it.
+    pub place: u64,
+    /// When it came there.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// How the call ended: `call`, `function`, `state`, `request`, `response` or `error`, and more.
+    pub outcome: serde_json::Value,
 }
 
 /// Whose dead calls to run again; absent is all that the token reaches.

@@ -47,6 +47,36 @@ pub struct StatusDetails {
     /// What sandboxes of programs have here.
     #[serde(default)]
     pub sandboxes: SandboxesView,
+    /// The servers that share this one's database and are alive, itself among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeView>,
+}
+
+/// What a server says of itself to the others that share its database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeInfo {
+    /// What it is called, for people.
+    #[schema(example = "worker-1")]
+    pub name: String,
+    /// Where the others reach it.
+    #[schema(example = "http://10.0.0.7:8080")]
+    pub url: String,
+    /// Its version of Coracle.
+    #[schema(example = "0.1.0")]
+    pub version: String,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    pub started: Timestamp,
+}
+
+/// A server that is alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub info: NodeInfo,
+    /// Whether it is the one that answers.
+    pub here: bool,
 }
 
 /// What sandboxes of programs have on this machine.

@@ -47,6 +47,14 @@ impl SecretKey {
         hex(&hash[..8])
     }
 
+    /// The admin token of a cluster: whoever has the key has it, and nobody else can make it.
+    pub fn admin_token_text(&self) -> String {
+        let id = blake3::derive_key("coracle 2026 the name of the admin token of a cluster", &*self.0);
+        let secret =
+            Zeroizing::new(blake3::derive_key("coracle 2026 the admin token of a cluster", &*self.0));
+        crate::tokens::text_of(&id, &*secret)
+    }
+
     fn load(path: &Path) -> Result<Option<Self>, Problem> {
         let mut file = match File::open(path) {
             Ok(file) => file,

@@ -67,7 +67,12 @@ pub(crate) struct Token {
 /// # Errors
 /// `INTERNAL` if the system gives no random bytes.
 pub fn new_token_text() -> Result<String, Problem> {
-    Ok(format!("{PREFIX}{}_{}", hex(&random::<ID_BYTES>()?), hex(&random::<SECRET_BYTES>()?)))
+    Ok(text_of(&random::<ID_BYTES>()?, &random()?))
+}
+
+/// The text of a token, of as many bytes of its name as one has, and of its secret.
+pub(crate) fn text_of(id: &[u8], secret: &[u8; SECRET_BYTES]) -> String {
+    format!("{PREFIX}{}_{}", hex(&id[..ID_BYTES]), hex(secret))
 }
 
 impl Catalog {

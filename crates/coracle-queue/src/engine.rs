@@ -36,6 +36,7 @@ pub(crate) struct Engine {
     pub(crate) executor: Executor,
     pub(crate) courier: Courier,
     pub(crate) options: Options,
+    pub(crate) started: Timestamp,
     pub(crate) board: Board,
     pub(crate) sessions: Sessions,
     pub(crate) depths: Depths,

@@ -63,6 +63,7 @@ fn info(engine: &Engine) -> String {
         "name": engine.options.node,
         "url": engine.options.url,
         "version": env!("CARGO_PKG_VERSION"),
+        "started": engine.started,
     })
     .to_string()
 }

@@ -14,6 +14,7 @@ mod depth;
 mod drain;
 mod ended;
 mod engine;
+mod entries;
 mod fair;
 mod heartbeat;
 mod payload;
@@ -39,5 +40,6 @@ pub use ask::{Callback, DELAY_MAX, Delay, GROUP_BYTES_MAX, Group, ONCE_BYTES_MAX
 pub use call::{Attempt, AttemptEnd, CallResult, Kind, QueuedCall, State};
 pub use coracle_faces::callback::Form;
 pub use coracle_observe::calls::Filter;
+pub use entries::Entry;
 pub use queue::{Accepted, Drained, Options, Parts, Queue};
 pub use status::{Counts, List, Page, Selection, Status};

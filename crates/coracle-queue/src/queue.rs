@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coracle_catalog::Catalog;
 use coracle_invoke::Invoke;
-use coracle_model::{CallId, Digest, Problem};
+use coracle_model::{CallId, Digest, NamespaceName, Problem, TopicName};
 use coracle_observe::Observe;
 use coracle_runtime::Courier;
 use coracle_store::{Artifacts, Database, read_all};
@@ -23,7 +23,10 @@ use crate::sessions::Sessions;
 use crate::status::{List, Page, Selection, Status};
 use crate::topics::{BODY_PREFIX, CANCEL_PREFIX};
 use crate::worker::{SETTLED_MAX, Worker, look_everywhere};
-use crate::{Filter, QueuedCall, State, Submission, cancel, heartbeat, purge, put, read, redrive, sweep};
+use crate::{
+    Entry, Filter, QueuedCall, State, Submission, cancel, entries, heartbeat, purge, put, read, redrive,
+    sweep,
+};
 
 /// Durable calls; a clone is a handle to the same.
 #[derive(Debug, Clone)]
@@ -135,6 +138,7 @@ impl Queue {
             database,
             artifacts,
             catalog,
+            started: observe.clock.now(),
             observe,
             executor,
             courier: Courier::new(),
@@ -207,6 +211,20 @@ impl Queue {
     /// `call-not-found`, `store-unavailable`.
     pub async fn wait(&self, id: &CallId, at_most: Duration) -> Result<QueuedCall, Problem> {
         read::wait(self.engine(), id, at_most).await
+    }
+
+    /// The outcomes that were sent to a topic of a namespace, behind a place, the oldest first.
+    ///
+    /// # Errors
+    /// `store-unavailable`.
+    pub async fn entries(
+        &self,
+        namespace: &NamespaceName,
+        topic: &TopicName,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, Problem> {
+        entries::entries(self.engine(), namespace, topic, after, limit).await
     }
 
     /// Ends a call that waits, so that it never runs; one that runs is stopped, wherever it runs.

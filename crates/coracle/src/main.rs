@@ -12,6 +12,7 @@ mod print;
 mod serve;
 mod signals;
 mod stop;
+mod storage;
 mod table;
 mod talk;
 

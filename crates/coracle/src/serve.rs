@@ -9,19 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_catalog::{Catalog, SecretKey};
-use coracle_gateway::{Admin, Authenticator, CONNECTIONS_MAX, Front};
+use coracle_gateway::{Admin, Authenticator, CONNECTIONS_MAX, Front, Nodes};
 use coracle_invoke::Invoke;
 use coracle_model::{Code, FunctionRef, NamespaceName, Problem, SecretName, code};
 use coracle_observe::Observe;
 use coracle_observe::logs::{Limits, Line, Stream};
 use coracle_queue::{Parts, Queue};
 use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret};
-use coracle_store::{Artifacts, DataDir, Database, Embedded, RestoreError};
+use coracle_store::{DataDir, RestoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 
 use crate::basic_auth;
 use crate::clear_up::clear_up;
+use crate::storage::{Storage, StoreUrl};
 
 /// Instances that wait for a call, of all functions together: made ahead of demand, or kept for reuse.
 const IDLE_MAX: u32 = Bounds::DEFAULT.idle;
@@ -84,6 +85,10 @@ pub(crate) struct Options {
     pub(crate) cache: Option<PathBuf>,
     /// A backup to begin from.
     pub(crate) restore: Option<PathBuf>,
+    /// The database that several servers share; without it, the server has its own.
+    pub(crate) store: Option<StoreUrl>,
+    /// Where those servers reach this one, if not where it listens.
+    pub(crate) advertise: Option<String>,
     /// How much longer each commit takes than it does.
     pub(crate) commit_delay: Duration,
     /// Whether queued calls are accepted and forgotten.
@@ -113,6 +118,8 @@ impl Options {
             commit_delay: Duration::ZERO,
             queue_forgets: false,
             restore: None,
+            store: None,
+            advertise: None,
         }
     }
 }
@@ -175,17 +182,16 @@ pub(crate) async fn serve(
     let metrics = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let login = options.basic_auth.as_deref().map(basic_auth::login).transpose()?;
     let data = open_data(&options)?;
-    let artifacts = Artifacts::open(&data.artifacts()).map_err(|error| unusable(&data, &error))?;
     let clock = Arc::new(coracle_observe::clock::System);
-    let database = Arc::new(
-        Embedded::open_slowed(&data.database(), clock.clone(), options.commit_delay)
-            .map_err(|error| unusable(&data, &error))?,
-    );
+    let storage = Storage::open(options.store.as_ref(), &data, clock.clone(), options.commit_delay).await?;
+    let database = storage.database();
+    let artifacts = storage.artifacts(&data).map_err(|error| unusable(&data, &error))?;
     let observe = Observe::open(&data.logs(), Limits::default(), clock.clone())
         .map_err(|error| unusable(&data, &error))?;
     let key = SecretKey::load_or_create(&options.key_file.clone().unwrap_or_else(|| data.key()))?;
-    let catalog = Catalog::open(Arc::clone(&database) as Arc<dyn Database>, key, clock.clone()).await?;
-    let admin_token = admin_token(&data.admin_token())?;
+    let shared_token = storage.is_shared().then(|| key.admin_token_text());
+    let catalog = Catalog::open(Arc::clone(&database), key, clock.clone()).await?;
+    let admin_token = admin_token(&data.admin_token(), shared_token.as_deref())?;
     catalog.ensure_admin_token(&admin_token).await?;
 
     let host = Arc::new(Platform { observe: observe.clone(), catalog: catalog.clone() });
@@ -208,12 +214,32 @@ pub(crate) async fn serve(
     if catalog.current().iter().any(|revision| !matches!(revision.code, Code::Wasm(_))) {
         tokio::spawn(ready_sandboxes(runtime.programs().clone()));
     }
-    let queue = queue(&options, &database, &artifacts, &catalog, &invoke, &observe).await?;
+    let own_url = options.advertise.clone().unwrap_or_else(|| url_of(address));
+    let parts = Parts {
+        database: Arc::clone(&database),
+        artifacts: artifacts.clone(),
+        catalog: catalog.clone(),
+        invoke: invoke.clone(),
+        observe: observe.clone(),
+    };
+    let queue_options = coracle_queue::Options {
+        node: node_name(),
+        url: Some(own_url.clone()),
+        concurrency: options.queue_concurrency,
+        depth_max: options.queue_depth,
+        forgets: options.queue_forgets,
+        ..coracle_queue::Options::default()
+    };
+    let queue = Queue::open(parts, queue_options).await?;
     let changes = tokio::spawn(follow_changes(catalog.clone(), invoke.clone(), observe.clone()));
 
     let clearing =
         tokio::spawn(clear_up(catalog.clone(), queue.clone(), artifacts.clone(), runtime.clone(), clock));
     let authenticator = Authenticator::new(catalog.clone(), login);
+    let nodes = match shared_token {
+        Some(token) => Nodes::clustered(Arc::clone(&database), &own_url, token),
+        None => Nodes::alone(Arc::clone(&database), &own_url),
+    };
     let admin = Admin {
         catalog: catalog.clone(),
         runtime,
@@ -222,7 +248,8 @@ pub(crate) async fn serve(
         observe: observe.clone(),
         artifacts: artifacts.clone(),
         images,
-        database: Arc::clone(&database),
+        embedded: storage.embedded(),
+        nodes,
         data: Arc::new(data),
         authenticator: authenticator.clone(),
         upload_bytes_max: options.upload_bytes,
@@ -257,7 +284,7 @@ pub(crate) async fn serve(
     // The next server writes its own.
     let _ = fs::remove_file(server_file(data.root()));
     observe.logs.flush();
-    database.close();
+    storage.close().await;
     match left {
         0 => Ok(()),
         left => Err(Problem::new(
@@ -268,29 +295,9 @@ pub(crate) async fn serve(
     }
 }
 
-/// The queue, which begins to work on what is in it.
-async fn queue(
-    options: &Options,
-    database: &Arc<Embedded>,
-    artifacts: &Artifacts,
-    catalog: &Catalog,
-    invoke: &Invoke,
-    observe: &Observe,
-) -> Result<Queue, Problem> {
-    let parts = Parts {
-        database: Arc::clone(database) as Arc<dyn Database>,
-        artifacts: artifacts.clone(),
-        catalog: catalog.clone(),
-        invoke: invoke.clone(),
-        observe: observe.clone(),
-    };
-    let queued = coracle_queue::Options {
-        concurrency: options.queue_concurrency,
-        depth_max: options.queue_depth,
-        forgets: options.queue_forgets,
-        ..coracle_queue::Options::default()
-    };
-    Queue::open(parts, queued).await
+/// This server's name for people: that of its machine.
+fn node_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The file in which a server says where it listens, for the command line on the same machine.
@@ -329,19 +336,25 @@ fn open_data(options: &Options) -> Result<DataDir, Problem> {
     }
 }
 
-/// The admin token: made at the first start, 0600, found by the command line on the same machine.
-fn admin_token(path: &Path) -> Result<String, Problem> {
+/// The admin token: the one that all nodes of a cluster have, or one that is made at the first start. It lies in a file
+/// with mode 0600, where the command line on the same machine finds it.
+fn admin_token(path: &Path, shared: Option<&str>) -> Result<String, Problem> {
     use std::io::Write;
     let unusable = |error: std::io::Error| {
         Problem::new(&code::DATA_UNUSABLE, format!("keep the admin token in {}: {error}", path.display()))
     };
     match fs::read_to_string(path) {
-        Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+        Ok(token) if shared.map_or(!token.trim().is_empty(), |shared| shared == token.trim()) => {
+            return Ok(token.trim().to_owned());
+        }
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(unusable(error)),
     }
-    let token = coracle_catalog::new_token_text()?;
+    let token = match shared {
+        Some(shared) => shared.to_owned(),
+        None => coracle_catalog::new_token_text()?,
+    };
     let draft = path.with_extension("tmp");
     let mut file = fs::OpenOptions::new()
         .write(true)

@@ -212,6 +212,43 @@ fn a_callback_has_the_result_and_openfaas_headers() {
 }
 
 #[test]
+fn the_ends_of_calls_are_told_to_a_function_a_topic_or_a_url() {
+    let server = acid(&["--set", "queue.on_success=function:hello", "--set", "queue.on_failure=topic:lost"]);
+    server.deploy("hello");
+    queued(&server, "/async-function/acid/count", &[], b"");
+    let told = until("the call of the function that is told", || {
+        let calls = server.json(&["queue", "list", "hello", "--state", "succeeded"]);
+        calls[0]["id"].as_str().map(str::to_owned)
+    });
+    let told = &ended(&server, &told)["result"]["body"];
+    assert!(told.as_str().unwrap().contains(r#""state":"succeeded""#), "{told}");
+
+    // A status that says that trying again would not help.
+    let lost = queued(&server, "/async-function/acid/status?code=404", &[], b"");
+    assert_eq!(ended(&server, &lost)["state"], "failed");
+    let outcomes = server.json(&["queue", "topic", "lost"]);
+    let (place, outcome) = (outcomes[0]["place"].as_u64().unwrap(), &outcomes[0]["outcome"]);
+    assert_eq!(
+        (&outcome["call"], &outcome["state"]),
+        (&lost.as_str().into(), &"failed".into()),
+        "{outcomes}"
+    );
+    assert_eq!(outcome["response"]["status"], 404);
+    assert!(server.ok(&["queue", "topic", "lost"]).contains(&lost));
+    let behind = server.json(&["queue", "topic", "lost", "--after", &place.to_string()]);
+    assert_eq!(behind.as_array().map(Vec::len), Some(0));
+
+    let (port, received) = receiver(OK);
+    let grant = format!("http://127.0.0.1:{port}");
+    let (outbound, target) = (format!("outbound={grant}"), format!("queue.on_failure={grant}/lost"));
+    guests::deploy(&server, "acid", &["--set", &outbound, "--set", &target]);
+    queued(&server, "/async-function/acid/status?code=404", &[("x-call-id", "mine")], b"");
+    let told = received.recv().unwrap();
+    assert!(told.starts_with("POST /lost HTTP/1.1\r\n") && told.contains("x-call-id: mine\r\n"), "{told}");
+    assert!(told.contains(r#""state":"failed""#), "{told}");
+}
+
+#[test]
 fn a_callback_goes_nowhere_that_a_caller_should_not_reach() {
     let server = Server::start();
     let (elsewhere, visited) = receiver(OK);
@@ -297,4 +334,44 @@ fn a_full_queue_says_when_to_come_again() {
         no calls are queued
     "#]]
     .assert_eq(&server.run(&["queue", "status"]).to_text());
+}
+
+#[test]
+fn a_full_disk_takes_no_calls_and_loses_none() {
+    let data = harness::Data::new();
+    let folder = data.path().parent().unwrap().to_owned();
+    let root = rustix::process::geteuid().is_root();
+    // Somebody who is not root may still be root of a namespace of their own.
+    let unshare: &[&str] =
+        if root { &["unshare", "--mount"] } else { &["unshare", "--map-root-user", "--mount"] };
+    let mount = "mount -t tmpfs -o size=6m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
+    let within = [unshare, &["sh", "-c", mount, folder.to_str().unwrap()]].concat();
+    let server = Server::start_within(&within, data, &[]);
+    let token = wire::token(&server);
+    let deployed = harness::coracle()
+        .args(["deploy", harness::wasm("hello").to_str().unwrap(), "--name", "hello"])
+        .env("CORACLE_URL", &server.url)
+        .env("CORACLE_TOKEN", &token)
+        .output()
+        .unwrap();
+    assert!(deployed.status.success(), "{deployed:?}");
+
+    let body = vec![b'x'; 100 << 10];
+    let delay = [("x-coracle-delay", "1h")];
+    let mut accepted = Vec::new();
+    let full = loop {
+        let reply = ask(&server, "POST", "/async-function/hello", &delay, &body);
+        if reply.status != 202 {
+            break reply;
+        }
+        accepted.push(reply.header("x-call-id").unwrap().to_owned());
+    };
+    assert_eq!(refused(&full), (503, "store-unavailable".into()));
+    assert!(full.header("retry-after").is_some() && !accepted.is_empty());
+    for id in &accepted {
+        let call = admin(&server, "GET", &format!("/v1/calls/{id}"), b"").json();
+        assert_eq!(call["state"], "waiting", "{call}");
+    }
+    // Whoever waits for an answer has one all the same.
+    assert_eq!(ask(&server, "POST", "/function/hello", &[], b"Ada").text(), "Hello, Ada!\n");
 }

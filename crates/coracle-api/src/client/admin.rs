@@ -15,10 +15,10 @@ use tokio::io::AsyncReadExt;
 use super::{Chunks, Client, ClientError, Lines, LogLines};
 use crate::{
     AppSpec, AppView, ArtifactView, CallQuery, CallView, FUNCTIONS_SKIPPED, FollowedCall, FunctionQuery,
-    FunctionSpec, FunctionView, IdentityView, ImageQuery, ImageView, LoadQuery, LogQuery, NamespaceView,
-    Page, PrunedView, PullEvent, PullRequest, RegistryLogin, RegistryView, RevisionView, RollbackRequest,
-    ScaleRequest, ScaledView, SecretValue, SecretView, StatsQuery, StatsView, StatusView, TokenCreated,
-    TokenRequest, TokenView, encode_query, encode_segment,
+    FunctionSpec, FunctionView, IdentityView, ImageQuery, ImageView, KnownCall, LoadQuery, LogQuery,
+    NamespaceView, Page, PrunedView, PullEvent, PullRequest, RegistryLogin, RegistryView, RevisionView,
+    RollbackRequest, ScaleRequest, ScaledView, SecretValue, SecretView, ShowQuery, StatsQuery, StatsView,
+    StatusView, TokenCreated, TokenRequest, TokenView, encode_query, encode_segment,
 };
 
 /// Functions that are asked for at once where all are wanted: few round trips, and a page of them with the largest
@@ -155,6 +155,12 @@ impl Client {
     /// One of the last calls. Any text may be asked for: callers choose their own identities.
     pub async fn call_view(&self, id: &str) -> Result<CallView, ClientError> {
         self.ask(Method::GET, &format!("/v1/calls/{}", encode_segment(id))).await
+    }
+
+    /// One of the last calls of this node alone.
+    pub async fn call_here(&self, id: &str) -> Result<KnownCall, ClientError> {
+        let query = encode_query(&ShowQuery { wait: None, here: true });
+        self.ask(Method::GET, &format!("/v1/calls/{}{query}", encode_segment(id))).await
     }
 
     /// Logs, as they come.

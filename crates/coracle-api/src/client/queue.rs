@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use coracle_model::Span;
+use coracle_model::{NamespaceName, Span, TopicName};
 use http::Method;
 
 use super::call::add_headers;
 use super::{Client, ClientError, FunctionCall};
 use crate::{
     AcceptedView, CallState, CallsCount, CancelledView, KnownCall, Page, PurgeRequest, QueueListQuery,
-    QueueQuery, QueueView, QueuedCallView, RedriveRequest, ShowQuery, SubmitQuery, WAIT_MAX, encode_query,
-    encode_segment,
+    QueueQuery, QueueView, QueuedCallView, RedriveRequest, ShowQuery, SubmitQuery, TopicEntryView,
+    TopicQuery, WAIT_MAX, encode_query, encode_segment,
 };
 
 /// Every method fails with a [`ClientError`], and for no other reason than those named there.
@@ -45,7 +45,7 @@ impl Client {
     /// A queued call, once it has ended.
     pub async fn ended_call(&self, id: &str) -> Result<QueuedCallView, ClientError> {
         loop {
-            let query = ShowQuery { wait: Some(Span(WAIT_MAX / 2)) };
+            let query = ShowQuery { wait: Some(Span(WAIT_MAX / 2)), here: false };
             let path = format!("/v1/calls/{}{}", encode_segment(id), encode_query(&query));
             let call: QueuedCallView = self.ask(Method::GET, &path).await?;
             if call.state.is_ended() {
@@ -74,6 +74,17 @@ impl Client {
     /// A page of queued calls.
     pub async fn queued_calls(&self, query: &QueueListQuery) -> Result<Page<QueuedCallView>, ClientError> {
         self.ask(Method::GET, &format!("/v1/queue/calls{}", encode_query(query))).await
+    }
+
+    /// How calls ended that sent it to a topic.
+    pub async fn topic(
+        &self,
+        namespace: &NamespaceName,
+        topic: &TopicName,
+        query: &TopicQuery,
+    ) -> Result<Vec<TopicEntryView>, ClientError> {
+        let path = format!("/v1/namespaces/{namespace}/topics/{topic}{}", encode_query(query));
+        Ok(self.ask::<Page<TopicEntryView>>(Method::GET, &path).await?.items)
     }
 
     /// Has dead calls run again.

@@ -8,14 +8,18 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use coracle_api::{CallQuery, CallView, FollowedCall, KnownCall, Page, QueuedCallView, ShowQuery, WAIT_MAX};
+use coracle_api::client::Lines;
+use coracle_api::{
+    CallQuery, CallView, Client, ClientError, FollowedCall, KnownCall, Page, QueuedCallView, ShowQuery,
+    WAIT_MAX,
+};
 use coracle_model::{
     BodyError, CallId, FunctionName, FunctionRef, NamespaceName, Principal, Problem, Reach, Scope, Span, code,
 };
 use coracle_observe::Followed;
 use coracle_observe::calls::{CALLS_RECENT_MAX, CallRecord, Calls, End, Filter, FollowersFull};
 use coracle_queue::QueuedCall;
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt, select_all};
 use http::header::CONTENT_TYPE;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
@@ -37,11 +41,23 @@ pub(super) async fn list(
     };
     let filter = filter_of(&admin, &who, query.namespace, query.function)?;
     let wanted = Wanted { filter, failed: query.failed, limit };
+    let asked = wanted.asked_of_others(query.follow);
     if query.follow {
-        return Ok(wanted.follow(&admin.observe.calls)?);
+        let others = match query.here {
+            true => Vec::new(),
+            false => admin.nodes.ask(|client| follow_elsewhere(client, asked.clone())).await,
+        };
+        return Ok(wanted.follow(&admin.observe.calls, others)?);
     }
     let calls = admin.observe.calls.last(&wanted.filter, wanted.looked_at());
-    Ok(Json(wanted.of(calls).map(|call| view(&call)).collect::<Page<_>>()).into_response())
+    let mut calls: Vec<_> = wanted.of(calls).map(|call| view(&call)).collect();
+    if !query.here {
+        let others = admin.nodes.ask(|client| list_elsewhere(client, asked.clone())).await;
+        calls.extend(others.into_iter().flatten());
+        calls.sort_by_key(|call| std::cmp::Reverse(call.started));
+        calls.truncate(limit);
+    }
+    Ok(Json(calls.into_iter().collect::<Page<_>>()).into_response())
 }
 
 /// Which calls a client wants.
@@ -67,8 +83,18 @@ impl Wanted {
         calls.into_iter().filter(|call| self.takes(call)).take(self.limit)
     }
 
-    /// The last ones, oldest first, then each as it ends, until the client goes.
-    fn follow(self, calls: &Calls) -> Result<Response, Problem> {
+    /// The same question, for a node that does not see whose token it is.
+    fn asked_of_others(&self, follow: bool) -> CallQuery {
+        let (namespace, function) = match self.filter.clone() {
+            Filter::All => (None, None),
+            Filter::Namespace(namespace) => (Some(namespace), None),
+            Filter::Function(FunctionRef { namespace, name }) => (Some(namespace), Some(name)),
+        };
+        CallQuery { namespace, function, limit: Some(self.limit), failed: self.failed, follow, here: true }
+    }
+
+    /// The last ones, oldest first, then each as it ends, here or on another node, until the client goes.
+    fn follow(self, calls: &Calls, others: Vec<Lines<FollowedCall>>) -> Result<Response, Problem> {
         let (last, follower) = calls.follow(&self.filter, self.looked_at()).map_err(full)?;
         let mut begun: Vec<_> = self.of(last).map(|call| FollowedCall::Call(Box::new(view(&call)))).collect();
         begun.reverse();
@@ -85,9 +111,36 @@ impl Wanted {
                 return Some((encoded(&[next]), (wanted, begun, follower)));
             }
         });
-        let mut response = Response::new(Body::new(StreamBody::new(lines)));
+        let others = others.into_iter().map(|lines| stream::unfold(lines, next_elsewhere).boxed());
+        let all = select_all(std::iter::once(lines.boxed()).chain(others));
+        let mut response = Response::new(Body::new(StreamBody::new(all)));
         response.headers_mut().insert(CONTENT_TYPE, NDJSON);
         Ok(response)
+    }
+}
+
+async fn follow_elsewhere(client: Client, query: CallQuery) -> Result<Lines<FollowedCall>, ClientError> {
+    client.follow_calls(&query).await
+}
+
+async fn list_elsewhere(client: Client, query: CallQuery) -> Result<Vec<CallView>, ClientError> {
+    client.calls(&query).await
+}
+
+async fn show_elsewhere(client: Client, id: String) -> Result<KnownCall, ClientError> {
+    client.call_here(&id).await
+}
+
+/// The next call that ended on another node; one that breaks off has no more, and ours go on.
+async fn next_elsewhere(
+    mut lines: Lines<FollowedCall>,
+) -> Option<(Result<Frame<Bytes>, BodyError>, Lines<FollowedCall>)> {
+    match lines.next().await {
+        Ok(call) => Some((encoded(&[call?]), lines)),
+        Err(error) => {
+            tracing::warn!(%error, "the calls of another node broke off");
+            None
+        }
     }
 }
 
@@ -113,7 +166,7 @@ pub(super) async fn show(
 ) -> Answer<Json<KnownCall>> {
     match queued::reached(&admin, who.clone(), &id, Scope::Call).await {
         Ok(call) => Ok(Json(KnownCall::Queued(Box::new(as_it_ends(&admin, &who, call, query.wait).await?)))),
-        Err(problem) if problem.code == &code::CALL_NOT_FOUND => recent(&admin, who, &id),
+        Err(problem) if problem.code == &code::CALL_NOT_FOUND => recent(&admin, who, &id, query.here).await,
         Err(problem) => Err(problem.into()),
     }
 }
@@ -134,16 +187,27 @@ async fn as_it_ends(
 }
 
 /// One of the last calls that somebody waited for.
-fn recent(admin: &Admin, who: Principal, id: &str) -> Answer<Json<KnownCall>> {
+async fn recent(admin: &Admin, who: Principal, id: &str, here: bool) -> Answer<Json<KnownCall>> {
     let who = admin.authenticator.require_somewhere(who, Scope::Deploy)?;
     let call = CallId::parse(id).and_then(|id| admin.observe.calls.get(&id));
     // A call that the token does not reach is as good as none.
+    let call = match call {
+        Some(call) => Some(view(&call)),
+        None if here => None,
+        None => {
+            let others = admin.nodes.ask(|client| show_elsewhere(client, id.to_owned())).await;
+            others.into_iter().find_map(|known| match known {
+                KnownCall::Recent(call) => Some(*call),
+                KnownCall::Queued(_) => None,
+            })
+        }
+    };
     let call = call.filter(|call| who.may_on(Scope::Deploy, &call.function)).ok_or_else(|| {
         let shown: String = id.chars().take(128).collect();
         let message = format!("the call `{shown}` is not queued, and not among the last ones");
         Problem::new(&code::CALL_NOT_FOUND, message).hint("`coracle logs --call` may still know it")
     })?;
-    Ok(Json(KnownCall::Recent(Box::new(view(&call)))))
+    Ok(Json(KnownCall::Recent(Box::new(call))))
 }
 
 /// Whose calls are meant, as far as the token reaches.

@@ -11,9 +11,9 @@ use coracle_model::{
 };
 use coracle_observe::Followed;
 use coracle_observe::logs::{
-    Error, Filter, Follower, Line, Lines, Logs, READ_FUNCTIONS_MAX, READ_LINES_MAX, Stream,
+    Error, Filter, Follower, Line, Lines as Page, Logs, READ_FUNCTIONS_MAX, READ_LINES_MAX, Stream,
 };
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http_body_util::StreamBody;
@@ -21,6 +21,7 @@ use hyper::body::Frame;
 use jiff::{Timestamp, ToSpan};
 
 use super::Shared;
+use super::gathered::{Lines, of_all_nodes};
 use super::rim::{Answer, Asked, Who};
 
 /// One JSON object a line.
@@ -39,17 +40,37 @@ pub(super) async fn read(
         }
         None => admin.authenticator.require_in(who, Scope::Deploy, &namespace)?,
     };
-    let filter = filter_of(&query, namespace, function)?;
+    let filter = filter_of(&query, namespace.clone(), function.clone())?;
     let since = query.since.map(|since| since.at(admin.observe.clock.now()));
     let tail = query.tail.or(since.is_none().then_some(PAGE_ITEMS_DEFAULT));
     let wanted = Wanted { filter, tail, since, follow: query.follow };
     let reading = Reading::begin(&admin.observe.logs, wanted).await?;
     let skipped = reading.functions_skipped;
-    let mut response = reading.streamed(encode);
+    let mut lines = reading.lines();
+    if !query.here {
+        // The others do not see whose token it is, so all that is meant is said.
+        let whole = LogQuery { namespace: Some(namespace), function, tail, ..query };
+        lines = of_all_nodes(&admin.nodes, lines, whole).await;
+    }
+    let mut response = streamed(lines, encode);
     if skipped > 0 {
         response.headers_mut().insert(FUNCTIONS_SKIPPED, skipped.into());
     }
     Ok(response)
+}
+
+/// The lines as a response, each written by `encode` with its end; a client that goes away ends it.
+pub(crate) fn streamed(lines: Lines, encode: fn(&Line, &mut Vec<u8>)) -> Response<Body> {
+    let pieces = lines.map(move |lines| {
+        // The client sees that the stream broke off; it has no other place for an error.
+        let lines = lines.map_err(BodyError::from)?;
+        let mut bytes = Vec::new();
+        lines.iter().for_each(|line| encode(line, &mut bytes));
+        Ok::<_, BodyError>(Frame::data(Bytes::from(bytes)))
+    });
+    let mut response = Response::new(Body::new(StreamBody::new(pieces)));
+    response.headers_mut().insert(CONTENT_TYPE, NDJSON);
+    response
 }
 
 /// What of the logs a client wants.
@@ -83,24 +104,16 @@ impl Reading {
         Self::try_begin(logs, wanted).await.map_err(problem_of)
     }
 
-    /// The lines as a response, each written by `encode` with its end; a client that goes away ends it.
-    pub(crate) fn streamed(self, encode: fn(&Line, &mut Vec<u8>)) -> Response<Body> {
-        let lines = stream::unfold(Some((self, encode)), async |reading| {
-            let (mut reading, encode) = reading?;
+    /// The lines as they come; whoever drops the stream ends it.
+    pub(crate) fn lines(self) -> Lines {
+        let lines = stream::unfold(Some(self), async |reading| {
+            let mut reading = reading?;
             match reading.next().await {
-                Ok(Some(lines)) => {
-                    let mut bytes = Vec::new();
-                    lines.iter().for_each(|line| encode(line, &mut bytes));
-                    Some((Ok(Frame::data(Bytes::from(bytes))), Some((reading, encode))))
-                }
-                Ok(None) => None,
-                // The client sees that the stream broke off; it has no other place for an error.
-                Err(problem) => Some((Err(BodyError::from(problem)), None)),
+                Ok(lines) => Some((Ok(lines?), Some(reading))),
+                Err(problem) => Some((Err(problem), None)),
             }
         });
-        let mut response = Response::new(Body::new(StreamBody::new(lines)));
-        response.headers_mut().insert(CONTENT_TYPE, NDJSON);
-        response
+        lines.boxed()
     }
 
     async fn try_begin(logs: &Logs, wanted: Wanted) -> Result<Self, Error> {
@@ -180,7 +193,7 @@ impl Reading {
         }
     }
 
-    fn take_page(&mut self, page: Lines) {
+    fn take_page(&mut self, page: Page) {
         self.more_from = page.lines.last().filter(|_| page.cut).map(|line| after(line.at));
         self.take(page.lines);
     }

@@ -6,6 +6,7 @@ pub(crate) mod artifacts;
 mod calls;
 mod format;
 pub(crate) mod functions;
+pub(crate) mod gathered;
 mod images;
 pub(crate) mod logs;
 pub(crate) mod namespaces;
@@ -30,7 +31,7 @@ use coracle_runtime::{Images, Runtime};
 use coracle_store::{Artifacts, DataDir, Embedded};
 use http::Method;
 
-use crate::{Authenticator, openfaas, pages};
+use crate::{Authenticator, Nodes, openfaas, pages};
 
 /// What the API speaks for.
 #[derive(Debug, Clone)]
@@ -49,8 +50,10 @@ pub struct Admin {
     pub artifacts: Artifacts,
     /// Images that were pulled or loaded.
     pub images: Images,
-    /// The database, for backups.
-    pub database: Arc<Embedded>,
+    /// The database of this server alone, for backups; `None` where several share one.
+    pub embedded: Option<Arc<Embedded>>,
+    /// The servers that share the database.
+    pub nodes: Nodes,
     /// The data directory, for backups.
     pub data: Arc<DataDir>,
     /// Who asks.
@@ -113,6 +116,7 @@ fn routes(started: server::Started) -> Vec<(Method, &'static str, MethodRouter<S
         (Method::POST, "/v1/calls/{id}/redrive", post(queued::redrive)),
         (Method::GET, "/v1/queue", get(queue::show)),
         (Method::GET, "/v1/queue/calls", get(queue::list)),
+        (Method::GET, "/v1/namespaces/{ns}/topics/{name}", get(queue::topic)),
         (Method::POST, "/v1/queue/redrive", post(queue::redrive)),
         (Method::POST, "/v1/queue/purge", post(queue::purge)),
         (Method::GET, "/v1/logs", get(logs::read)),

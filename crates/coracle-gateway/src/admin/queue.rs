@@ -5,16 +5,16 @@ use axum::Json;
 use axum::extract::State;
 use coracle_api::{
     CallState, CallsCount, FunctionQueueView, Page, PurgeRequest, QueueCounts, QueueListQuery, QueueQuery,
-    QueueView, QueuedCallView, RedriveRequest,
+    QueueView, QueuedCallView, RedriveRequest, TopicEntryView, TopicQuery,
 };
-use coracle_model::{Problem, Scope, code};
-use coracle_queue::{Counts, List, Selection, State as Stands, Status};
+use coracle_model::{Problem, Scope, TopicName, code};
+use coracle_queue::{Counts, Entry, List, Selection, State as Stands, Status};
 
 use super::Shared;
 use super::calls::filter_of;
 use super::functions::limit_of;
 use super::queued::view;
-use super::rim::{Answer, Asked, Sent, Who};
+use super::rim::{Answer, Asked, Named, Sent, Who};
 
 pub(super) async fn show(
     State(admin): State<Shared>,
@@ -43,6 +43,26 @@ pub(super) async fn list(
     let page = admin.queue.list(&List { filter, state, after: query.after, limit }).await?;
     let items = page.calls.into_iter().map(|call| view(call, Vec::new(), &who)).collect();
     Ok(Json(Page { items, next: page.next }))
+}
+
+pub(super) async fn topic(
+    State(admin): State<Shared>,
+    Who(who): Who,
+    Named(namespace, name): Named<TopicName>,
+    Asked(query): Asked<TopicQuery>,
+) -> Answer<Json<Page<TopicEntryView>>> {
+    admin.authenticator.require_in(who, Scope::Deploy, &namespace)?;
+    admin.catalog.namespace(&namespace)?;
+    let limit = limit_of(query.limit)?;
+    let entries = admin.queue.entries(&namespace, &name, query.after, limit).await?;
+    let next = (entries.len() == limit).then(|| entries.last().map(|last| last.place.to_string())).flatten();
+    let items = entries.into_iter().map(|Entry { place, at, body }| TopicEntryView {
+        place,
+        at,
+        // What was written here is JSON.
+        outcome: serde_json::from_slice(&body).unwrap_or_default(),
+    });
+    Ok(Json(Page { items: items.collect(), next }))
 }
 
 pub(super) async fn redrive(

@@ -112,10 +112,11 @@ pub(super) async fn metrics_with_token(
 
 pub(super) async fn backup(State(admin): State<Shared>, Who(who): Who) -> Answer<Response> {
     admin.authenticator.require(who, Scope::Admin)?;
+    let Some(embedded) = admin.embedded.clone() else { return Err(kept_elsewhere().into()) };
     let turn = BACKUP_TURN.lock().await;
     let writing = tokio::task::spawn_blocking(move || {
         let path = admin.data.root().join(BACKUP_FILE);
-        admin.data.backup(&admin.database, &admin.artifacts, &path).map_err(|error| problem_of(&error))?;
+        admin.data.backup(&embedded, &admin.artifacts, &path).map_err(|error| problem_of(&error))?;
         // Without its name the file is gone as soon as the client has it, or went away.
         let opened = std::fs::File::open(&path).and_then(|file| std::fs::remove_file(&path).map(|()| file));
         let opened = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
@@ -178,6 +179,7 @@ async fn details(admin: &Admin) -> StatusDetails {
         },
         pagemap_scan: runtime.pagemap_scan,
         sandboxes,
+        nodes: admin.nodes.all().await,
     }
 }
 
@@ -189,6 +191,14 @@ async fn sandboxes(admin: &Admin) -> SandboxesView {
             SandboxesView { unavailable: None, protections: protections.into_iter().map(view).collect() }
         }
     }
+}
+
+fn kept_elsewhere() -> Problem {
+    Problem::new(
+        &code::BAD_REQUEST,
+        "this server shares its database with others, and has no copy of its own to give",
+    )
+    .hint("back up the PostgreSQL: pg_dump --schema=coracle; and keep the key file with it")
 }
 
 fn problem_of(error: &BackupError) -> Problem {

@@ -98,7 +98,8 @@ impl Server {
             observe,
             artifacts,
             images,
-            database,
+            nodes: Nodes::alone(Arc::clone(&database) as Arc<dyn Database>, "http://127.0.0.1:8080"),
+            embedded: Some(database),
             data: Arc::new(data),
             upload_bytes_max: UPLOAD_BYTES_MAX,
         };

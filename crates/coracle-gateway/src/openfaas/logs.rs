@@ -3,6 +3,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use coracle_api::Since;
 use coracle_faces::openfaas::logs::{LogQuery, render_line};
 use coracle_faces::openfaas::refusal::Verb;
 use coracle_model::{FunctionRef, Principal, Problem, Scope, code};
@@ -10,7 +11,8 @@ use coracle_observe::logs::{Filter, Line};
 use jiff::Timestamp;
 
 use super::rim::refused;
-use crate::admin::logs::{Reading, Wanted};
+use crate::admin::gathered::of_all_nodes;
+use crate::admin::logs::{Reading, Wanted, streamed};
 use crate::admin::rim::{Answer, Asked, Who};
 use crate::admin::{Admin, Shared};
 
@@ -20,7 +22,19 @@ pub(super) async fn read(
     Asked(pairs): Asked<Vec<(String, String)>>,
 ) -> Answer<Response> {
     let wanted = wanted(&admin, who, &pairs).map_err(refused(Verb::Logs))?;
-    Ok(Reading::begin(&admin.observe.logs, wanted).await?.streamed(encode))
+    let (function, instance) = (wanted.filter.function.clone(), wanted.filter.instance);
+    let query = coracle_api::LogQuery {
+        namespace: Some(wanted.filter.namespace.clone()),
+        function,
+        tail: wanted.tail,
+        since: wanted.since.map(Since::At),
+        follow: wanted.follow,
+        ..coracle_api::LogQuery::default()
+    };
+    let lines = Reading::begin(&admin.observe.logs, wanted).await?.lines();
+    // Each node numbers its instances for itself.
+    let lines = if instance.is_some() { lines } else { of_all_nodes(&admin.nodes, lines, query).await };
+    Ok(streamed(lines, encode))
 }
 
 fn wanted(admin: &Admin, who: Principal, pairs: &[(String, String)]) -> Result<Wanted, Problem> {

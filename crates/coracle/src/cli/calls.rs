@@ -45,8 +45,14 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         None => (common.namespace.clone(), None),
     };
     let client = common.client()?;
-    let query =
-        CallQuery { namespace, function: name, limit: args.limit, failed: args.failed, follow: args.follow };
+    let query = CallQuery {
+        namespace,
+        function: name,
+        limit: args.limit,
+        failed: args.failed,
+        follow: args.follow,
+        here: false,
+    };
     if args.follow {
         if let Some(function) = &function {
             client.function(function).await?;

@@ -69,6 +69,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         tail: args.tail,
         since: args.since,
         follow: args.follow,
+        here: false,
     };
     let mut lines = client.logs(&query).await?;
     say_skipped(lines.functions_skipped());

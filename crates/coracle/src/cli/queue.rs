@@ -35,11 +35,13 @@ enum Verb {
         /// The function, as NAME or NAME.NS [default: all]
         name: Option<Named>,
     },
-    /// List calls, the oldest first; those that ended, the newest first
+    /// List calls that wait, run, are dead, or have ended
     #[command(visible_alias = "ls")]
     List(look::List),
     /// Show all about a call: where it stands, every attempt, what it answered
     Show(look::Show),
+    /// Read how calls ended that sent it to a topic
+    Topic(look::Outcomes),
     /// Cancel calls: one that waits never runs, one that runs is stopped
     Cancel {
         /// Which, as `coracle queue list` shows them
@@ -58,6 +60,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         Verb::Status { name } => look::status(&client, query(name.as_ref(), common), common.json).await,
         Verb::List(list) => list.run(&client, common).await,
         Verb::Show(show) => show.run(&client, common.json).await,
+        Verb::Topic(outcomes) => outcomes.run(&client, common).await,
         Verb::Cancel { ids } => act::cancel(&client, &ids, common.json).await,
         Verb::Redrive(redrive) => redrive.run(&client, common).await,
         Verb::Purge(purge) => purge.run(&client, common).await,

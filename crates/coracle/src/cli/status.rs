@@ -1,7 +1,9 @@
 //! `coracle status`: whether a server is there, how it does, and who it thinks is asking.
 //! People ask it first when something is odd.
 
-use coracle_api::{IdentityView, ProtectionView, SandboxesView, StatusDetails, StatusView};
+use coracle_api::{
+    IdentityView, NodeInfo, NodeView, ProtectionView, SandboxesView, StatusDetails, StatusView,
+};
 use serde_json::json;
 
 use super::ago::{bytes, span};
@@ -35,6 +37,7 @@ fn render_details(details: &StatusDetails) -> Done {
     field("calls", format_args!("{in_flight} running, {instances_waiting} waiting"))?;
     field("instances", format_args!("{instances} of {instances_max}, {instances_idle} idle"))?;
     field("clients", format_args!("connections: {}", details.connections))?;
+    render_nodes(&details.nodes)?;
     let cache = details.code_cache;
     let (mapped, most) = (bytes(cache.bytes), bytes(cache.bytes_max));
     field("code", format_args!("{mapped} of {most} mapped, artifacts: {}", cache.entries))?;
@@ -45,6 +48,18 @@ fn render_details(details: &StatusDetails) -> Done {
         field("kernel", "without pagemap_scan: a fresh instance takes about twice as long")?;
     }
     render_sandboxes(&details.sandboxes)
+}
+
+/// The servers on one database; one that is alone is told of above.
+fn render_nodes(nodes: &[NodeView]) -> Done {
+    if nodes.len() < 2 {
+        return Ok(());
+    }
+    for (number, NodeView { info: NodeInfo { name, url, version, .. }, here }) in nodes.iter().enumerate() {
+        let here = if *here { ", this one" } else { "" };
+        field(if number == 0 { "nodes" } else { "" }, format_args!("{name} {url}, Coracle {version}{here}"))?;
+    }
+    Ok(())
 }
 
 fn render_sandboxes(sandboxes: &SandboxesView) -> Done {

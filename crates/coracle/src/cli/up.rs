@@ -16,6 +16,7 @@ use crate::options::Common;
 use crate::serve::{self, MetricsListen, Ready};
 use crate::signals::Signals;
 use crate::stop::{Done, Stop};
+use crate::storage::StoreUrl;
 use crate::talk::{BOLD, DIM, styled};
 use crate::{print, talk};
 
@@ -44,6 +45,12 @@ pub(crate) struct Args {
     /// Begin from a backup; the data directory must be empty
     #[arg(long, value_name = "FILE")]
     restore: Option<PathBuf>,
+    /// The PostgreSQL that several servers share, as postgres://USER:PASSWORD@HOST/DATABASE [default: a file]
+    #[arg(long, value_name = "URL", env = "CORACLE_STORE", hide_env_values = true)]
+    store: Option<StoreUrl>,
+    /// Where those servers reach this one [default: where it listens]
+    #[arg(long, value_name = "URL", env = "CORACLE_ADVERTISE", hide_env_values = true)]
+    advertise: Option<String>,
     /// How long calls may take to finish when the server is stopped
     #[arg(long, value_name = "SPAN", default_value_t = Span(serve::DRAIN))]
     drain: Span,
@@ -120,6 +127,8 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         commit_delay: args.commit_delay.0,
         queue_forgets: args.queue_forgets,
         restore: args.restore,
+        store: args.store,
+        advertise: args.advertise,
     };
     let mut server = std::pin::pin!(serve::serve(options, ready, stopped(signals, args.drain)));
     let announced = async {

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coracle_api::{
     AttemptView, CallState, Client, FunctionQueueView, KnownCall, QueueCounts, QueueListQuery, QueueQuery,
-    QueueView, QueuedCallView, ResultView,
+    QueueView, QueuedCallView, ResultView, TopicEntryView, TopicQuery,
 };
-use coracle_model::{Clock as _, Problem, code};
+use coracle_model::{Clock as _, Problem, TopicName, code};
 use coracle_observe::clock::System;
 use jiff::Timestamp;
 
@@ -47,6 +47,52 @@ pub(super) struct Show {
     /// Print only the body of its result
     #[arg(long)]
     result: bool,
+}
+
+/// Which outcomes are read.
+#[derive(Debug, clap::Args)]
+pub(super) struct Outcomes {
+    /// The topic, as `on_success` or `on_failure` names it
+    name: TopicName,
+    /// Only those behind this place
+    #[arg(long, value_name = "PLACE")]
+    after: Option<u64>,
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT)]
+    limit: usize,
+}
+
+impl Outcomes {
+    pub(super) async fn run(self, client: &Client, common: &Common) -> Done {
+        let query = TopicQuery { after: self.after, limit: Some(self.limit) };
+        let entries = client.topic(&common.namespace(), &self.name, &query).await?;
+        if common.json {
+            return print::json(&entries);
+        }
+        if entries.is_empty() {
+            talk::say(format_args!("there is nothing in the topic {}", self.name));
+        }
+        outcomes_table(&entries, System.now()).print()
+    }
+}
+
+/// A row for each outcome, and below it why a call failed.
+fn outcomes_table(entries: &[TopicEntryView], now: Timestamp) -> Table<5> {
+    let mut table = Table::new([
+        Column::Right("PLACE"),
+        Column::Whole("CALL"),
+        Column::Left("FUNCTION"),
+        Column::Left("STATE"),
+        Column::Left("WHEN"),
+    ]);
+    for TopicEntryView { place, at, outcome } in entries {
+        let text = |name: &str| visible(outcome[name].as_str().unwrap_or_default());
+        table.row([place.to_string(), text("call"), text("function"), text("state"), when(*at, now)]);
+        if outcome["reason"].is_string() {
+            table.below(text("reason"));
+        }
+    }
+    table
 }
 
 /// How full the queue is.
@@ -236,7 +282,10 @@ fn render(call: &QueuedCallView) -> Done {
     }
     for delivery in &call.deliveries {
         let to = delivery.delivers_to.as_deref().unwrap_or_default();
-        field("delivery", format_args!("{} to {}: {}", delivery.state.as_str(), visible(to), delivery.id))?;
+        let why = why(delivery).map(|why| format!(": {why}")).unwrap_or_default();
+        let tried = delivery.attempts_made;
+        let line = format!("to {to} is {}, tried {tried} times{why}", delivery.state.as_str());
+        field("delivery", visible(&line))?;
     }
     render_attempts(&call.attempts, now)?;
     match call.state {

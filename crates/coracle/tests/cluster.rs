@@ -1,0 +1,202 @@
+//! Several servers on one PostgreSQL, as their users see them: what one knows all know, and what one loses none loses.
+//! Each test starts a PostgreSQL of its own.
+
+#[expect(dead_code, reason = "these tests use some of what they share with others")]
+mod guests;
+#[expect(dead_code, reason = "these tests use some of what they share with others")]
+mod harness;
+#[expect(dead_code, reason = "these tests use some of what they share with others")]
+mod wire;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use guests::{deploy, until};
+use harness::{Data, Ended, Server};
+use own_postgres::OwnPostgres;
+use tempfile::TempDir;
+use wire::get;
+
+/// Servers that share a database and a key.
+struct Cluster {
+    postgres: OwnPostgres,
+    url: String,
+    dir: TempDir,
+    nodes: Vec<Server>,
+}
+
+impl Cluster {
+    fn start(nodes: usize) -> Self {
+        let postgres = OwnPostgres::start().unwrap();
+        let url = postgres.database("coracle").unwrap();
+        let mut cluster = Self { postgres, url, dir: tempfile::tempdir().unwrap(), nodes: Vec::new() };
+        let key = cluster.key();
+        std::fs::write(&key, [7; 32]).unwrap();
+        std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+        // All at once, so that they meet on an empty database.
+        cluster.nodes = std::thread::scope(|scope| {
+            let starting: Vec<_> = (0..nodes).map(|_| scope.spawn(|| cluster.node(Data::new()))).collect();
+            starting.into_iter().map(|node| node.join().unwrap()).collect()
+        });
+        cluster
+    }
+
+    /// A node with a cache of its own: what it runs, it has from the database.
+    fn node(&self, data: Data) -> Server {
+        let (key, cache) = (self.key(), data.path().join("cache"));
+        let flags =
+            ["--store", &self.url, "--key-file", key.to_str().unwrap(), "--cache", cache.to_str().unwrap()];
+        Server::start_with(data, &flags)
+    }
+
+    fn key(&self) -> PathBuf {
+        self.dir.path().join("key")
+    }
+}
+
+#[test]
+fn what_is_deployed_on_one_node_answers_on_all() {
+    let cluster = Cluster::start(3);
+    let [one, two, three] = &cluster.nodes[..] else { panic!("three were started") };
+    assert_eq!(two.run_with(&["secret", "set", "api-key"], b"from two").code, 0);
+    until("the secret", || one.ok(&["secret", "list"]).contains("api-key").then_some(()));
+    deploy(one, "acid", &["--secret", "api-key"]);
+    for node in [one, two, three] {
+        until("the function", || (get(node, "/function/acid/").status == 200).then_some(()));
+        let seen = get(node, "/function/acid/env").text();
+        assert!(
+            seen.contains("API_KEY=from two"),
+            "every node has the code, and can open the secret: {seen}"
+        );
+    }
+    three.ok(&["remove", "acid"]);
+    until("the removal", || (get(one, "/function/acid/").status == 404).then_some(()));
+}
+
+#[test]
+fn what_one_node_saw_all_can_tell() {
+    let cluster = Cluster::start(2);
+    let [one, two] = &cluster.nodes[..] else { panic!("two were started") };
+    deploy(one, "acid", &[]);
+    until("the function", || (get(two, "/function/acid/").status == 200).then_some(()));
+    let mut ids = Vec::new();
+    for node in [one, two, one] {
+        let id = get(node, "/function/acid/log?bytes=100").header("x-call-id").unwrap().to_owned();
+        for asked in [one, two] {
+            until("the call", || {
+                let shown = wire::admin(asked, "GET", &format!("/v1/calls/{id}"), b"");
+                (shown.status == 200).then_some(())
+            });
+            until("the line", || {
+                asked.ok(&["logs", "--call", &id]).contains("a hundred bytes").then_some(())
+            });
+        }
+        ids.push(id);
+    }
+    for asked in [one, two] {
+        let lines = asked.ok(&["logs", "acid", "--json"]);
+        let at = |id: &String| lines.find(id).unwrap_or_else(|| panic!("`{id}` is missing: {lines}"));
+        assert!(ids.is_sorted_by_key(at), "in the order of time: {lines}");
+        let calls = asked.json(&["calls", "acid"]);
+        let paths = calls.as_array().unwrap().iter().filter(|call| call["path"] == "/log").count();
+        assert_eq!(paths, 3, "{calls}");
+    }
+}
+
+#[test]
+fn the_status_names_the_nodes_that_live() {
+    let mut cluster = Cluster::start(3);
+    let urls = |node: &Server| {
+        let status = node.json(&["status"]);
+        let nodes = status["status"]["details"]["nodes"].as_array().cloned().unwrap_or_default();
+        let here = nodes.iter().filter(|node| node["here"] == true).count();
+        let mut urls: Vec<_> = nodes.iter().map(|node| node["url"].as_str().unwrap().to_owned()).collect();
+        urls.sort();
+        (here, urls)
+    };
+    let mut expected: Vec<_> = cluster.nodes.iter().map(|node| node.url.clone()).collect();
+    expected.sort();
+    for node in &cluster.nodes {
+        until("all nodes", || (urls(node) == (1, expected.clone())).then_some(()));
+    }
+    let gone = cluster.nodes.pop().unwrap();
+    expected.retain(|url| *url != gone.url);
+    assert_eq!(gone.stop().0, 0);
+    for node in &cluster.nodes {
+        until("who is left", || (urls(node) == (1, expected.clone())).then_some(()));
+        let shown = node.ok(&["status"]);
+        assert!(expected.iter().all(|url| shown.contains(url)), "{shown}");
+    }
+}
+
+#[test]
+fn while_the_database_is_away_calls_are_answered_and_deploys_are_told_to_come_again() {
+    let mut cluster = Cluster::start(2);
+    deploy(&cluster.nodes[0], "acid", &[]);
+    for node in &cluster.nodes {
+        until("the function", || (get(node, "/function/acid/").status == 200).then_some(()));
+    }
+    cluster.postgres.kill().unwrap();
+    for node in &cluster.nodes {
+        assert_eq!(get(node, "/function/acid/").status, 200, "no call asks the database");
+    }
+    let refused = cluster.nodes[0].run_with(&["secret", "set", "api-key"], b"x");
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("database"), "{}", refused.stderr);
+    cluster.postgres.start_again().unwrap();
+    until("a write", || {
+        let set = cluster.nodes[1].run_with(&["secret", "set", "api-key"], b"x");
+        (set.code == 0).then_some(())
+    });
+    until("the news", || cluster.nodes[0].ok(&["secret", "list"]).contains("api-key").then_some(()));
+}
+
+#[test]
+fn a_node_that_comes_with_another_key_is_refused() {
+    let cluster = Cluster::start(1);
+    let other = Data::new();
+    let mut command = harness::coracle();
+    command.args([
+        "up",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "none",
+        "--store",
+        &cluster.url,
+        "--data",
+    ]);
+    let ended = Ended::of(command.arg(other.path()).output().unwrap());
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("another key") && ended.stderr.contains("CORACLE_KEY_FILE"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named_without_its_password() {
+    let cluster = Cluster::start(0);
+    cluster.postgres.sql("coracle", "CREATE USER ann PASSWORD 'right'").unwrap();
+    let wrong = cluster.postgres.url_for("ann", "hunter2", "coracle");
+    let right = cluster.postgres.url_for("ann", "right", "coracle");
+    cluster.postgres.sql("coracle", "REVOKE CREATE ON DATABASE coracle FROM PUBLIC").unwrap();
+    for (url, said) in [
+        (wrong.as_str(), "does not let this user in"),
+        (right.as_str(), "permission denied"),
+        ("postgres://ann:hunter2@127.0.0.1:1/coracle", "connect to"),
+        ("mysql://ann:hunter2@127.0.0.1/coracle", "postgres://"),
+    ] {
+        let data = Data::new();
+        let mut command = harness::coracle();
+        command
+            .args(["up", "--listen", "127.0.0.1:0", "--metrics-listen", "none", "--data"])
+            .arg(data.path());
+        let ended = Ended::of(command.env("CORACLE_STORE", url).output().unwrap());
+        assert_ne!(ended.code, 0);
+        let all = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(all.contains(said), "{url}: {all}");
+        assert!(!all.contains("hunter2"), "{url}: {all}");
+    }
+}
