@@ -109,6 +109,7 @@ impl Engine {
         if let Some(reason) = begun.exhausted(&orders.retry, now) {
             return Some(begun.end_untried(State::Dead, reason, &orders, now));
         }
+        self.count_start(&begun, now);
         let started = self.observe.clock.instant();
         let attempt = tokio::select! {
             biased;
@@ -138,7 +139,10 @@ impl Engine {
         };
         let attempted = Attempted { node: self.options.node.clone(), started: now, took, log, ran };
         let mut rng = fastrand::Rng::with_seed(random_bits());
-        Some(begun.settle(attempted, &orders, self.observe.clock.now(), &mut rng))
+        let function = begun.function.clone();
+        let settled = begun.settle(attempted, &orders, self.observe.clock.now(), &mut rng);
+        self.count_end(&function, &settled);
+        Some(settled)
     }
 
     async fn run(&self, begun: &Begun, after: &Afterwards) -> Ran {

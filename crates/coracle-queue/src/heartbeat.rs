@@ -8,6 +8,7 @@ use coracle_store::{Batch, CommitError, Committed};
 use serde_json::json;
 
 use crate::engine::Engine;
+use crate::gauges;
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(3);
@@ -35,6 +36,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             }
         }
         engine.depths.refresh(&engine).await;
+        gauges::mirror(&engine).await;
         engine.board.tidy();
     }
 }

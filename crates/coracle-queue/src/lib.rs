@@ -16,6 +16,7 @@ mod ended;
 mod engine;
 mod entries;
 mod fair;
+mod gauges;
 mod heartbeat;
 mod payload;
 mod purge;

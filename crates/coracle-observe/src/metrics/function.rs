@@ -34,6 +34,8 @@ pub struct FunctionMetrics {
     pub memory_bytes: Gauge,
     /// In a box of its own, because most functions are no programs.
     program: OnceLock<Box<ProgramMetrics>>,
+    /// Likewise, because most functions are never called through the queue.
+    queue: OnceLock<Box<QueueMetrics>>,
     marks: Marks,
 }
 
@@ -44,6 +46,27 @@ pub struct ProgramMetrics {
     pub instances: [Gauge; ProgramMetrics::STATES.len()],
     /// Where the time of its starts went, in the order of [`ProgramMetrics::PHASES`].
     pub starts: [Histogram; ProgramMetrics::PHASES.len()],
+}
+
+/// The numbers that only a function has that is called through the queue.
+#[derive(Debug, Default)]
+pub struct QueueMetrics {
+    /// Calls that wait: for their time, their turn or their next attempt. On all servers, as are the next.
+    pub waiting: Gauge,
+    /// How long ago the oldest of them was due, in seconds.
+    pub oldest_s: Gauge,
+    /// Calls that run.
+    pub running: Gauge,
+    /// Calls and deliveries that are not tried again.
+    pub dead: Gauge,
+    /// Results that wait to be delivered.
+    pub deliveries: Gauge,
+    /// Attempts that ended on this server.
+    pub attempts: Counter,
+    /// Calls that this server gave up.
+    pub given_up: Counter,
+    /// From when a call was due until it began, on this server.
+    pub starts: Histogram,
 }
 
 impl ProgramMetrics {
@@ -141,6 +164,16 @@ impl FunctionMetrics {
     /// The numbers of its program, if it ever had one.
     pub(super) fn known_program(&self) -> Option<&ProgramMetrics> {
         self.program.get().map(|program| &**program)
+    }
+
+    /// The numbers of its queue, made when asked for first.
+    pub fn queue(&self) -> &QueueMetrics {
+        self.queue.get_or_init(Box::default)
+    }
+
+    /// The numbers of its queue, if it was ever called through one.
+    pub fn known_queue(&self) -> Option<&QueueMetrics> {
+        self.queue.get().map(|queue| &**queue)
     }
 
     /// Counts a call as running until the guard is dropped.

@@ -19,7 +19,7 @@ use coracle_model::FunctionRef;
 
 pub use answers::{Answers, STATUSES_MAX};
 pub use atom::{Counter, Gauge};
-pub use function::{Class, FunctionMetrics, Hold, ProgramMetrics, Snapshot};
+pub use function::{Class, FunctionMetrics, Hold, ProgramMetrics, QueueMetrics, Snapshot};
 pub use histogram::{Distribution, Histogram};
 pub use render::Text;
 pub use server::{ServerMetrics, resident_bytes};

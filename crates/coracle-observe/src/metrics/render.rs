@@ -7,7 +7,7 @@ use std::sync::Arc;
 use coracle_model::FunctionRef;
 
 use super::Metrics;
-use super::function::{Class, FunctionMetrics, ProgramMetrics};
+use super::function::{Class, FunctionMetrics, ProgramMetrics, QueueMetrics};
 use super::histogram::{BOUNDS, Histogram};
 use super::server::ServerMetrics;
 use super::table::{Row, Source, table};
@@ -101,6 +101,11 @@ fn write_row(row: &Row, server: &ServerMetrics, functions: &Functions, out: &mut
                 writeln!(out, "{name}{{{},state=\"{state}\"}} {}", Labels(function), instances.get())
             })
         }),
+        Source::Queue(read) => of_queues(functions).try_for_each(|(function, queue)| {
+            writeln!(out, "{name}{{{}}} {}", Labels(function), read(queue))
+        }),
+        Source::QueueStarts => of_queues(functions)
+            .try_for_each(|(function, queue)| write_histogram(name, Labels(function), &queue.starts, out)),
         Source::Starts => of_programs(functions).try_for_each(|(function, program)| {
             ProgramMetrics::PHASES.iter().zip(&program.starts).try_for_each(|(phase, took)| {
                 let labels = format_args!("{},phase=\"{phase}\"", Labels(function)).to_string();
@@ -113,6 +118,11 @@ fn write_row(row: &Row, server: &ServerMetrics, functions: &Functions, out: &mut
 /// The functions that are programs: the others have no numbers of one.
 fn of_programs(functions: &Functions) -> impl Iterator<Item = (&FunctionRef, &ProgramMetrics)> {
     functions.iter().filter_map(|(function, metrics)| Some((function, metrics.known_program()?)))
+}
+
+/// The functions that are called through the queue, likewise.
+fn of_queues(functions: &Functions) -> impl Iterator<Item = (&FunctionRef, &QueueMetrics)> {
+    functions.iter().filter_map(|(function, metrics)| Some((function, metrics.known_queue()?)))
 }
 
 /// A function that was never called has no histogram: with thousands of them, empty buckets would be most of the text.

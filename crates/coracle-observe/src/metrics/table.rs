@@ -1,7 +1,7 @@
 //! Every metric, declared once: its name, what kind it is, what it means, and where its number comes from.
 //! `/metrics` and the table in the reference are both made from this one. A new metric is a field and a row.
 
-use super::function::FunctionMetrics;
+use super::function::{FunctionMetrics, QueueMetrics};
 use super::server::{ServerMetrics, resident_bytes};
 
 /// A metric, without its numbers.
@@ -51,6 +51,10 @@ pub(super) enum Source {
     Instances,
     /// By namespace, function and phase, in buckets; of programs only.
     Starts,
+    /// By namespace and function; of those that are called through the queue only.
+    Queue(fn(&QueueMetrics) -> u64),
+    /// Likewise, in buckets.
+    QueueStarts,
     /// By namespace and function.
     Function(fn(&FunctionMetrics) -> u64),
     /// One number.
@@ -68,6 +72,8 @@ impl Source {
             | Self::Latency
             | Self::Instances
             | Self::Starts
+            | Self::Queue(_)
+            | Self::QueueStarts
             | Self::Function(_) => true,
             Self::Server(_) | Self::ServerSeconds(_) => false,
         }
@@ -79,7 +85,7 @@ pub fn table() -> &'static [Row] {
     &TABLE
 }
 
-static TABLE: [Row; 22] = [
+static TABLE: [Row; 30] = [
     counter(
         "coracle_calls_started_total",
         "Calls that began, those that were refused included.",
@@ -124,6 +130,47 @@ static TABLE: [Row; 22] = [
         kind: Kind::Histogram,
         help: "How long the parts of a program's start took: its image, its sandbox, its process, and until it was ready.",
         source: Source::Starts,
+    },
+    gauge(
+        "coracle_queue_waiting",
+        "Queued calls that wait: for their time, their turn or their next attempt; on all servers.",
+        Source::Queue(|q| q.waiting.get()),
+    ),
+    gauge(
+        "coracle_queue_oldest_seconds",
+        "How long ago the oldest of them was due.",
+        Source::Queue(|q| q.oldest_s.get()),
+    ),
+    gauge(
+        "coracle_queue_running",
+        "Queued calls that run, on all servers.",
+        Source::Queue(|q| q.running.get()),
+    ),
+    gauge(
+        "coracle_queue_dead",
+        "Queued calls and deliveries that are not tried again, and are kept.",
+        Source::Queue(|q| q.dead.get()),
+    ),
+    gauge(
+        "coracle_queue_deliveries",
+        "Results of queued calls that wait to be delivered.",
+        Source::Queue(|q| q.deliveries.get()),
+    ),
+    counter(
+        "coracle_queue_attempts_total",
+        "Attempts of queued calls and deliveries that ended on this server.",
+        Source::Queue(|q| q.attempts.get()),
+    ),
+    counter(
+        "coracle_queue_given_up_total",
+        "Queued calls and deliveries that this server gave up.",
+        Source::Queue(|q| q.given_up.get()),
+    ),
+    Row {
+        name: "coracle_queue_start_seconds",
+        kind: Kind::Histogram,
+        help: "How long queued calls waited, from when they were due until they began on this server; first attempts only.",
+        source: Source::QueueStarts,
     },
     gauge("coracle_instances", "Instances that exist.", Source::Server(|s| s.instances.get())),
     gauge(

@@ -15,13 +15,8 @@ async fn snapshot(rig: &Rig) -> String {
         let list = List { filter: Filter::All, state, after: None, limit: 100 };
         for call in rig.queue.list(&list).await.unwrap().calls {
             let attempts: Vec<_> = call.attempts.iter().map(|attempt| format!("{:?}", attempt.end)).collect();
-            let reason = call.reason.unwrap_or_default();
-            text += &format!(
-                "{} {} attempts {} {attempts:?} {reason}\n",
-                call.id,
-                state.as_str(),
-                call.attempts_made
-            );
+            let (id, state, made) = (call.id, state.as_str(), call.attempts_made);
+            text += &format!("{id} {state}, {made} attempts: {attempts:?}\n");
         }
     }
     text
@@ -41,16 +36,16 @@ async fn killed_when_a_call_was_accepted() {
     check(
         &rig,
         expect![[r#"
-        one waiting attempts 0 [] 
-    "#]],
+            one waiting, 0 attempts: []
+        "#]],
     )
     .await;
     let next = rig.killed().await;
     check(
         &next,
         expect![[r#"
-        one waiting attempts 0 [] 
-    "#]],
+            one waiting, 0 attempts: []
+        "#]],
     )
     .await;
     next.advance(Duration::from_secs(60));
@@ -58,8 +53,8 @@ async fn killed_when_a_call_was_accepted() {
     check(
         &next,
         expect![[r#"
-        one succeeded attempts 1 ["Answered(200)"] 
-    "#]],
+            one succeeded, 1 attempts: ["Answered(200)"]
+        "#]],
     )
     .await;
 }
@@ -73,19 +68,19 @@ async fn killed_when_a_call_ran() {
     check(
         &rig,
         expect![[r#"
-        one running attempts 1 [] 
-    "#]],
+            one running, 1 attempts: []
+        "#]],
     )
     .await;
     let next = rig.killed().await;
     next.script.until_begun(1).await;
     check(&next, expect![[r#"
-        one running attempts 2 ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }"] 
+        one running, 2 attempts: ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }"]
     "#]]).await;
     next.script.release(1);
     next.ended("one").await;
     check(&next, expect![[r#"
-        one succeeded attempts 2 ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }", "Answered(200)"] 
+        one succeeded, 2 attempts: ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }", "Answered(200)"]
     "#]]).await;
 }
 
@@ -118,7 +113,7 @@ async fn killed_when_the_answer_was_there_and_not_written() {
     let next = rig.killed().await;
     next.script.until_begun(1).await;
     check(&next, expect![[r#"
-        one running attempts 2 ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }"] 
+        one running, 2 attempts: ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }"]
     "#]]).await;
 }
 
@@ -132,8 +127,8 @@ async fn killed_when_the_end_was_written() {
     check(
         &next,
         expect![[r#"
-        one succeeded attempts 1 ["Answered(200)"] 
-    "#]],
+            one succeeded, 1 attempts: ["Answered(200)"]
+        "#]],
     )
     .await;
     next.put("f", "two").await.unwrap();

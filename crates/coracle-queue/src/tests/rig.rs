@@ -193,18 +193,11 @@ impl Rig {
     ///
     /// Nothing may be writing meanwhile.
     pub(crate) async fn killed(&self) -> Self {
-        self.killed_with(Script::new()).await
-    }
-
-    /// The same, with functions that know what was asked of them before.
-    pub(crate) async fn killed_with(&self, script: Script) -> Self {
         let dir = tempfile::tempdir().unwrap();
         copy(&self.dir.path().join("data"), &dir.path().join("data"));
-        let clock = Arc::clone(&self.clock);
-        for (function, acts) in self.script.0.acts.lock().unwrap().iter() {
-            script.0.acts.lock().unwrap().entry(function.clone()).or_insert_with(|| acts.clone());
-        }
-        Self::in_dir(dir, clock, script, self.queue.engine().options.clone()).await
+        let script = Script::new();
+        *script.0.acts.lock().unwrap() = self.script.0.acts.lock().unwrap().clone();
+        Self::in_dir(dir, Arc::clone(&self.clock), script, self.queue.engine().options.clone()).await
     }
 
     /// Deploys a function that does this with its calls, one after the other, the last for ever.
