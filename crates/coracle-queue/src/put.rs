@@ -55,6 +55,9 @@ struct Ready {
 /// Accepts a call.
 pub(crate) async fn put(engine: &Arc<Engine>, submission: Submission) -> Result<Accepted, Problem> {
     let ready = ready(engine, submission).await?;
+    if engine.options.forgets {
+        return Ok(ready.accepted());
+    }
     let begins_now = matches!(ready.append.begin, Begin::Waiting(Due::Now)) && ready.append.group.is_none();
     if begins_now && let Some(place) = engine.board.reserve(&ready.append.topic, ready.limit) {
         return begin_at_once(engine, ready, place).await;

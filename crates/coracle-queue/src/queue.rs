@@ -73,6 +73,8 @@ pub struct Options {
     pub depth_max: u64,
     /// How long results are kept.
     pub results_kept: Duration,
+    /// Whether calls are accepted and forgotten, which loses all of them: what benchmarks compare with.
+    pub forgets: bool,
 }
 
 impl Options {
@@ -92,6 +94,7 @@ impl Default for Options {
             concurrency: Self::CONCURRENCY,
             depth_max: Self::DEPTH_MAX,
             results_kept: Self::RESULTS_KEPT,
+            forgets: false,
         }
     }
 }

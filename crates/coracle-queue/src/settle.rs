@@ -377,7 +377,8 @@ pub(crate) fn describe(
         ended: None,
         callback,
         body_bytes: kept.body.len(),
-        attempts_made: story.before + message.attempt,
+        // The lease in which a call was found to be given up was no attempt.
+        attempts_made: if state == State::Dead { story.told() } else { story.before + message.attempt },
         attempts: story.attempts.clone(),
         reason: story.reason.clone().or_else(too_many_hops),
         result: None,

@@ -91,6 +91,8 @@ pub(crate) struct Options {
     pub(crate) advertise: Option<String>,
     /// How much longer each commit takes than it does.
     pub(crate) commit_delay: Duration,
+    /// Whether queued calls are accepted and forgotten.
+    pub(crate) queue_forgets: bool,
 }
 
 impl Options {
@@ -114,6 +116,7 @@ impl Options {
             basic_auth: None,
             cache: None,
             commit_delay: Duration::ZERO,
+            queue_forgets: false,
             restore: None,
             store: None,
             advertise: None,
@@ -224,6 +227,7 @@ pub(crate) async fn serve(
         url: Some(own_url.clone()),
         concurrency: options.queue_concurrency,
         depth_max: options.queue_depth,
+        forgets: options.queue_forgets,
         ..coracle_queue::Options::default()
     };
     let queue = Queue::open(parts, queue_options).await?;

@@ -93,6 +93,9 @@ pub(crate) struct Args {
     /// How much longer each commit takes than it does, as on a slow disk; for benchmarks
     #[arg(long, value_name = "SPAN", default_value_t = Span(Duration::ZERO), hide = true)]
     commit_delay: Span,
+    /// Accept queued calls and forget them, which loses all of them; for benchmarks
+    #[arg(long, hide = true)]
+    queue_forgets: bool,
     /// What the server writes to its own log, as in `debug` or `coracle_gateway=debug`
     #[arg(long, value_name = "FILTER", default_value = LOG_FILTER)]
     log: String,
@@ -122,6 +125,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         basic_auth: args.basic_auth_dir,
         cache: args.cache,
         commit_delay: args.commit_delay.0,
+        queue_forgets: args.queue_forgets,
         restore: args.restore,
         store: args.store,
         advertise: args.advertise,

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+/// What is said of an attempt whose node was killed.
+const LOST: &str = "attempt-lost";
+
 /// A moment: greater than every moment before, whoever looked.
 pub(crate) type Moment = u64;
 
@@ -103,8 +106,10 @@ fn ended(call: &Told, last: &Last, runs: &[Run]) -> Vec<String> {
 
 /// What the story of a dead call leaves out.
 fn without_story(last: &Last) -> Option<String> {
-    let is_told =
-        |(number, node, end): &(u64, String, String)| *number > 0 && !node.is_empty() && !end.is_empty();
+    // Of one that was lost with its node, nobody is left who knows where it was.
+    let is_told = |(number, node, end): &(u64, String, String)| {
+        *number > 0 && !end.is_empty() && (!node.is_empty() || end.contains(LOST))
+    };
     let numbers: Vec<u64> = last.attempts.iter().map(|(number, ..)| *number).collect();
     if numbers.is_empty() || !numbers.is_sorted() || !last.attempts.iter().all(is_told) {
         return Some("it is dead, and its attempts are not told".into());
@@ -225,5 +230,12 @@ mod tests {
         check(&dead(&[], 3, Some("attempts")), &[], &["its attempts are not told"]);
         check(&dead(&[1, 2], 3, Some("attempts")), &[], &["another number is told"]);
         check(&dead(&[1], 1, None), &[], &["nobody says why"]);
+        let somewhere = |end: &str| {
+            let [mut call] = dead(&[1], 1, Some("attempts"));
+            call.last.as_mut().unwrap().attempts = vec![(1, String::new(), end.to_owned())];
+            [call]
+        };
+        check(&somewhere(LOST), &[], &[]);
+        check(&somewhere("503"), &[], &["its attempts are not told"]);
     }
 }

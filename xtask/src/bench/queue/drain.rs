@@ -23,8 +23,9 @@ const ROUND_SECONDS: u32 = 3;
 pub(super) fn on_sqlite(plan: &Plan) -> Result<Vec<Figure>, String> {
     let stage = Stage::set(plan, "drain", Cores::All, &[])?;
     stage.deploy_tiny()?;
-    let drained = rounds(plan, &stage, CALLS)?;
-    let what = format!("drain of {CALLS} waiting calls to a tiny Wasm function, two cores");
+    let count = CALLS.min(plan.calls);
+    let drained = rounds(plan, &stage, count)?;
+    let what = format!("drain of {count} waiting calls to a tiny Wasm function, two cores");
     let bound = Bound::AtLeast { must: 4_000.0, aim: 12_000.0 };
     Ok(vec![Figure::alone(what, Unit::PerSecond, drained, bound)])
 }
@@ -48,8 +49,9 @@ pub(super) fn on_postgres(plan: &Plan) -> Result<Vec<Figure>, String> {
     let url = postgres.database("drain").map_err(|error| format!("make a database: {error}"))?;
     let stage = Stage::set(plan, "postgres-drain", Cores::All, &["--store", &url])?;
     stage.deploy_tiny()?;
-    let drained = rounds(plan, &stage, POSTGRES_CALLS)?;
-    let what = format!("drain of {POSTGRES_CALLS} waiting calls on PostgreSQL, one node");
+    let count = POSTGRES_CALLS.min(plan.calls);
+    let drained = rounds(plan, &stage, count)?;
+    let what = format!("drain of {count} waiting calls on PostgreSQL, one node");
     Ok(vec![accept, Figure::alone(what, Unit::PerSecond, drained, bound)])
 }
 
@@ -59,7 +61,7 @@ fn rounds(plan: &Plan, stage: &Stage<'_>, count: usize) -> Result<f64, String> {
     for round in 1..=plan.rounds {
         say(&format!("round {round} of {}", plan.rounds));
         let due = in_seconds(FILL_SECONDS)?;
-        let count = stage.fill("tiny", Some(&due), count.min(plan.calls))?;
+        let count = stage.fill("tiny", Some(&due), count)?;
         let Calls { waiting, .. } = stage.until("the first to run", |calls| calls.waiting < count)?;
         let begun = now();
         stage.until("the last to end", Calls::is_none)?;
