@@ -52,7 +52,7 @@ impl SecretKey {
         let id = blake3::derive_key("coracle 2026 the name of the admin token of a cluster", &*self.0);
         let secret =
             Zeroizing::new(blake3::derive_key("coracle 2026 the admin token of a cluster", &*self.0));
-        crate::tokens::text_of(&id, &*secret)
+        crate::tokens::text_of(&id, &secret)
     }
 
     fn load(path: &Path) -> Result<Option<Self>, Problem> {
