@@ -237,9 +237,9 @@ pub(crate) async fn serve(
     tracing::info!(in_flight = invoke.in_flight(), "stopping: no new connections");
     // Nobody listens to this but the servers, which are still there.
     let _ = stop_listening.send(true);
-    // Those that are queued are among the calls in flight, and run again if they are cut off: they need not be counted.
-    let (_, stopping) = tokio::join!(queue.drain(options.drain), invoke.drain(options.drain));
-    let left = stopping.left;
+    let _ = tokio::join!(queue.drain(options.drain), invoke.drain(options.drain));
+    // Counted when both are over: queued calls that were cut off are in flight no more, and run again.
+    let left = invoke.in_flight();
     if left == 0 {
         // What is left are answers on their way out; a client that does not take them is not waited for long.
         let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;

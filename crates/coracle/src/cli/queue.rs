@@ -91,9 +91,10 @@ fn whose(query: &QueueQuery) -> String {
     }
 }
 
-/// So many calls, in words.
-fn calls(count: u64) -> String {
-    if count == 1 { "1 call".to_owned() } else { format!("{count} calls") }
+/// So many calls of a kind, in words; `kind` is an adjective with a space behind it, or nothing.
+fn calls(count: u64, kind: &str) -> String {
+    let noun = if count == 1 { "call" } else { "calls" };
+    format!("{count} {kind}{noun}")
 }
 
 /// A state that can be typed.

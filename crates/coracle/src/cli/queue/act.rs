@@ -62,15 +62,16 @@ impl Redrive {
         }
         let of = query(self.function.as_ref(), common);
         let dead = client.queue(&of).await?.totals.dead;
-        agreed(self.yes, &format!("{} that are dead{} run again", calls(dead), whose(&of)))?;
+        agreed(self.yes, &format!("run {}{} again?", calls(dead, "dead "), whose(&of)))?;
         let QueueQuery { namespace, function } = of.clone();
         let done = client.redrive(&RedriveRequest { namespace, function }).await?;
-        talk::say(format_args!("{}{} run again", calls(done.calls), whose(&of)));
+        let run = if done.calls == 1 { "runs" } else { "run" };
+        talk::say(format_args!("{}{} {run} again", calls(done.calls, "dead "), whose(&of)));
         if common.json { print::json(&done) } else { Ok(()) }
     }
 
     async fn run_named(self, client: &Client, json: bool) -> Done {
-        agreed(self.yes, &format!("{} run again", calls(self.ids.len() as u64)))?;
+        agreed(self.yes, &format!("run {} again?", calls(self.ids.len() as u64, "")))?;
         let mut done = coracle_api::CallsCount { calls: 0 };
         for id in &self.ids {
             done.calls += client.redrive_call(id).await?.calls;
@@ -85,23 +86,23 @@ impl Purge {
         let of = query(self.function.as_ref(), common);
         let totals = client.queue(&of).await?.totals;
         let count = if self.state == CallState::Dead { totals.dead } else { totals.waiting };
-        let which = self.state.as_str();
-        agreed(self.yes, &format!("{} that are {which}{} are removed for good", calls(count), whose(&of)))?;
+        let kind = format!("{} ", self.state.as_str());
+        agreed(self.yes, &format!("remove {}{} for good?", calls(count, &kind), whose(&of)))?;
         let done = client.purge(of.clone(), self.state).await?;
-        talk::say(format_args!("removed {} that were {which}{}", calls(done.calls), whose(&of)));
+        talk::say(format_args!("removed {}{}", calls(done.calls, &kind), whose(&of)));
         if common.json { print::json(&done) } else { Ok(()) }
     }
 }
 
 /// That whoever sits at the terminal wants this; where nobody sits, whoever wrote the script does.
-fn agreed(yes: bool, what: &str) -> Done {
+fn agreed(yes: bool, question: &str) -> Done {
     if yes || !(io::stdin().is_terminal() && talk::is_terminal()) {
         return Ok(());
     }
     let unheard =
         |error: io::Error| Problem::new(&code::BAD_REQUEST, format!("cannot ask at the terminal: {error}"));
     let mut err = io::stderr();
-    write!(err, "{what}: go on? [y/N] ").and_then(|()| err.flush()).map_err(unheard)?;
+    write!(err, "{question} [y/N] ").and_then(|()| err.flush()).map_err(unheard)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(unheard)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") {
