@@ -16,7 +16,7 @@ use crate::fair::{Fair, cost_of};
 use crate::topics::Room;
 
 /// The most messages of one lane that are leased ahead of their start.
-const AHEAD_MAX: u32 = 256;
+const AHEAD_MAX: u32 = 128;
 /// How long the calls take that a lane leases ahead: enough to hide a commit, and little to lose if the server ends.
 const AHEAD_TIME: Duration = Duration::from_millis(20);
 /// Bytes that one lane leases at once, as far as its messages were of the usual size.

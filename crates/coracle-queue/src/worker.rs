@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_store::{
-    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, OPERATIONS_MAX, Take, Topic,
-    Topics, Where,
+    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, Take, Topic, Topics, Where,
 };
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -24,8 +23,8 @@ use crate::topics::Room;
 pub(crate) const SETTLED_MAX: usize = 4_096;
 /// Topics that are leased from in one batch.
 const TAKES_MAX: usize = 16;
-/// Lines of a batch that are kept for its takes.
-const LINES_MAX: usize = OPERATIONS_MAX - TAKES_MAX - 8;
+/// Lines of what is settled in one batch: whoever puts a call waits for the commit that is being made, so it is kept short.
+const LINES_MAX: usize = 192;
 /// Bytes of one batch, so that another settled call of the largest kind fits.
 const BYTES_MAX: usize = BATCH_BYTES_MAX / 2;
 /// How long the worker waits after a commit that failed, the first time and at the most.

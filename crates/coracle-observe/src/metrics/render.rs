@@ -280,6 +280,22 @@ mod tests {
                 # TYPE coracle_program_instances gauge
                 # HELP coracle_program_start_seconds How long the parts of a program's start took: its image, its sandbox, its process, and until it was ready.
                 # TYPE coracle_program_start_seconds histogram
+                # HELP coracle_queue_waiting Queued calls that wait: for their time, their turn or their next attempt; on all servers.
+                # TYPE coracle_queue_waiting gauge
+                # HELP coracle_queue_oldest_seconds How long ago the oldest of them was due.
+                # TYPE coracle_queue_oldest_seconds gauge
+                # HELP coracle_queue_running Queued calls that run, on all servers.
+                # TYPE coracle_queue_running gauge
+                # HELP coracle_queue_dead Queued calls and deliveries that are not tried again, and are kept.
+                # TYPE coracle_queue_dead gauge
+                # HELP coracle_queue_deliveries Results of queued calls that wait to be delivered.
+                # TYPE coracle_queue_deliveries gauge
+                # HELP coracle_queue_attempts_total Attempts of queued calls and deliveries that ended on this server.
+                # TYPE coracle_queue_attempts_total counter
+                # HELP coracle_queue_given_up_total Queued calls and deliveries that this server gave up.
+                # TYPE coracle_queue_given_up_total counter
+                # HELP coracle_queue_start_seconds How long queued calls waited, from when they were due until they began on this server; first attempts only.
+                # TYPE coracle_queue_start_seconds histogram
                 # HELP coracle_instances Instances that exist.
                 # TYPE coracle_instances gauge
                 coracle_instances 0

@@ -282,8 +282,8 @@ async fn a_private_callback_is_refused_and_one_that_nobody_takes_is_a_dead_deliv
         rig.queue.put(call).await
     };
     assert_eq!(code_of(put("one", "http://127.0.0.1:9/").await), "callback-denied");
-    let mut allowed = Settings::default();
-    allowed.outbound = vec!["http://127.0.0.1:9".parse().unwrap()];
+    let outbound = vec!["http://127.0.0.1:9".parse().unwrap()];
+    let allowed = Settings { outbound, ..Settings::default() };
     rig.function_with("f", [Act::Answer(200, "")], allowed).await;
     put("two", "http://127.0.0.1:9/").await.unwrap();
     assert_eq!(rig.ended("two").await.state, State::Succeeded);
