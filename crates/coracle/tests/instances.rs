@@ -96,7 +96,7 @@ fn show_has_how_a_program_is_run_and_what_changed() {
     let shown = server.ok(&["show", "site"]);
     for line in [
         "code      bundle, http, ",
-        "now       0 running, 0 waiting\n",
+        "now       0 running, 0 waiting",
         "instances 1 ",
         "scale     0 to 3, 10 calls each, 5m idle\n",
         "command   python3 -u server.py\n",

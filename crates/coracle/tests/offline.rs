@@ -51,6 +51,7 @@ fn help_fits_a_screen() {
               show         Show all about a function
               logs         Read what functions printed
               calls        List the last calls, and how they ended
+              queue        Look at queued calls; cancel them, run them again
               top          Watch functions live: calls, latencies, errors, instances
               remove       Remove a function, or a whole app [alias: rm]
               rollback     Go back to an earlier revision
@@ -76,9 +77,8 @@ fn help_fits_a_screen() {
               -n, --namespace <NS>  The namespace [default: default]
                   --json            Print JSON, for programs
 
-            Examples:
+            Example:
               coracle up --demo                    a server to play with: coracle call hello -d Ada
-              coracle new hello --lang rust        a project; `cd hello && coracle dev` works on it
         "#]],
     );
 }
