@@ -82,7 +82,10 @@ fn deploy(world: &World, recorder: &Recorder) {
         ["queue.attempts=6", "queue.first_wait=50ms", "queue.longest_wait=400ms", "queue.concurrency=20"];
     let mut words = vec!["deploy", file.to_str().unwrap(), "--name", FUNCTION, "--outbound", &origin];
     words.extend(quick.iter().flat_map(|setting| ["--set", setting]));
-    world.node().ok(&words);
+    world.servers().next().unwrap().ok(&words);
+    for server in world.servers() {
+        until("the function on every node", || server.run(&["show", FUNCTION]).code.eq(&0).then_some(()));
+    }
 }
 
 /// Everything that was told of calls that were sent meanwhile.

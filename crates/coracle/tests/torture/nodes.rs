@@ -68,9 +68,9 @@ impl World {
         (self.nodes.len(), self.postgres.is_some())
     }
 
-    /// A node that is there.
-    pub(crate) fn node(&self) -> &Server {
-        self.nodes.iter().find_map(|node| node.server.as_ref()).expect("somebody is there between blows")
+    /// The nodes that are there.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.nodes.iter().filter_map(|node| node.server.as_ref())
     }
 
     /// Where one of them answers.
@@ -146,8 +146,7 @@ impl Places {
 
 fn flags(folder: &Path, postgres: Option<&OwnPostgres>) -> Vec<String> {
     let Some(postgres) = postgres else { return Vec::new() };
+    // Whoever shares a database shares what seals its secrets; the first one makes it.
     let key = folder.join("key");
-    // Whoever shares a database shares what seals its secrets.
-    std::fs::write(&key, "torture".repeat(8)).unwrap();
     ["--store", &postgres.url(), "--key-file", key.to_str().unwrap()].map(str::to_owned).into()
 }
