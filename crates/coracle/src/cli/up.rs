@@ -45,16 +45,16 @@ pub(crate) struct Args {
     /// Begin from a backup; the data directory must be empty
     #[arg(long, value_name = "FILE")]
     restore: Option<PathBuf>,
-    /// The PostgreSQL that several servers share, as postgres://USER:PASSWORD@HOST/DATABASE [default: a file]
+    /// The PostgreSQL that several servers share [default: a file]
     #[arg(long, value_name = "URL", env = "CORACLE_STORE", hide_env_values = true)]
     store: Option<StoreUrl>,
     /// Where those servers reach this one [default: where it listens]
     #[arg(long, value_name = "URL", env = "CORACLE_ADVERTISE", hide_env_values = true)]
     advertise: Option<String>,
-    /// How long calls may take to finish when the server is stopped
+    /// How long calls may take when the server is stopped
     #[arg(long, value_name = "SPAN", default_value_t = Span(serve::DRAIN))]
     drain: Span,
-    /// How long a client may take for the head of a request, and between two of a connection
+    /// How long a client may take for the head of a request
     #[arg(long, value_name = "SPAN", default_value_t = Span(coracle_gateway::HEAD_TIMEOUT))]
     head_timeout: Span,
     /// Instances of all functions that may run at once
@@ -75,7 +75,7 @@ pub(crate) struct Args {
     /// How long compiling a deployed file may take
     #[arg(long, value_name = "SPAN", default_value_t = Span(serve::COMPILE_TIMEOUT))]
     compile_timeout: Span,
-    /// Keep parts of compiled code, so that the next revision compiles faster; for development: whoever may deploy must be trusted by all
+    /// Keep parts of compiled code for the next revision; where all who may deploy trust each other
     #[arg(long)]
     incremental: bool,
     /// The largest file that may be deployed

@@ -52,11 +52,11 @@ fn three_nodes_on_postgresql_keep_their_promises_whoever_is_killed() {
 fn torture(what: &str, world: impl FnOnce() -> World) {
     let seed = number("CORACLE_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let length = number("CORACLE_TORTURE_SECONDS").map_or(LENGTH, Duration::from_secs);
-    #[expect(
-        clippy::explicit_write,
-        reason = "nothing is printed but by those who may, and the seed must be seen"
-    )]
-    let say = |line: String| writeln!(std::io::stderr(), "{what}, seed {seed}: {line}").unwrap();
+    // Also where nothing fails: the seed makes the same choices again.
+    let say = |line: String| {
+        let mut stderr = std::io::stderr().lock();
+        stderr.write_all(format!("{what}, seed {seed}: {line}\n").as_bytes()).unwrap();
+    };
     let (recorder, mut world) = (Recorder::start(seed), world());
     deploy(&world, &recorder);
     say(format!("killed for {} s", length.as_secs()));

@@ -83,7 +83,7 @@ impl Recorder {
         let call: u32 = text.split(' ').nth(1)?.strip_prefix('/')?.parse().ok()?;
         let choice = Choice::of(self.seed, call);
         let (index, run) = self.begin(call);
-        if is_cut_off(&mut stream, choice.takes) {
+        if is_cut_off(&stream, choice.takes) {
             return None;
         }
         let status = choice.answer(run);
@@ -106,12 +106,14 @@ impl Recorder {
 }
 
 /// Whether the other side went away within this time.
-fn is_cut_off(stream: &mut TcpStream, within: Duration) -> bool {
+fn is_cut_off(stream: &TcpStream, within: Duration) -> bool {
     if within.is_zero() {
         return false;
     }
     stream.set_read_timeout(Some(within)).unwrap();
-    // Whatever is read, nobody sends more than was read already.
-    let read = stream.read_exact(&mut [0; 1]);
-    !read.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    match stream.peek(&mut [0; 1]) {
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        // It sends nothing more: what is there to be read is its end.
+        Ok(_) => true,
+    }
 }
