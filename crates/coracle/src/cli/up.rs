@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// Where those servers reach this one [default: where it listens]
     #[arg(long, value_name = "URL", env = "CORACLE_ADVERTISE", hide_env_values = true)]
     advertise: Option<String>,
-    /// How long calls may take when the server is stopped
+    /// How long calls may take when it is stopped
     #[arg(long, value_name = "SPAN", default_value_t = Span(serve::DRAIN))]
     drain: Span,
     /// How long a client may take for the head of a request
@@ -87,7 +87,7 @@ pub(crate) struct Args {
     /// The folder of a user and a password who may do everything
     #[arg(long, value_name = "DIR")]
     basic_auth_dir: Option<PathBuf>,
-    /// The folder of compiled code [default: in the data directory]
+    /// The folder of compiled code
     #[arg(long, value_name = "DIR", env = "CORACLE_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
     /// How much longer each commit takes than it does, as on a slow disk; for benchmarks
@@ -96,7 +96,7 @@ pub(crate) struct Args {
     /// Accept queued calls and forget them, which loses all of them; for benchmarks
     #[arg(long, hide = true)]
     queue_forgets: bool,
-    /// What the server writes to its own log, as in `debug` or `coracle_gateway=debug`
+    /// What the server logs of itself, as in `debug`
     #[arg(long, value_name = "FILTER", default_value = LOG_FILTER)]
     log: String,
 }
