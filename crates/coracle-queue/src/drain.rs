@@ -14,9 +14,6 @@ use coracle_model::CallId;
 /// The least time for what is settled to be written, however long calls took.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether all is written.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
 /// A message that was leased and not begun, on its way back.
 pub(crate) fn released(lease: Lease, message: &Message) -> Settled {
     let id = message.id.as_ref().and_then(|id| CallId::parse(id.as_str()));
@@ -40,13 +37,8 @@ impl Queue {
         let _ = tokio::time::timeout(at_most, engine.board.idle()).await;
         let left = engine.board.running();
         engine.board.abandon();
-        let all_written = async {
-            while !engine.sessions.are_over() {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
         // What is not written then is run again.
-        let _ = tokio::time::timeout(LAST_WRITES, all_written).await;
+        let _ = tokio::time::timeout(LAST_WRITES, engine.sessions.until_over()).await;
         let mut batch = Batch::new();
         for holder in engine.sessions.all() {
             batch = batch.leave(holder);

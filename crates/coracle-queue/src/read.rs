@@ -140,6 +140,7 @@ pub(crate) async fn wait(engine: &Engine, id: &CallId, at_most: Duration) -> Res
         }
         tokio::select! {
             () = rung => {}
+            // It may run on another server, whose bell is not heard here.
             () = tokio::time::sleep(LOOK_AGAIN) => {}
             () = &mut over => return Ok(call),
         }

@@ -9,12 +9,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coracle_runtime::random_bits;
 use coracle_store::Holder;
+use tokio::sync::Notify;
 
 #[derive(Debug)]
 pub(crate) struct Sessions {
     node: String,
     // Std mutex: held for a look-up, never over an await.
     state: Mutex<State>,
+    /// Told when the last of what was known is over.
+    all_over: Notify,
 }
 
 #[derive(Debug)]
@@ -28,7 +31,7 @@ impl Sessions {
     pub(crate) fn new(node: &str) -> Self {
         let current = fresh(node);
         let known = [(current.clone(), 0)].into();
-        Self { node: node.to_owned(), state: Mutex::new(State { current, known }) }
+        Self { node: node.to_owned(), state: Mutex::new(State { current, known }), all_over: Notify::new() }
     }
 
     /// The current name, which is used for a commit that may lease something, or for so many leases.
@@ -46,8 +49,12 @@ impl Sessions {
 
     /// One that was begun, or known of, is over.
     pub(crate) fn over(&self, holder: &Holder) {
-        if let Some(known) = self.lock().known.get_mut(holder) {
+        let mut state = self.lock();
+        if let Some(known) = state.known.get_mut(holder) {
             *known = known.saturating_sub(1);
+        }
+        if state.is_over() {
+            self.all_over.notify_waiters();
         }
     }
 
@@ -61,9 +68,18 @@ impl Sessions {
         }
     }
 
-    /// Whether no lease is known of, and no commit that may lease is on its way.
-    pub(crate) fn are_over(&self) -> bool {
-        self.lock().known.values().all(|known| *known == 0)
+    /// Waits until no lease is known of, and no commit that may lease is on its way.
+    pub(crate) async fn until_over(&self) {
+        loop {
+            let over = self.all_over.notified();
+            tokio::pin!(over);
+            // Before the look, so that an end between the two is heard.
+            over.as_mut().enable();
+            if self.lock().is_over() {
+                return;
+            }
+            over.await;
+        }
     }
 
     /// The names to be kept alive.
@@ -91,6 +107,12 @@ impl Sessions {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        self.known.values().all(|known| *known == 0)
     }
 }
 

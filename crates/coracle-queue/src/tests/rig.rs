@@ -241,7 +241,8 @@ impl Rig {
     pub(crate) async fn until(&self, what: &str, mut is_so: impl AsyncFnMut(&Self) -> bool) {
         let waited = async {
             while !is_so(self).await {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                // Each look is a few tasks' turns; whoever is waited for has theirs in between.
+                tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("never: {what}"));
@@ -249,7 +250,8 @@ impl Rig {
 
     /// Waits until nothing is leased and nothing is on its way to the database.
     pub(crate) async fn until_quiet(&self) {
-        self.until("quiet", async |rig| rig.queue.engine().sessions.are_over()).await;
+        let over = tokio::time::timeout(PATIENCE, self.queue.engine().sessions.until_over()).await;
+        over.expect("it becomes quiet");
     }
 
     /// How many calls of a function are leased and have not begun.

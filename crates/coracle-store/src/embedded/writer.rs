@@ -146,6 +146,7 @@ impl Writer {
         }
         transaction.commit()?;
         if !self.delay.is_zero() {
+            // What `--commit-delay` asks for: a slow disk, for benchmarks.
             std::thread::sleep(self.delay);
         }
         Ok(verdicts)

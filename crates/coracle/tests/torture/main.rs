@@ -108,6 +108,7 @@ fn under_blows(world: &mut World, recorder: &Recorder, seed: u64, length: Durati
             if begun.elapsed() + pause > length {
                 break;
             }
+            // How long all is well is one of the choices: nothing is waited for.
             std::thread::sleep(pause);
             world.suffer(blow);
         }

@@ -2,8 +2,7 @@
 //! `main.rs` builds it and has it hit; producers find in it a node that is there just now.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use own_postgres::OwnPostgres;
 use tempfile::TempDir;
@@ -22,7 +21,11 @@ pub(crate) struct World {
 
 /// Where those nodes answer that are there.
 #[derive(Debug)]
-pub(crate) struct Places(RwLock<Vec<Option<Place>>>);
+pub(crate) struct Places {
+    all: Mutex<Vec<Option<Place>>>,
+    /// Told when a node is there again.
+    came: Condvar,
+}
 
 /// Where a node answers, and to whom it shows everything.
 #[derive(Debug, Clone)]
@@ -56,7 +59,7 @@ impl World {
         let mut world = Self {
             nodes: (0..count).map(node).collect(),
             postgres,
-            places: Arc::new(Places(RwLock::new(vec![None; count]))),
+            places: Arc::new(Places { all: Mutex::new(vec![None; count]), came: Condvar::new() }),
             _key: key,
         };
         (0..count).for_each(|which| world.start(which, Data::new()));
@@ -83,7 +86,7 @@ impl World {
         Arc::clone(&self.places)
     }
 
-    /// Does what is to be done, and mends it.
+    /// Does what is to be done, and mends it after as long as was chosen.
     pub(crate) fn suffer(&mut self, blow: Blow) {
         match blow {
             Blow::Node { which, back_after } => {
@@ -123,25 +126,28 @@ impl World {
 impl Places {
     /// One of those that are there just now.
     pub(crate) fn any(&self, rng: &mut fastrand::Rng) -> Option<Place> {
-        let there = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let there: Vec<&Place> = there.iter().flatten().collect();
-        rng.choice(there).cloned()
+        one_of(&self.lock(), rng)
     }
 
     /// One that is there, waited for if need be.
     pub(crate) fn wait(&self, rng: &mut fastrand::Rng) -> Place {
-        const AGAIN_AFTER: Duration = Duration::from_millis(5);
-        loop {
-            match self.any(rng) {
-                Some(place) => return place,
-                None => std::thread::sleep(AGAIN_AFTER),
-            }
-        }
+        let nobody = |all: &mut Vec<Option<Place>>| all.iter().all(Option::is_none);
+        let all = self.came.wait_while(self.lock(), nobody).unwrap_or_else(PoisonError::into_inner);
+        one_of(&all, rng).expect("somebody is there")
     }
 
     fn put(&self, which: usize, place: Option<Place>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)[which] = place;
+        self.lock()[which] = place;
+        self.came.notify_all();
     }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Place>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn one_of(all: &[Option<Place>], rng: &mut fastrand::Rng) -> Option<Place> {
+    rng.choice(all.iter().flatten().collect::<Vec<_>>()).cloned()
 }
 
 fn flags(folder: &Path, postgres: Option<&OwnPostgres>) -> Vec<String> {

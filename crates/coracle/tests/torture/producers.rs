@@ -46,6 +46,7 @@ impl Asking<'_> {
             let told = Told { id: self.send(&mut rng, &choice, &told), ..told };
             let told = if choice.is_cancelled { self.cancel(&mut rng, told) } else { told };
             self.lock().push(told);
+            // The pace of a producer, which is chosen too: nothing is waited for.
             std::thread::sleep(choice.pause);
         }
     }
