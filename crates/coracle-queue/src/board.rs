@@ -155,13 +155,13 @@ struct Lane {
     more: More,
     /// Whether a take is on its way to the database.
     is_taking: bool,
-    /// Whether something arrived while it was.
-    has_news: bool,
+    /// What arrived while it was.
+    news: More,
     is_hungry: bool,
 }
 
-/// What the database has for a lane, as far as it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the database has for a lane, as far as it is known; what is due first is the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum More {
     /// Something that is due.
     Due,
@@ -185,6 +185,15 @@ enum Trust {
     Full,
 }
 
+impl More {
+    fn after(wait: Duration, now: Timestamp) -> Self {
+        match wait {
+            Duration::ZERO => Self::Due,
+            wait => Self::Later(now.checked_add(wait).unwrap_or(Timestamp::MAX)),
+        }
+    }
+}
+
 impl Lane {
     fn new(namespace: NamespaceName) -> Self {
         Self {
@@ -197,7 +206,7 @@ impl Lane {
             bytes: 1_000.0,
             more: More::Nothing,
             is_taking: false,
-            has_news: false,
+            news: More::Nothing,
             is_hungry: false,
         }
     }
@@ -292,24 +301,18 @@ impl Board {
         Self(Arc::new(Inner { state: Mutex::new(state), idle: Notify::new(), nudge: Notify::new() }))
     }
 
-    /// Something has begun to wait in a topic, or may have.
-    pub(crate) fn arrived(&self, topic: &Topic) {
+    /// Something has begun to wait in a topic, or may have, and is due after this long.
+    pub(crate) fn arrived(&self, topic: &Topic, wait: Duration, now: Timestamp) {
         let mut state = self.lock();
         let Some(lane) = state.lane(topic) else { return };
+        let arrived = More::after(wait, now);
         if lane.is_taking {
-            lane.has_news = true;
+            lane.news = lane.news.min(arrived);
             return;
         }
-        state.set_more(topic, More::Due);
+        let more = lane.more.min(arrived);
+        state.set_more(topic, more);
         state.refresh(topic);
-    }
-
-    /// Something waits in a topic until then.
-    pub(crate) fn due_later(&self, topic: &Topic, at: Timestamp) {
-        let mut state = self.lock();
-        if state.lane(topic).is_some_and(|lane| lane.more == More::Nothing && !lane.is_taking) {
-            state.set_more(topic, More::Later(at));
-        }
     }
 
     /// What is to be leased now: topics, and how many messages of each.
@@ -332,7 +335,7 @@ impl Board {
             let wanted = lane.wants(free);
             if wanted > 0 && !lane.is_taking && !stopping {
                 lane.is_taking = true;
-                lane.has_news = false;
+                lane.news = More::Nothing;
                 wishes.push((topic, wanted));
             }
         }
@@ -353,10 +356,11 @@ impl Board {
         taken: Taken,
         wanted: usize,
         limit: u32,
+        now: Timestamp,
         was_lost: impl Fn(&Message) -> bool,
     ) -> Vec<Leased> {
         let mut state = self.lock();
-        let Taken { topic, messages, next_due } = taken;
+        let Taken { topic, messages, next_in } = taken;
         let leased = |(lease, message)| Leased { lease, message };
         if state.stopping {
             return messages.into_iter().map(leased).collect();
@@ -374,11 +378,12 @@ impl Board {
             lane.bytes = lane.bytes * 0.9 + leased.message.payload.len() as f64 * 0.1;
             lane.page.push_back(leased);
         }
-        let more = match next_due {
-            _ if is_full || lane.has_news => More::Due,
-            Some(at) => More::Later(at),
+        let more = match next_in {
+            _ if is_full => More::Due,
+            Some(wait) => More::after(wait, now),
             None => More::Nothing,
         };
+        let more = more.min(lane.news);
         state.set_more(&topic, more);
         state.refresh(&topic);
         Vec::new()

@@ -88,7 +88,10 @@ impl Worker {
                     self.pending.extend(news.drain(..));
                 }
                 arrived = self.arrivals.next() => match arrived {
-                    Some(Where::In(topics)) => topics.iter().for_each(|topic| self.engine.board.arrived(topic)),
+                    Some(Where::In(topics)) => {
+                        let now = self.engine.now();
+                        topics.iter().for_each(|(topic, wait)| self.engine.board.arrived(topic, *wait, now));
+                    }
                     Some(Where::Everywhere) => look_everywhere(&self.engine).await,
                     None => return,
                 },
@@ -128,7 +131,7 @@ impl Worker {
     }
 
     fn done(&mut self, round: Round, committed: Committed) {
-        let engine = &self.engine;
+        let (engine, now) = (&self.engine, self.engine.now());
         for settled in round.settled {
             engine.sessions.over(&settled.lease.holder);
             if settled.state.is_ended() {
@@ -138,7 +141,7 @@ impl Worker {
         for (taken, (_, wanted)) in committed.taken.into_iter().zip(round.takes) {
             engine.sessions.more(&round.holder, taken.messages.len() as u64);
             let limit = Room::of(&taken.topic).map_or(1, |room| engine.limit(&room));
-            for Leased { lease, message } in engine.board.taken(taken, wanted, limit, was_lost) {
+            for Leased { lease, message } in engine.board.taken(taken, wanted, limit, now, was_lost) {
                 self.pending.push_back(crate::drain::released(lease, &message));
             }
         }
@@ -260,11 +263,10 @@ pub(crate) async fn look_everywhere(engine: &Engine) {
         };
         let now = engine.now();
         for count in &page {
-            match count.oldest_due {
-                _ if !Room::of(&count.topic).is_some_and(|room| room.is_worked_on()) => {}
-                Some(at) if at > now => engine.board.due_later(&count.topic, at),
-                Some(_) => engine.board.arrived(&count.topic),
-                None => {}
+            if let Some(at) = count.oldest_due
+                && Room::of(&count.topic).is_some_and(|room| room.is_worked_on())
+            {
+                engine.board.arrived(&count.topic, until(at, now), now);
             }
         }
         let Some(last) = page.last() else { return };

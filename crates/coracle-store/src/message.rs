@@ -94,9 +94,9 @@ pub struct Taken {
     pub topic: Topic,
     /// The messages, and the right to each.
     pub messages: Vec<(Lease, Message)>,
-    /// When the next one that waits is due, if there is one that no other node is taking right now; in the past if it
-    /// is due already.
-    pub next_due: Option<Timestamp>,
+    /// How long it is until the next one that waits is due, if there is one that no other node is taking right now;
+    /// zero if it is due already. A wait and no moment, for the clock of the database need not be that of the node.
+    pub next_in: Option<Duration>,
 }
 
 /// A message as it stands.

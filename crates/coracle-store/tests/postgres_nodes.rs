@@ -1,7 +1,7 @@
 //! Several nodes on one PostgreSQL: each message goes to one of them, in its turn, and none is lost when some die.
 //! Each test has a server of its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -107,7 +107,7 @@ async fn other_nodes_hear_soon_where_something_waits() {
             }
             Err(_) => arrivals.next().await,
         };
-        assert_eq!(told, Some(Where::In(HashSet::from([calls.clone()]))));
+        assert_eq!(told, Some(Where::In(HashMap::from([(calls.clone(), Duration::ZERO)]))));
     }
     assert!(soon, "never within {SOON:?}");
 
@@ -119,7 +119,7 @@ async fn other_nodes_hear_soon_where_something_waits() {
     drop(there);
     let [third] = nodes(&own).await;
     while third.commit(Batch::new().reclaim()).await.unwrap().reclaimed == 0 {}
-    assert_eq!(arrivals.next().await, Some(Where::In(HashSet::from([calls]))));
+    assert_eq!(arrivals.next().await, Some(Where::In(HashMap::from([(calls, Duration::ZERO)]))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

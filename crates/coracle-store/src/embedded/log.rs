@@ -1,12 +1,14 @@
 //! Writing the log: what each step of a batch does to the tables of messages, topics and holders.
 //! Called by the writer, within its transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{CachedStatement, OptionalExtension, Row, Transaction};
 
+use crate::arrivals::{Waits, sooner, wait};
 use crate::batch::Step;
 use crate::{
     Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, MESSAGES_BYTES_MAX,
@@ -112,13 +114,9 @@ impl<'t> Log<'t> {
         Ok(None)
     }
 
-    /// Makes the steps of a batch, and says where something has begun to wait.
-    pub(super) fn apply(
-        &mut self,
-        batch: &Batch,
-        committed: &mut Committed,
-    ) -> rusqlite::Result<HashSet<Topic>> {
-        let mut arrived = HashSet::new();
+    /// Makes the steps of a batch, and says where something has begun to wait, and for how long.
+    pub(super) fn apply(&mut self, batch: &Batch, committed: &mut Committed) -> rusqlite::Result<Waits> {
+        let mut arrived = Waits::new();
         for step in batch.steps() {
             self.touched = true;
             match step {
@@ -183,7 +181,7 @@ impl<'t> Log<'t> {
         Ok(())
     }
 
-    fn append(&mut self, append: &Append, arrived: &mut HashSet<Topic>) -> rusqlite::Result<Appended> {
+    fn append(&mut self, append: &Append, arrived: &mut Waits) -> rusqlite::Result<Appended> {
         let topic = self.number(&append.topic)?;
         let position = self.next_position();
         let behind = match &append.group {
@@ -222,7 +220,7 @@ impl<'t> Log<'t> {
         )?;
         self.count(topic, state, 1);
         if state == WAITING {
-            arrived.insert(append.topic.clone());
+            sooner(arrived, &append.topic, self.wait(due));
         }
         let position = Position(position.cast_unsigned());
         let lease = holder.map(|holder| Lease { position, holder: holder.clone(), attempt: 1 });
@@ -246,11 +244,11 @@ impl<'t> Log<'t> {
         let taken = i64::try_from(messages.len()).unwrap_or(i64::MAX);
         self.count(topic, WAITING, -taken);
         self.count(topic, HELD, taken);
-        let next_due = self
+        let next_due: Option<i64> = self
             .cached("SELECT due FROM message WHERE topic = ?1 AND state = 0 ORDER BY due, position LIMIT 1")?
             .query_row([topic], |row| row.get(0))
             .optional()?;
-        Ok(Taken { topic: take.topic.clone(), messages, next_due: next_due.map(moment) })
+        Ok(Taken { topic: take.topic.clone(), messages, next_in: next_due.map(|due| self.wait(due)) })
     }
 
     /// The first messages that are due, as they stand before they are leased.
@@ -274,30 +272,32 @@ impl<'t> Log<'t> {
     }
 
     /// Lets a leased message wait again.
-    fn give_back(
-        &mut self,
-        position: Position,
-        back: Back,
-        arrived: &mut HashSet<Topic>,
-    ) -> rusqlite::Result<()> {
+    fn give_back(&mut self, position: Position, back: Back, arrived: &mut Waits) -> rusqlite::Result<()> {
         let Some(found) = self.found(position)? else { return Ok(()) };
-        match back {
-            Back::Tried(due) => self.execute(
-                "UPDATE message SET state = 0, holder = NULL, due = ?2 WHERE position = ?1",
-                (number(position), self.due(due)),
-            )?,
-            Back::Untried => self.execute(
-                "UPDATE message SET state = 0, holder = NULL, attempt = attempt - 1 WHERE position = ?1",
-                [number(position)],
-            )?,
-        }
+        let due = match back {
+            Back::Tried(due) => {
+                let due = self.due(due);
+                self.execute(
+                    "UPDATE message SET state = 0, holder = NULL, due = ?2 WHERE position = ?1",
+                    (number(position), due),
+                )?;
+                due
+            }
+            Back::Untried => {
+                self.execute(
+                    "UPDATE message SET state = 0, holder = NULL, attempt = attempt - 1 WHERE position = ?1",
+                    [number(position)],
+                )?;
+                self.now
+            }
+        };
         self.count(found.topic, found.state, -1);
         self.count(found.topic, WAITING, 1);
-        arrived.insert(self.name(found.topic)?);
+        sooner(arrived, &self.name(found.topic)?, self.wait(due));
         Ok(())
     }
 
-    fn remove(&mut self, position: Position, arrived: &mut HashSet<Topic>) -> rusqlite::Result<()> {
+    fn remove(&mut self, position: Position, arrived: &mut Waits) -> rusqlite::Result<()> {
         let Some(found) = self.found(position)? else { return Ok(()) };
         self.execute("DELETE FROM message WHERE position = ?1", [number(position)])?;
         self.execute("DELETE FROM payload WHERE position = ?1", [number(position)])?;
@@ -311,7 +311,7 @@ impl<'t> Log<'t> {
         position: Position,
         to: &Topic,
         due: Option<Due>,
-        arrived: &mut HashSet<Topic>,
+        arrived: &mut Waits,
     ) -> rusqlite::Result<Appended> {
         let moved = self.next_position();
         let appended = Appended { position: Position(moved.cast_unsigned()), lease: None };
@@ -336,30 +336,32 @@ impl<'t> Log<'t> {
         self.count(found.topic, found.state, -1);
         self.count(topic, state, 1);
         if state == WAITING {
-            arrived.insert(to.clone());
+            sooner(arrived, to, self.wait(when));
         }
         self.lead_on(&found, arrived)?;
         Ok(appended)
     }
 
     /// Lets the next of a group wait for its lease, now that one of it is gone.
-    fn lead_on(&mut self, gone: &Found, arrived: &mut HashSet<Topic>) -> rusqlite::Result<()> {
+    fn lead_on(&mut self, gone: &Found, arrived: &mut Waits) -> rusqlite::Result<()> {
         let Some(group) = gone.group.as_ref().filter(|_| gone.state != KEPT) else { return Ok(()) };
         let next = self
             .cached(
-                "SELECT position, state FROM message WHERE topic = ?1 AND grp = ?2 AND state < 3
+                "SELECT position, state, due FROM message WHERE topic = ?1 AND grp = ?2 AND state < 3
                  ORDER BY position LIMIT 1",
             )?
-            .query_row((gone.topic, group), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+            .query_row((gone.topic, group), |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+            })
             .optional()?;
-        if let Some((position, BEHIND)) = next {
+        if let Some((position, BEHIND, due)) = next {
             self.execute("UPDATE message SET state = 0 WHERE position = ?1", [position])?;
-            arrived.insert(self.name(gone.topic)?);
+            sooner(arrived, &self.name(gone.topic)?, self.wait(due));
         }
         Ok(())
     }
 
-    fn reclaim(&mut self, arrived: &mut HashSet<Topic>) -> rusqlite::Result<u64> {
+    fn reclaim(&mut self, arrived: &mut Waits) -> rusqlite::Result<u64> {
         let mut statement = self.cached("SELECT number FROM holder WHERE until <= ?1")?;
         let gone: Vec<i64> = statement.query_map([self.now], |row| row.get(0))?.collect::<Result<_, _>>()?;
         drop(statement);
@@ -371,7 +373,7 @@ impl<'t> Log<'t> {
     }
 
     /// Gives back all that a holder held, and forgets it.
-    fn end_holder(&mut self, holder: i64, arrived: &mut HashSet<Topic>) -> rusqlite::Result<u64> {
+    fn end_holder(&mut self, holder: i64, arrived: &mut Waits) -> rusqlite::Result<u64> {
         let mut statement = self.cached("SELECT position FROM message WHERE holder = ?1")?;
         let held: Vec<i64> = statement.query_map([holder], |row| row.get(0))?.collect::<Result<_, _>>()?;
         drop(statement);
@@ -383,7 +385,7 @@ impl<'t> Log<'t> {
         Ok(held.len() as u64)
     }
 
-    fn trim(&mut self, topic: &Topic, before: i64, arrived: &mut HashSet<Topic>) -> rusqlite::Result<u64> {
+    fn trim(&mut self, topic: &Topic, before: i64, arrived: &mut Waits) -> rusqlite::Result<u64> {
         let topic = self.number(topic)?;
         let mut statement = self.cached(
             "SELECT position, appended, state FROM message WHERE topic = ?1 ORDER BY position LIMIT ?2",
@@ -479,6 +481,11 @@ impl<'t> Log<'t> {
             Due::In(time) => self.now.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)),
             Due::At(at) => at.as_microsecond(),
         }
+    }
+
+    /// How long it is until that moment.
+    fn wait(&self, due: i64) -> Duration {
+        wait(due, self.now)
     }
 
     fn count(&mut self, topic: i64, state: i64, by: i64) {

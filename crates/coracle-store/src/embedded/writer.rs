@@ -1,7 +1,6 @@
 //! The one thread that writes: it takes every batch that waits, commits them as one transaction, and answers all.
 //! Started by [`Embedded::open`](super::Embedded::open), ended when the last sender of commits is gone.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::log::{Log, Numbers};
 use super::{is_full, schema};
-use crate::arrivals::Doorbells;
+use crate::arrivals::{Doorbells, Waits, sooner};
 use crate::batch::{Action, Operation};
 use crate::watch::Hub;
-use crate::{BATCH_BYTES_MAX, Batch, Cause, Change, CommitError, Committed, Entry, Topic};
+use crate::{BATCH_BYTES_MAX, Batch, Cause, Change, CommitError, Committed, Entry};
 
 /// The most batches in one transaction.
 const GROUP_BATCHES_MAX: usize = 256;
@@ -89,10 +88,10 @@ impl Writer {
         match self.try_commit(&group) {
             Ok(verdicts) => {
                 // Watchers first: whoever is answered may rely on the change being on its way to them.
-                let mut arrived = HashSet::new();
+                let mut arrived = Waits::new();
                 for applied in verdicts.iter().flatten() {
                     self.news.hub.publish(&applied.changes);
-                    arrived.extend(applied.arrived.iter().cloned());
+                    applied.arrived.iter().for_each(|(topic, wait)| sooner(&mut arrived, topic, *wait));
                 }
                 for (pending, verdict) in group.into_iter().zip(verdicts) {
                     answer(pending, verdict.map(|applied| applied.committed));
@@ -184,7 +183,7 @@ type Verdict = Result<Applied, CommitError>;
 struct Applied {
     committed: Committed,
     changes: Vec<Change>,
-    arrived: HashSet<Topic>,
+    arrived: Waits,
 }
 
 /// The first condition of a batch that does not hold. All are looked at before anything is written, so that a batch

@@ -16,6 +16,7 @@ use self::statements::{
 use super::plan::{self, BEHIND, HELD, KEPT, Origin, Plan, Stored, number};
 use super::schema::{LOCK_CLASS_FLOORS, LOCK_CLASS_GROUPS};
 use super::session::Session;
+use crate::arrivals::wait;
 use crate::batch::Step;
 use crate::{
     Append, Batch, Begin, Group, Holder, Lease, MESSAGES_BYTES_MAX, Message, MessageId, MessageState,
@@ -226,8 +227,8 @@ async fn take_some(session: &Session, take: &Take, now: i64) -> Result<Taken, Er
     };
     let mut messages: Vec<(Lease, Message)> = rows?.iter().map(|row| lease(message(row))).collect();
     messages.sort_unstable_by_key(|(_, message)| (message.due, message.position));
-    let next_due = next?.first().map(|row| moment(row.get(0)));
-    Ok(Taken { topic: take.topic.clone(), messages, next_due })
+    let next_in = next?.first().map(|row| wait(row.get(0), now));
+    Ok(Taken { topic: take.topic.clone(), messages, next_in })
 }
 
 /// A query about some numbers, which is not made if there are none.

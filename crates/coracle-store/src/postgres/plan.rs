@@ -2,9 +2,11 @@
 //! Filled and carried out by `messages.rs`; asked batch by batch by `group.rs`. It does no I/O.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::arrivals::{Waits, sooner, wait};
 use crate::batch::Step;
 use crate::{
     Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, Position, Take, Taken,
@@ -46,8 +48,8 @@ pub(super) struct Plan<'b> {
     pub(super) moved: BTreeSet<(Topic, Group)>,
     /// By how much topics grow: waiting, held, kept.
     pub(super) counts: HashMap<Topic, [i64; 3]>,
-    /// Where something has begun to wait.
-    pub(super) arrived: HashSet<Topic>,
+    /// Where something has begun to wait, and for how long.
+    pub(super) arrived: Waits,
     /// What is leased when all else was written: for which batch, as the how-manieth of it.
     pub(super) takes: Vec<(usize, usize, &'b Take)>,
 }
@@ -127,7 +129,7 @@ impl<'b> Plan<'b> {
                 Step::Take(take) => {
                     self.takes.push((index, committed.taken.len(), take));
                     let topic = take.topic.clone();
-                    committed.taken.push(Taken { topic, messages: Vec::new(), next_due: None });
+                    committed.taken.push(Taken { topic, messages: Vec::new(), next_in: None });
                 }
                 Step::Ack(lease) => self.remove(number(lease.position)),
                 Step::Release(lease) => self.give_back(number(lease.position), Back::Untried),
@@ -178,7 +180,7 @@ impl<'b> Plan<'b> {
         };
         self.count(topic, state, 1);
         if state == WAITING {
-            self.arrived.insert(topic.clone());
+            sooner(&mut self.arrived, topic, wait(due, self.now));
         }
         let place = Position(position.cast_unsigned());
         let lease = holder.clone().map(|holder| Lease { position: place, holder, attempt: 1 });
@@ -214,10 +216,10 @@ impl<'b> Plan<'b> {
         }
         let was = std::mem::replace(&mut stored.state, WAITING);
         (stored.holder, stored.changed) = (None, true);
-        let topic = stored.topic.clone();
+        let (topic, due) = (stored.topic.clone(), stored.due);
         self.count(&topic, was, -1);
         self.count(&topic, WAITING, 1);
-        self.arrived.insert(topic);
+        sooner(&mut self.arrived, &topic, wait(due, self.now));
     }
 
     fn remove(&mut self, position: i64) {
@@ -243,14 +245,15 @@ impl<'b> Plan<'b> {
                 }
             };
             self.count(to, state, 1);
+            let due = due.unwrap_or(self.now);
             if state == WAITING {
-                self.arrived.insert(to.clone());
+                sooner(&mut self.arrived, to, wait(due, self.now));
             }
             let stored = Stored {
                 topic: to.clone(),
                 appended: self.now,
-                due: due.unwrap_or(self.now),
-                attempt: if due.is_some() { 0 } else { stored.attempt },
+                due,
+                attempt: if state == KEPT { stored.attempt } else { 0 },
                 state,
                 holder: None,
                 changed: true,
@@ -341,7 +344,8 @@ impl<'b> Plan<'b> {
 
     /// Takes in what was found out while it was written: where one of a group leads on, and what was leased.
     pub(super) fn settle<'t>(&mut self, leading: Vec<Topic>, taken: impl Iterator<Item = &'t Taken>) {
-        self.arrived.extend(leading);
+        // Whether they are due, their lease says.
+        leading.iter().for_each(|topic| sooner(&mut self.arrived, topic, Duration::ZERO));
         for taken in taken {
             let many = i64::try_from(taken.messages.len()).unwrap_or(i64::MAX);
             self.count(&taken.topic, WAITING, -many);
@@ -374,8 +378,6 @@ pub(super) fn number(position: Position) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn topic(text: &str) -> Topic {
@@ -438,7 +440,7 @@ mod tests {
         assert_eq!(committed.reclaimed, 1);
         let state = |position| (plan.messages[&position].state, plan.messages[&position].changed);
         assert_eq!((state(1), state(2)), ((HELD, false), (WAITING, true)));
-        assert_eq!(plan.arrived, HashSet::from([topic("calls")]));
+        assert_eq!(plan.arrived, Waits::from([(topic("calls"), Duration::ZERO)]));
     }
 
     #[test]
