@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use bytes::Bytes;
 
 use crate::batch::Step;
+use crate::loss;
 use crate::{
     Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, Position, Take, Taken,
     Topic,
@@ -63,8 +64,12 @@ pub(super) struct Stored<'b> {
     pub(super) attempt: i32,
     pub(super) state: i16,
     pub(super) holder: Option<Holder>,
+    /// When it was last leased.
+    pub(super) leased: i64,
     /// A story that is not yet in the row.
     pub(super) story: Option<Bytes>,
+    /// A loss that is not yet in the row, as a line of text.
+    pub(super) loss: Option<String>,
     pub(super) changed: bool,
 }
 
@@ -84,6 +89,8 @@ enum Back {
     Tried(i64),
     /// As if it had not been leased.
     Untried,
+    /// At once, as its holder is gone.
+    Lost,
 }
 
 impl<'b> Plan<'b> {
@@ -191,7 +198,9 @@ impl<'b> Plan<'b> {
             attempt: i32::from(holder.is_some()),
             state,
             holder,
+            leased: self.now,
             story: None,
+            loss: None,
             changed: true,
         };
         self.messages.insert(position, stored);
@@ -211,6 +220,11 @@ impl<'b> Plan<'b> {
         match back {
             Back::Tried(due) => stored.due = due,
             Back::Untried => stored.attempt -= 1,
+            Back::Lost => {
+                stored.due = self.now;
+                stored.loss =
+                    stored.holder.as_ref().map(|holder| loss::line(stored.attempt, stored.leased, holder));
+            }
         }
         let was = std::mem::replace(&mut stored.state, WAITING);
         (stored.holder, stored.changed) = (None, true);
@@ -274,7 +288,7 @@ impl<'b> Plan<'b> {
         let held: Vec<i64> =
             self.messages.iter().filter(|(_, stored)| held(stored)).map(|(position, _)| *position).collect();
         for position in held {
-            self.give_back(position, Back::Tried(self.now));
+            self.give_back(position, Back::Lost);
         }
         self.holders.insert(holder.clone(), None);
         self.kept.remove(holder);
@@ -290,7 +304,7 @@ impl<'b> Plan<'b> {
             };
             // Somebody may have been kept by a batch before.
             if !stored.holder.as_ref().is_some_and(|holder| self.is_alive(holder)) {
-                self.give_back(position, Back::Tried(self.now));
+                self.give_back(position, Back::Lost);
                 reclaimed += 1;
             }
         }
@@ -397,7 +411,9 @@ mod tests {
             attempt: 1,
             state: HELD,
             holder: Some(holder),
+            leased: 5,
             story: None,
+            loss: None,
             changed: false,
         };
         Plan {
@@ -438,6 +454,7 @@ mod tests {
         assert_eq!(committed.reclaimed, 1);
         let state = |position| (plan.messages[&position].state, plan.messages[&position].changed);
         assert_eq!((state(1), state(2)), ((HELD, false), (WAITING, true)));
+        assert_eq!(plan.messages[&2].loss.as_deref(), Some("1 5 bob\n"), "who had it is told");
         assert_eq!(plan.arrived, HashSet::from([topic("calls")]));
     }
 
