@@ -180,7 +180,7 @@ impl Engine {
             }
         };
         let mut begun = Begun { lease, message, function, kept, story };
-        begun.story.catch_up(begun.message.attempt, begun.message.due);
+        begun.story.catch_up(begun.message.attempt, &begun.message);
         Ok(begun)
     }
 

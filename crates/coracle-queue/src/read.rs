@@ -177,10 +177,8 @@ pub(crate) fn read_message(engine: &Engine, message: Message) -> QueuedCall {
         (Ok(kept), Ok(mut story)) => {
             match message.state {
                 // One that runs is not lost; all before it are told of, or were.
-                MessageState::Held(_) => story.catch_up(message.attempt, message.due),
-                MessageState::Waiting | MessageState::Behind => {
-                    story.catch_up(message.attempt + 1, message.due)
-                }
+                MessageState::Held(_) => story.catch_up(message.attempt, &message),
+                MessageState::Waiting | MessageState::Behind => story.catch_up(message.attempt + 1, &message),
                 MessageState::Kept => {}
             }
             let mut call = describe(&message, &function, &kept, &story, state);

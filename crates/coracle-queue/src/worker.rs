@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_store::{
-    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, Take, Topic, Topics, Where,
+    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, Message, Take, Topic,
+    Topics, Where,
 };
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -236,15 +237,9 @@ fn commit(engine: Arc<Engine>, round: Round) -> BoxFuture<'static, (Round, Resul
     })
 }
 
-/// Whether a server ended while it had this message: more attempts were begun than are told of.
-fn was_lost(message: &coracle_store::Message) -> bool {
-    if message.attempt == 1 {
-        return false;
-    }
-    let mut story = Story::decode(&message.story).unwrap_or_default();
-    let told = story.told();
-    story.catch_up(message.attempt, message.due);
-    story.told() > told
+/// Whether a server ended while it had this message.
+fn was_lost(message: &Message) -> bool {
+    !message.losses.is_empty()
 }
 
 /// Looks which topics have something that waits.

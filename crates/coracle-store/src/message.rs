@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{Group, Holder, MessageId, Position, ReadError, Topic};
+use crate::{Group, Holder, Loss, MessageId, Position, ReadError, Topic};
 
 /// The largest payload of a message, in bytes. Whoever has more keeps it as an artifact.
 pub const PAYLOAD_BYTES_MAX: usize = (6 << 20) + (64 << 10);
@@ -120,6 +120,8 @@ pub struct Message {
     pub state: MessageState,
     /// What its holders wrote about it.
     pub story: Bytes,
+    /// The leases since then that ended with their holder, the first one first: of them the story cannot tell.
+    pub losses: Vec<Loss>,
     /// What it says.
     pub payload: Bytes,
 }

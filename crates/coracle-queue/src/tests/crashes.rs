@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coracle_model::Clock as _;
 use coracle_store::{Batch, Database};
 use expect_test::{Expect, expect};
 
@@ -85,6 +86,23 @@ async fn killed_when_a_call_ran() {
 }
 
 #[tokio::test]
+async fn a_lost_attempt_tells_which_server_had_it_and_since_when() {
+    let rig = Rig::open_with(Options { node: "web-1:8080".into(), ..Options::default() }).await;
+    rig.function("f", [Act::Hold]).await;
+    rig.put("f", "one").await.unwrap();
+    rig.script.until_begun(1).await;
+    let begun = rig.clock.now();
+    rig.advance(Duration::from_secs(60));
+    let next = rig.killed().await;
+    next.script.until_begun(1).await;
+    let lost = next.show("one").await.attempts.swap_remove(0);
+    assert_eq!((lost.node.as_str(), lost.started, lost.took), ("web-1:8080", begun, Duration::ZERO));
+    next.script.release(1);
+    let told = next.ended("one").await.attempts;
+    assert_eq!((&told[0], told.len()), (&lost, 2), "it is kept with the call");
+}
+
+#[tokio::test]
 async fn killed_when_calls_were_leased_and_had_not_begun() {
     let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
     rig.function("f", [Act::Hold]).await;
@@ -162,7 +180,10 @@ async fn a_call_that_kills_the_server_ends_up_dead_with_its_story_and_the_others
     }
     let dead = rig.ended("c3").await;
     assert_eq!((dead.state, dead.attempts.len()), (State::Dead, 5));
-    assert!(dead.attempts.iter().all(|attempt| format!("{:?}", attempt.end).contains("attempt-lost")));
+    for attempt in &dead.attempts {
+        assert!(format!("{:?}", attempt.end).contains("attempt-lost"), "{attempt:?}");
+        assert_eq!(attempt.node, "local", "each tells where it was lost, whoever had it after that");
+    }
     for n in [0, 1, 2, 4, 5, 6, 7] {
         rig.script.release(1);
         assert_eq!(rig.ended(&format!("c{n}")).await.state, State::Succeeded, "c{n}");

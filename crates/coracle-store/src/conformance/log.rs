@@ -212,6 +212,53 @@ pub async fn time(database: &dyn Database, pass: impl AsyncFn(Duration)) {
     );
 }
 
+/// Leases that ended with their holder are told, until its story is written; those that did not end so are not.
+pub async fn losses(database: &dyn Database, pass: impl AsyncFn(Duration)) {
+    let (calls, dead) = (topic("losses/calls"), topic("losses/dead"));
+    keep(database, "ann's", LONG).await;
+    let begun = Append { begin: Begin::Held(holder("ann's")), ..waiting(&calls, "call") };
+    append(database, begun).await;
+    let appended = all(database, &calls).await[0].appended;
+    pass(Duration::from_millis(5)).await;
+    database.commit(Batch::new().leave(holder("ann's"))).await.expect("writable");
+    let told = async || -> Vec<(u32, String)> {
+        let losses = all(database, &calls).await.swap_remove(0).losses;
+        losses.into_iter().map(|loss| (loss.attempt, loss.holder.to_string())).collect()
+    };
+    let first = || (1, "ann's".to_owned());
+    assert_eq!(told().await, [first()]);
+    assert_eq!(all(database, &calls).await[0].losses[0].since, appended, "leased when it was appended");
+
+    keep(database, "bob", SHORT).await;
+    let theirs = taken(database, take(&calls, "bob", 1)).await.messages;
+    assert_eq!(theirs[0].1.losses.len(), 1, "who leases it hears of those before");
+    pass(SHORT * 2).await;
+    database.commit(Batch::new().reclaim()).await.expect("writable");
+    assert_eq!(told().await, [first(), (2, "bob".to_owned())]);
+    let since = all(database, &calls).await[0].losses[1].since;
+    assert!(since > appended, "leased later: {since} {appended}");
+
+    keep(database, "eve", LONG).await;
+    let lease = async || taken(database, take(&calls, "eve", 1)).await.messages.swap_remove(0).0;
+    database.commit(Batch::new().release(lease().await)).await.expect("ours");
+    assert_eq!(told().await.len(), 2, "what was not tried was not lost, and tells nothing");
+    database.commit(Batch::new().retry(lease().await, Due::Now, "all is told")).await.expect("ours");
+    assert_eq!(told().await, []);
+    let held = lease().await;
+    database.commit(Batch::new().leave(holder("eve"))).await.expect("writable");
+    assert_eq!(told().await, [(held.attempt, "eve".to_owned())]);
+    keep(database, "eve", LONG).await;
+    database.commit(Batch::new().bury(lease().await, dead.clone(), "why")).await.expect("ours");
+    assert_eq!(all(database, &dead).await[0].losses, [], "its story tells");
+
+    // Together, so that it may come and go within one transaction.
+    keep(database, "dan", LONG).await;
+    let begun = Append { begin: Begin::Held(holder("dan")), ..waiting(&calls, "brief") };
+    let leave = database.commit(Batch::new().append(begun).leave(holder("dan")));
+    leave.await.expect("writable");
+    assert_eq!(told().await, [(1, "dan".to_owned())]);
+}
+
 /// Topics are counted; pages of messages join; a message is found by its identity; and the oldest are trimmed.
 pub async fn reads(database: &dyn Database, pass: impl AsyncFn(Duration)) {
     let (calls, kept) = (topic("reads/calls/f"), topic("reads/kept"));

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{CachedStatement, OptionalExtension, Row, Transaction};
 
+use super::schema::losses_and_this;
 use crate::arrivals::{Waits, sooner, wait};
 use crate::batch::Step;
+use crate::loss;
 use crate::{
     Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, MESSAGES_BYTES_MAX,
     Message, MessageState, Position, TRIM_MAX, Take, Taken, Topic,
@@ -57,6 +59,8 @@ enum Back {
     Tried(Due),
     /// As if it had not been leased.
     Untried,
+    /// At once, as its holder is gone.
+    Lost,
 }
 
 /// What ending or moving a message must know of it.
@@ -231,14 +235,14 @@ impl<'t> Log<'t> {
         let topic = self.number(&take.topic)?;
         let holder = self.holder(&take.holder)?.map(|held| held.number);
         let mut messages = self.due_messages(topic, take)?;
-        let mut hold = self
-            .transaction
-            .prepare_cached("UPDATE message SET state = 2, holder = ?2, attempt = ?3 WHERE position = ?1")?;
+        let mut hold = self.transaction.prepare_cached(
+            "UPDATE message SET state = 2, holder = ?2, attempt = ?3, leased = ?4 WHERE position = ?1",
+        )?;
         for (lease, message) in &mut messages {
             lease.attempt += 1;
             message.attempt = lease.attempt;
             message.state = MessageState::Held(take.holder.clone());
-            hold.execute((number(lease.position), holder, lease.attempt))?;
+            hold.execute((number(lease.position), holder, lease.attempt, self.now))?;
         }
         drop(hold);
         let taken = i64::try_from(messages.len()).unwrap_or(i64::MAX);
@@ -254,7 +258,7 @@ impl<'t> Log<'t> {
     /// The first messages that are due, as they stand before they are leased.
     fn due_messages(&self, topic: i64, take: &Take) -> rusqlite::Result<Vec<(Lease, Message)>> {
         let mut statement = self.cached(
-            "SELECT m.position, m.id, m.grp, m.appended, m.due, m.attempt, m.state, p.story, p.payload
+            "SELECT m.position, m.id, m.grp, m.appended, m.due, m.attempt, m.state, p.story, p.payload, m.losses
              FROM message m JOIN payload p ON p.position = m.position
              WHERE m.topic = ?1 AND m.state = 0 AND m.due <= ?2 ORDER BY m.due, m.position LIMIT ?3",
         )?;
@@ -278,10 +282,20 @@ impl<'t> Log<'t> {
             Back::Tried(due) => {
                 let due = self.due(due);
                 self.execute(
-                    "UPDATE message SET state = 0, holder = NULL, due = ?2 WHERE position = ?1",
+                    "UPDATE message SET state = 0, holder = NULL, due = ?2, losses = NULL WHERE position = ?1",
                     (number(position), due),
                 )?;
                 due
+            }
+            Back::Lost => {
+                let losses = losses_and_this();
+                self.execute(
+                    &format!(
+                        "UPDATE message SET state = 0, holder = NULL, due = ?2, losses = {losses} WHERE position = ?1"
+                    ),
+                    (number(position), self.now),
+                )?;
+                self.now
             }
             Back::Untried => {
                 self.execute(
@@ -328,7 +342,7 @@ impl<'t> Log<'t> {
         };
         self.execute(
             "UPDATE message SET position = ?2, topic = ?3, appended = ?4, due = ?5, state = ?6, holder = NULL,
-                 attempt = CASE ?6 WHEN 3 THEN attempt ELSE 0 END
+                 attempt = CASE ?6 WHEN 3 THEN attempt ELSE 0 END, losses = CASE ?6 WHEN 3 THEN NULL ELSE losses END
              WHERE position = ?1",
             (number(position), moved, topic, self.now, when, state),
         )?;
@@ -378,7 +392,7 @@ impl<'t> Log<'t> {
         let held: Vec<i64> = statement.query_map([holder], |row| row.get(0))?.collect::<Result<_, _>>()?;
         drop(statement);
         for position in &held {
-            self.give_back(Position(position.cast_unsigned()), Back::Tried(Due::Now), arrived)?;
+            self.give_back(Position(position.cast_unsigned()), Back::Lost, arrived)?;
         }
         self.execute("DELETE FROM holder WHERE number = ?1", [holder])?;
         self.holders.clear();
@@ -506,7 +520,7 @@ impl<'t> Log<'t> {
     }
 }
 
-/// A message from the columns position, id, grp, appended, due, attempt, state, story, payload.
+/// A message from the columns position, id, grp, appended, due, attempt, state, story, payload, losses.
 pub(super) fn message(
     row: &Row<'_>,
     topic: Topic,
@@ -529,6 +543,7 @@ pub(super) fn message(
         attempt: row.get(5)?,
         state,
         story: Bytes::copy_from_slice(row.get_ref(7)?.as_blob()?),
+        losses: loss::read(row.get_ref(9)?.as_str_or_null()?),
         payload: Bytes::copy_from_slice(row.get_ref(8)?.as_blob()?),
     })
 }

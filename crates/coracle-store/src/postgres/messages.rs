@@ -18,6 +18,7 @@ use super::schema::{LOCK_CLASS_FLOORS, LOCK_CLASS_GROUPS};
 use super::session::Session;
 use crate::arrivals::wait;
 use crate::batch::Step;
+use crate::loss;
 use crate::{
     Append, Batch, Begin, Group, Holder, Lease, MESSAGES_BYTES_MAX, Message, MessageId, MessageState,
     Position, TRIM_MAX, Take, Taken, Topic,
@@ -242,21 +243,25 @@ async fn some_of(session: &Session, sql: &'static str, names: &[&str]) -> Result
 }
 
 fn stored<'b>(row: &Row) -> Stored<'b> {
+    let appended = row.get(3);
     Stored {
         origin: Origin::Row(row.get(0)),
         topic: topic(row, 1),
         group: group(row, 2),
-        appended: row.get(3),
+        appended,
         due: row.get(4),
         attempt: row.get(5),
         state: row.get(6),
         holder: holder(row, 7),
+        leased: row.get::<_, Option<i64>>(8).unwrap_or(appended),
         story: None,
+        loss: None,
         changed: false,
     }
 }
 
-/// A message from the columns position, topic, grp, appended, due, attempt, state, holder, id, story, payload.
+/// A message from the columns position, topic, grp, appended, due, attempt, state, holder, id, story, payload,
+/// losses.
 pub(super) fn message(row: &Row) -> Message {
     let state = match (row.get(6), holder(row, 7)) {
         (HELD, Some(holder)) => MessageState::Held(holder),
@@ -274,6 +279,7 @@ pub(super) fn message(row: &Row) -> Message {
         attempt: row.get::<_, i32>(5).cast_unsigned(),
         state,
         story: super::entries::bytes(row, 9),
+        losses: loss::read(row.get(11)),
         payload: super::entries::bytes(row, 10),
     }
 }

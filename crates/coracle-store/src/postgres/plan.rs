@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::arrivals::{Waits, sooner, wait};
 use crate::batch::Step;
+use crate::loss;
 use crate::{
     Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, Position, Take, Taken,
     Topic,
@@ -65,8 +66,12 @@ pub(super) struct Stored<'b> {
     pub(super) attempt: i32,
     pub(super) state: i16,
     pub(super) holder: Option<Holder>,
+    /// When it was last leased.
+    pub(super) leased: i64,
     /// A story that is not yet in the row.
     pub(super) story: Option<Bytes>,
+    /// A loss that is not yet in the row, as a line of text.
+    pub(super) loss: Option<String>,
     pub(super) changed: bool,
 }
 
@@ -86,6 +91,8 @@ enum Back {
     Tried(i64),
     /// As if it had not been leased.
     Untried,
+    /// At once, as its holder is gone.
+    Lost,
 }
 
 impl<'b> Plan<'b> {
@@ -193,7 +200,9 @@ impl<'b> Plan<'b> {
             attempt: i32::from(holder.is_some()),
             state,
             holder,
+            leased: self.now,
             story: None,
+            loss: None,
             changed: true,
         };
         self.messages.insert(position, stored);
@@ -213,6 +222,11 @@ impl<'b> Plan<'b> {
         match back {
             Back::Tried(due) => stored.due = due,
             Back::Untried => stored.attempt -= 1,
+            Back::Lost => {
+                stored.due = self.now;
+                stored.loss =
+                    stored.holder.as_ref().map(|holder| loss::line(stored.attempt, stored.leased, holder));
+            }
         }
         let was = std::mem::replace(&mut stored.state, WAITING);
         (stored.holder, stored.changed) = (None, true);
@@ -277,7 +291,7 @@ impl<'b> Plan<'b> {
         let held: Vec<i64> =
             self.messages.iter().filter(|(_, stored)| held(stored)).map(|(position, _)| *position).collect();
         for position in held {
-            self.give_back(position, Back::Tried(self.now));
+            self.give_back(position, Back::Lost);
         }
         self.holders.insert(holder.clone(), None);
         self.kept.remove(holder);
@@ -293,7 +307,7 @@ impl<'b> Plan<'b> {
             };
             // Somebody may have been kept by a batch before.
             if !stored.holder.as_ref().is_some_and(|holder| self.is_alive(holder)) {
-                self.give_back(position, Back::Tried(self.now));
+                self.give_back(position, Back::Lost);
                 reclaimed += 1;
             }
         }
@@ -399,7 +413,9 @@ mod tests {
             attempt: 1,
             state: HELD,
             holder: Some(holder),
+            leased: 5,
             story: None,
+            loss: None,
             changed: false,
         };
         Plan {
@@ -440,6 +456,7 @@ mod tests {
         assert_eq!(committed.reclaimed, 1);
         let state = |position| (plan.messages[&position].state, plan.messages[&position].changed);
         assert_eq!((state(1), state(2)), ((HELD, false), (WAITING, true)));
+        assert_eq!(plan.messages[&2].loss.as_deref(), Some("1 5 bob\n"), "who had it is told");
         assert_eq!(plan.arrived, Waits::from([(topic("calls"), Duration::ZERO)]));
     }
 
