@@ -10,8 +10,8 @@ use crate::arrivals::{Waits, sooner, wait};
 use crate::batch::Step;
 use crate::loss;
 use crate::{
-    Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, Position, Take, Taken,
-    Topic,
+    Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, MessageState,
+    Position, Take, Taken, Topic,
 };
 
 /// The state of a message, as it stands in its row.
@@ -31,6 +31,8 @@ pub(super) struct Plan<'b> {
     pub(super) messages: HashMap<i64, Stored<'b>>,
     /// The rows to remove.
     pub(super) ended: Vec<i64>,
+    /// The rows with which their holders have begun.
+    pub(super) begun: Vec<i64>,
     /// Until when the holders live that the group names; `None` if they are not known.
     pub(super) holders: HashMap<Holder, Option<i64>>,
     /// The holders to write down, with what they say of themselves.
@@ -66,8 +68,8 @@ pub(super) struct Stored<'b> {
     pub(super) attempt: i32,
     pub(super) state: i16,
     pub(super) holder: Option<Holder>,
-    /// When it was last leased.
-    pub(super) leased: i64,
+    /// When its holder began with it.
+    pub(super) begun: Option<i64>,
     /// A story that is not yet in the row.
     pub(super) story: Option<Bytes>,
     /// A loss that is not yet in the row, as a line of text.
@@ -95,6 +97,13 @@ enum Back {
     Lost,
 }
 
+impl Stored<'_> {
+    /// The state as which it is counted: what is leased ahead waits.
+    fn counted(&self) -> i16 {
+        if self.state == HELD && self.begun.is_none() { WAITING } else { self.state }
+    }
+}
+
 impl<'b> Plan<'b> {
     /// Why the steps of a batch cannot happen. All are looked at before one is made, so that a batch that is refused
     /// leaves nothing behind.
@@ -116,7 +125,8 @@ impl<'b> Plan<'b> {
     /// The message of a step that cannot happen to it.
     fn lost(&self, step: &Step) -> Option<Position> {
         match step {
-            Step::Ack(lease)
+            Step::Begin(lease)
+            | Step::Ack(lease)
             | Step::Release(lease)
             | Step::Retry { lease, .. }
             | Step::Bury { lease, .. } => (!self.is_ours(lease)).then_some(lease.position),
@@ -138,6 +148,7 @@ impl<'b> Plan<'b> {
                     let topic = take.topic.clone();
                     committed.taken.push(Taken { topic, messages: Vec::new(), next_in: None });
                 }
+                Step::Begin(lease) => self.begin(number(lease.position)),
                 Step::Ack(lease) => self.remove(number(lease.position)),
                 Step::Release(lease) => self.give_back(number(lease.position), Back::Untried),
                 Step::Retry { lease, due, story } => {
@@ -200,13 +211,26 @@ impl<'b> Plan<'b> {
             attempt: i32::from(holder.is_some()),
             state,
             holder,
-            leased: self.now,
+            begun: (state == HELD).then_some(self.now),
             story: None,
             loss: None,
             changed: true,
         };
         self.messages.insert(position, stored);
         Appended { position: place, lease }
+    }
+
+    /// Makes an attempt of what was leased ahead.
+    fn begin(&mut self, position: i64) {
+        let Some(stored) = self.messages.get_mut(&position) else { return };
+        if stored.begun.replace(self.now).is_none() {
+            if let Origin::Row(row) = stored.origin {
+                self.begun.push(row);
+            }
+            let topic = stored.topic.clone();
+            self.count(&topic, WAITING, -1);
+            self.count(&topic, HELD, 1);
+        }
     }
 
     fn tell(&mut self, position: Position, story: &Bytes) {
@@ -222,13 +246,16 @@ impl<'b> Plan<'b> {
         match back {
             Back::Tried(due) => stored.due = due,
             Back::Untried => stored.attempt -= 1,
-            Back::Lost => {
-                stored.due = self.now;
-                stored.loss =
-                    stored.holder.as_ref().map(|holder| loss::line(stored.attempt, stored.leased, holder));
-            }
+            Back::Lost => match (stored.begun, &stored.holder) {
+                (Some(begun), Some(holder)) => {
+                    stored.due = self.now;
+                    stored.loss = Some(loss::line(stored.attempt, begun, holder));
+                }
+                _ => stored.attempt -= 1,
+            },
         }
-        let was = std::mem::replace(&mut stored.state, WAITING);
+        let was = stored.counted();
+        stored.state = WAITING;
         (stored.holder, stored.changed) = (None, true);
         let (topic, due) = (stored.topic.clone(), stored.due);
         self.count(&topic, was, -1);
@@ -279,7 +306,7 @@ impl<'b> Plan<'b> {
     }
 
     fn leave_topic(&mut self, stored: &Stored<'_>) {
-        self.count(&stored.topic, stored.state, -1);
+        self.count(&stored.topic, stored.counted(), -1);
         if let Some(group) = stored.group.as_ref().filter(|_| stored.state != KEPT) {
             self.moved.insert((stored.topic.clone(), group.clone()));
         }
@@ -361,7 +388,9 @@ impl<'b> Plan<'b> {
         // Whether they are due, their lease says.
         leading.iter().for_each(|topic| sooner(&mut self.arrived, topic, Duration::ZERO));
         for taken in taken {
-            let many = i64::try_from(taken.messages.len()).unwrap_or(i64::MAX);
+            let begun =
+                taken.messages.iter().filter(|(_, message)| matches!(message.state, MessageState::Held(_)));
+            let many = i64::try_from(begun.count()).unwrap_or(i64::MAX);
             self.count(&taken.topic, WAITING, -many);
             self.count(&taken.topic, HELD, many);
         }
@@ -413,7 +442,7 @@ mod tests {
             attempt: 1,
             state: HELD,
             holder: Some(holder),
-            leased: 5,
+            begun: Some(5),
             story: None,
             loss: None,
             changed: false,
