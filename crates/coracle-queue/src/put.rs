@@ -150,6 +150,7 @@ fn held(ready: &Ready, committed: Committed) -> Option<Leased> {
         attempt: lease.attempt,
         state: MessageState::Held(lease.holder.clone()),
         story: bytes::Bytes::new(),
+        losses: Vec::new(),
         payload: ready.append.payload.clone(),
     };
     Some(Leased { lease, message })

@@ -11,6 +11,11 @@ use coracle_runtime::random_bits;
 use coracle_store::Holder;
 use tokio::sync::Notify;
 
+/// What stands in a holder's name between the server's and what makes it another than those before.
+const DIVIDER: char = '-';
+/// The most of a server's name that stands in a holder's: four bytes each, and a holder has room for 256.
+const NODE_CHARS_MAX: usize = 56;
+
 #[derive(Debug)]
 pub(crate) struct Sessions {
     node: String,
@@ -116,15 +121,37 @@ impl State {
     }
 }
 
+/// The server that held leases under this name.
+pub(crate) fn node_of(holder: &Holder) -> &str {
+    let name = holder.as_str();
+    match name.rsplit_once(DIVIDER) {
+        Some((node, _)) => node,
+        None => name,
+    }
+}
+
 fn fresh(node: &str) -> Holder {
     // The name of a server may be long, or no name for a holder.
-    let node: String = node.chars().filter(|c| !c.is_control()).take(40).collect();
-    Holder::new(&format!("{node}-{:016x}", random_bits())).expect("short text on one line")
+    let node: String = node.chars().filter(|c| !c.is_control()).take(NODE_CHARS_MAX).collect();
+    Holder::new(&format!("{node}{DIVIDER}{:016x}", random_bits())).expect("short text on one line")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_holder_tells_which_server_it_is() {
+        for (node, told) in [
+            ("local", "local".to_owned()),
+            ("web-1:8080", "web-1:8080".to_owned()),
+            ("a\nb", "ab".to_owned()),
+            ("", String::new()),
+            (&"🛶".repeat(200), "🛶".repeat(NODE_CHARS_MAX)),
+        ] {
+            assert_eq!(node_of(&fresh(node)), told);
+        }
+    }
 
     #[test]
     fn a_doubtful_name_leaves_when_what_is_known_of_it_is_over() {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_model::code;
-use coracle_store::STORY_BYTES_MAX;
+use coracle_store::{Message, STORY_BYTES_MAX};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::payload::{Unreadable, decode, encode};
+use crate::sessions::node_of;
 use crate::{Attempt, AttemptEnd};
 
 /// The first attempts of very many, which are kept.
@@ -51,8 +52,8 @@ impl Story {
 
     /// Brings it up to the attempt that is about to be made, the how-manieth since the call was accepted or redriven.
     ///
-    /// Attempts of which nothing is told were lost with the server that made them.
-    pub(crate) fn catch_up(&mut self, attempt: u32, due: Timestamp) {
+    /// Attempts of which nothing is told were lost with the server that made them; who that was, the losses say.
+    pub(crate) fn catch_up(&mut self, attempt: u32, message: &Message) {
         if self.before + attempt <= self.told() {
             // The count began anew: it was redriven.
             *self = Self {
@@ -63,10 +64,11 @@ impl Story {
             };
         }
         for number in self.told() + 1..self.before + attempt {
+            let loss = message.losses.iter().find(|loss| self.before + loss.attempt == number);
             self.add(Attempt {
                 number,
-                node: String::new(),
-                started: due,
+                node: loss.map(|loss| node_of(&loss.holder).to_owned()).unwrap_or_default(),
+                started: loss.map_or(message.due, |loss| loss.since),
                 took: Duration::ZERO,
                 end: AttemptEnd::Failed {
                     code: code::ATTEMPT_LOST.name.to_owned(),
@@ -185,7 +187,26 @@ pub(crate) fn cut(text: &mut String, bytes_max: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_store::{Holder, Loss, MessageState, Position, Topic};
     use proptest::prelude::*;
+
+    /// A message that was due at the beginning of time.
+    fn message(losses: impl Into<Vec<Loss>>) -> Message {
+        let (appended, due) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        Message {
+            position: Position(1),
+            topic: Topic::new("default/calls/f").unwrap(),
+            id: None,
+            group: None,
+            appended,
+            due,
+            attempt: 1,
+            state: MessageState::Waiting,
+            story: Bytes::new(),
+            losses: losses.into(),
+            payload: Bytes::new(),
+        }
+    }
 
     fn attempt(number: u32, log: &str) -> Attempt {
         let end = match number % 2 {
@@ -210,25 +231,37 @@ mod tests {
     fn an_attempt_of_which_nothing_is_told_was_lost() {
         let mut story = Story::default();
         story.add(attempt(1, ""));
-        story.catch_up(3, Timestamp::UNIX_EPOCH);
+        story.catch_up(3, &message([]));
         let lost = AttemptEnd::Failed {
             code: "attempt-lost".into(),
             message: "the server ended while it ran".into(),
         };
         assert_eq!(story.attempts[1].end, lost);
         assert_eq!((story.told(), story.attempts.len()), (2, 2));
-        story.catch_up(3, Timestamp::UNIX_EPOCH);
+        story.catch_up(3, &message([]));
         assert_eq!(story.told(), 2, "it is told once");
+    }
+
+    #[test]
+    fn a_lost_attempt_tells_where_it_was_and_since_when() {
+        let since = Timestamp::from_second(60).unwrap();
+        let loss = |attempt| Loss { attempt, holder: Holder::new("web-2-00c0ffee00c0ffee").unwrap(), since };
+        let mut story = Story { before: 5, ..Story::default() };
+        story.add(attempt(6, ""));
+        story.catch_up(4, &message([loss(3)]));
+        let told: Vec<_> =
+            story.attempts[1..].iter().map(|lost| (lost.number, lost.node.as_str(), lost.started)).collect();
+        assert_eq!(told, [(7, "", Timestamp::UNIX_EPOCH), (8, "web-2", since)]);
     }
 
     #[test]
     fn a_call_that_was_redriven_counts_anew_and_keeps_what_it_told() {
         let mut story = Story { excused: 2, reason: Some("enough".into()), ..Story::default() };
         (1..=5).for_each(|number| story.add(attempt(number, "")));
-        story.catch_up(1, Timestamp::UNIX_EPOCH);
+        story.catch_up(1, &message([]));
         assert_eq!((story.before, story.excused, &story.reason, story.attempts.len()), (5, 0, &None, 5));
         story.add(attempt(6, ""));
-        story.catch_up(2, Timestamp::UNIX_EPOCH);
+        story.catch_up(2, &message([]));
         assert_eq!((story.before, story.told()), (5, 6));
     }
 

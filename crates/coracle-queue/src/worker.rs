@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_store::{
-    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, Take, Topic, Topics, Where,
+    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, Message, Take, Topic,
+    Topics, Where,
 };
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
-use crate::board::Leased;
+use crate::board::{Leased, Wish};
 use crate::engine::{Engine, until};
 use crate::heartbeat;
 use crate::settle::Settled;
@@ -49,7 +50,9 @@ pub(crate) struct Worker {
 /// One commit on its way.
 struct Round {
     settled: Vec<Settled>,
-    takes: Vec<(Topic, usize)>,
+    takes: Vec<Wish>,
+    /// What has begun and was leased ahead.
+    begun: Vec<Lease>,
     holder: Holder,
 }
 
@@ -76,7 +79,8 @@ impl Worker {
                 committing = self.round().map(|round| commit(Arc::clone(&self.engine), round));
             }
             let now = self.engine.now();
-            let due = self.engine.board.next_due().map(|at| until(at, now));
+            let next = [self.engine.board.next_due(), self.engine.board.next_told()];
+            let due = next.into_iter().flatten().min().map(|at| until(at, now));
             let sleep = due.unwrap_or(SLEEP_MAX).min(SLEEP_MAX);
             let room = SETTLED_MAX.saturating_sub(self.pending.len());
             tokio::select! {
@@ -104,8 +108,9 @@ impl Worker {
 
     /// What is committed next, if there is anything to commit.
     fn round(&mut self) -> Option<Round> {
-        let takes = self.engine.board.wishes(self.engine.now(), TAKES_MAX);
-        if takes.is_empty() && self.pending.is_empty() {
+        let now = self.engine.now();
+        let (takes, begun) = (self.engine.board.wishes(now, TAKES_MAX), self.engine.board.to_tell(now));
+        if takes.is_empty() && begun.is_empty() && self.pending.is_empty() {
             return None;
         }
         let (mut settled, mut lines, mut bytes) = (Vec::new(), 0, 0);
@@ -116,7 +121,7 @@ impl Worker {
             }
             settled.extend(self.pending.pop_front());
         }
-        Some(Round { settled, takes, holder: self.engine.sessions.begin() })
+        Some(Round { settled, takes, begun, holder: self.engine.sessions.begin() })
     }
 
     async fn committed(&mut self, round: Round, result: Result<Committed, CommitError>) {
@@ -138,10 +143,11 @@ impl Worker {
                 engine.endings.ended(&settled.id);
             }
         }
-        for (taken, (_, wanted)) in committed.taken.into_iter().zip(round.takes) {
+        engine.board.told(&round.begun);
+        for (taken, wish) in committed.taken.into_iter().zip(round.takes) {
             engine.sessions.more(&round.holder, taken.messages.len() as u64);
             let limit = Room::of(&taken.topic).map_or(1, |room| engine.limit(&room));
-            for Leased { lease, message } in engine.board.taken(taken, wanted, limit, now, was_lost) {
+            for Leased { lease, message } in engine.board.taken(taken, wish.limit, limit, now, was_lost) {
                 self.pending.push_back(crate::drain::released(lease, &message));
             }
         }
@@ -151,9 +157,13 @@ impl Worker {
     /// Keeps what was settled, to be committed again; what was leased anew, nobody knows.
     async fn failed(&mut self, mut round: Round, error: CommitError) {
         let engine = Arc::clone(&self.engine);
-        for (topic, _) in &round.takes {
-            engine.board.not_taken(topic);
+        for wish in &round.takes {
+            engine.board.not_taken(&wish.topic);
         }
+        if let CommitError::Lost { position } = error {
+            round.begun.retain(|lease| lease.position != position);
+        }
+        engine.board.not_told(std::mem::take(&mut round.begun), engine.now());
         match error {
             CommitError::Lost { position } => {
                 let lost = round.settled.iter().position(|settled| settled.lease.position == position);
@@ -228,23 +238,21 @@ fn commit(engine: Arc<Engine>, round: Round) -> BoxFuture<'static, (Round, Resul
         for settled in &round.settled {
             batch = batch.and(settled.batch.clone());
         }
-        for (topic, limit) in &round.takes {
-            batch = batch.take(Take { topic: topic.clone(), holder: round.holder.clone(), limit: *limit });
+        for lease in &round.begun {
+            batch = batch.begin(lease.clone());
+        }
+        for Wish { topic, limit, begins } in &round.takes {
+            let (topic, holder) = (topic.clone(), round.holder.clone());
+            batch = batch.take(Take { topic, holder, limit: *limit, begins: *begins });
         }
         let result = engine.database.commit(batch).await;
         (round, result)
     })
 }
 
-/// Whether a server ended while it had this message: more attempts were begun than are told of.
-fn was_lost(message: &coracle_store::Message) -> bool {
-    if message.attempt == 1 {
-        return false;
-    }
-    let mut story = Story::decode(&message.story).unwrap_or_default();
-    let told = story.told();
-    story.catch_up(message.attempt, message.due);
-    story.told() > told
+/// Whether a server ended while it had this message.
+fn was_lost(message: &Message) -> bool {
+    !message.losses.is_empty()
 }
 
 /// Looks which topics have something that waits.

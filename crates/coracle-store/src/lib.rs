@@ -16,6 +16,7 @@ mod durable;
 mod embedded;
 mod faulty;
 mod key;
+mod loss;
 mod message;
 mod postgres;
 mod topic;
@@ -33,6 +34,7 @@ pub use database::{
 pub use embedded::{Embedded, OpenError};
 pub use faulty::{Fault, Faulty};
 pub use key::{InvalidKey, KEY_BYTES_MAX, Key};
+pub use loss::Loss;
 pub use message::{
     Alive, Append, Appended, Begin, Due, Lease, MESSAGES_BYTES_MAX, MESSAGES_MAX, Message, MessageState,
     PAYLOAD_BYTES_MAX, Read, ReadFrom, STORY_BYTES_MAX, TRIM_MAX, Take, Taken, TopicCount, Topics,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{Group, Holder, MessageId, Position, ReadError, Topic};
+use crate::{Group, Holder, Loss, MessageId, Position, ReadError, Topic};
 
 /// The largest payload of a message, in bytes. Whoever has more keeps it as an artifact.
 pub const PAYLOAD_BYTES_MAX: usize = (6 << 20) + (64 << 10);
@@ -65,6 +65,9 @@ pub struct Take {
     pub holder: Holder,
     /// The most messages, from 1 to [`MESSAGES_MAX`]. A page of large ones is shorter: see [`MESSAGES_BYTES_MAX`].
     pub limit: usize,
+    /// With how many of them, the first ones, the holder begins at once. The others are leased ahead: until
+    /// [`Batch::begin`](crate::Batch::begin) says that one has begun, it is no attempt if the holder is lost.
+    pub begins: usize,
 }
 
 /// The right to end or give back one message; as long as its holder is alive nobody else has it.
@@ -120,6 +123,8 @@ pub struct Message {
     pub state: MessageState,
     /// What its holders wrote about it.
     pub story: Bytes,
+    /// The leases since then that ended with their holder, the first one first: of them the story cannot tell.
+    pub losses: Vec<Loss>,
     /// What it says.
     pub payload: Bytes,
 }
@@ -131,7 +136,9 @@ pub enum MessageState {
     Waiting,
     /// It waits for its turn: an earlier one of its group is there.
     Behind,
-    /// Somebody has leased it.
+    /// Somebody has leased it ahead, and not begun with it.
+    Ahead(Holder),
+    /// Somebody has leased it and begun with it.
     Held(Holder),
     /// It is only kept.
     Kept,
@@ -175,9 +182,9 @@ pub struct Topics {
 pub struct TopicCount {
     /// Which.
     pub topic: Topic,
-    /// Messages that wait, due or not, those behind others of their group included.
+    /// Messages that wait, due or not, those behind others of their group and those leased ahead included.
     pub waiting: u64,
-    /// Messages that are leased.
+    /// Messages that are leased and begun.
     pub held: u64,
     /// Messages that are only kept.
     pub kept: u64,

@@ -3,10 +3,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use coracle_model::Clock as _;
 use coracle_observe::clock::Simulated;
 use coracle_store::{
-    Batch, CommitError, Condition, Database, Embedded, Key, OpenError, ReadError, conformance, read_all,
+    Append, Batch, Begin, CommitError, Condition, Database, Embedded, Holder, Key, Loss, MessageState,
+    OpenError, Read, ReadError, ReadFrom, Topic, conformance, read_all,
 };
 use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
@@ -93,6 +96,39 @@ async fn what_is_due_is_leased_and_who_is_silent_is_gone() {
 }
 
 #[tokio::test]
+async fn what_was_lost_with_its_holder_is_told() {
+    let (_dir, database, clock) = timed();
+    conformance::log::losses(&*database, async |time| clock.advance(time)).await;
+}
+
+#[tokio::test]
+async fn what_is_leased_ahead_is_no_attempt() {
+    conformance::log::ahead(&fresh().1).await;
+}
+
+#[tokio::test]
+async fn what_a_server_held_that_is_gone_is_told_by_the_next() {
+    let (dir, database, clock) = timed();
+    let (calls, ann) = (Topic::new("calls").unwrap(), Holder::new("ann").unwrap());
+    let begin = Begin::Held(ann.clone());
+    let append = Append { topic: calls.clone(), id: None, group: None, begin, payload: "".into() };
+    let keep = Batch::new().keep(ann.clone(), "", Duration::from_secs(60));
+    let other = Append { begin: Begin::Waiting(Due::Now), ..append.clone() };
+    let ahead = Take { topic: calls.clone(), holder: ann.clone(), limit: 1, begins: 0 };
+    database.commit(keep.append(append).append(other).take(ahead)).await.unwrap();
+    let since = clock.now();
+    clock.advance(Duration::from_secs(1));
+    drop(database);
+    let database = Embedded::open(&dir.path().join("coracle.db"), clock).unwrap();
+    let read = Read { topic: calls, from: ReadFrom::Start, limit: 2 };
+    let messages = database.read(read).await.unwrap();
+    let told = messages.iter().map(|message| (&message.state, message.attempt, &message.losses[..]));
+    let loss = [Loss { attempt: 1, holder: ann, since }];
+    let waits = &MessageState::Waiting;
+    assert_eq!(told.collect::<Vec<_>>(), [(waits, 1, &loss[..]), (waits, 0, &[])], "a lease is no attempt");
+}
+
+#[tokio::test]
 async fn topics_are_counted_read_searched_and_trimmed() {
     let (_dir, database, clock) = timed();
     conformance::log::reads(&*database, async |time| clock.advance(time)).await;
@@ -173,9 +209,9 @@ fn a_newer_schema_is_refused_with_both_versions() {
     let path = dir.path().join("coracle.db");
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let refused = Embedded::open(&path, Arc::new(coracle_observe::clock::System)).unwrap_err();
-    assert!(matches!(refused, OpenError::Newer { found: 7, known: 2, .. }));
+    assert!(matches!(refused, OpenError::Newer { found: 7, known: 3, .. }));
     let said = refused.to_string();
-    assert!(said.contains("version 7") && said.contains("up to 2"), "{said}");
+    assert!(said.contains("version 7") && said.contains("up to 3"), "{said}");
 }
 
 #[test]

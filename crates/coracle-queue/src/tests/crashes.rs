@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coracle_model::Clock as _;
 use coracle_store::{Batch, Database};
 use expect_test::{Expect, expect};
 
@@ -85,18 +86,59 @@ async fn killed_when_a_call_ran() {
 }
 
 #[tokio::test]
-async fn killed_when_calls_were_leased_and_had_not_begun() {
+async fn a_lost_attempt_tells_which_server_had_it_and_since_when() {
+    let rig = Rig::open_with(Options { node: "web-1:8080".into(), ..Options::default() }).await;
+    rig.function("f", [Act::Hold]).await;
+    rig.put("f", "one").await.unwrap();
+    rig.script.until_begun(1).await;
+    let begun = rig.clock.now();
+    rig.advance(Duration::from_secs(60));
+    let next = rig.killed().await;
+    next.script.until_begun(1).await;
+    let lost = next.show("one").await.attempts.swap_remove(0);
+    assert_eq!((lost.node.as_str(), lost.started, lost.took), ("web-1:8080", begun, Duration::ZERO));
+    next.script.release(1);
+    let told = next.ended("one").await.attempts;
+    assert_eq!((&told[0], told.len()), (&lost, 2), "it is kept with the call");
+}
+
+/// A rig in which `one` runs, and `two` and `three` are leased and wait for its place.
+async fn one_at_a_time_and_two_ahead() -> Rig {
     let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
     rig.function("f", [Act::Hold]).await;
-    for id in ["one", "two", "three"] {
-        rig.put("f", id).await.unwrap();
-    }
+    rig.put("f", "one").await.unwrap();
     rig.script.until_begun(1).await;
+    rig.queue.engine().board.trust();
+    rig.put("f", "two").await.unwrap();
+    rig.put("f", "three").await.unwrap();
     rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    rig
+}
+
+#[tokio::test]
+async fn what_was_leased_ahead_and_runs_for_long_is_an_attempt() {
+    let rig = one_at_a_time_and_two_ahead().await;
+    rig.script.release(1);
+    rig.script.until_begun(2).await;
+    assert_eq!(rig.counts().await, "waiting 1 running 1 dead 0 deliveries 0", "it is known here at once");
+    rig.advance(Duration::from_millis(20));
+    rig.until("it is written down", async |rig| rig.held("f").await == 1).await;
+    assert_eq!(rig.counts().await, "waiting 1 running 1 dead 0 deliveries 0");
     let next = rig.killed().await;
+    next.script.until_begun(1).await;
+    check(&next, expect![[r#""#]]).await;
+}
+
+#[tokio::test]
+async fn killed_when_calls_were_leased_and_had_not_begun() {
+    let rig = one_at_a_time_and_two_ahead().await;
+    let next = rig.killed().await;
+    next.script.until_begun(1).await;
+    check(&next, expect![[r#""#]]).await;
     next.script.release(10);
-    for id in ["one", "two", "three"] {
-        assert_eq!(next.ended(id).await.state, State::Succeeded);
+    for (id, made) in [("one", 2), ("two", 1), ("three", 1)] {
+        let call = next.ended(id).await;
+        assert_eq!((call.state, call.attempts_made), (State::Succeeded, made), "{id}");
     }
 }
 
@@ -162,7 +204,10 @@ async fn a_call_that_kills_the_server_ends_up_dead_with_its_story_and_the_others
     }
     let dead = rig.ended("c3").await;
     assert_eq!((dead.state, dead.attempts.len()), (State::Dead, 5));
-    assert!(dead.attempts.iter().all(|attempt| format!("{:?}", attempt.end).contains("attempt-lost")));
+    for attempt in &dead.attempts {
+        assert!(format!("{:?}", attempt.end).contains("attempt-lost"), "{attempt:?}");
+        assert_eq!(attempt.node, "local", "each tells where it was lost, whoever had it after that");
+    }
     for n in [0, 1, 2, 4, 5, 6, 7] {
         rig.script.release(1);
         assert_eq!(rig.ended(&format!("c{n}")).await.state, State::Succeeded, "c{n}");
@@ -191,13 +236,7 @@ async fn a_server_that_was_believed_to_be_gone_drops_what_it_ran() {
 
 #[tokio::test]
 async fn a_server_that_stops_gives_back_what_has_not_begun_and_waits_for_what_runs() {
-    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
-    rig.function("f", [Act::Hold]).await;
-    for id in ["one", "two", "three"] {
-        rig.put("f", id).await.unwrap();
-    }
-    rig.script.until_begun(1).await;
-    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    let rig = one_at_a_time_and_two_ahead().await;
     let drained = async {
         let draining = rig.queue.drain(Duration::from_secs(10));
         tokio::pin!(draining);

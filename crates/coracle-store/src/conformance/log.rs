@@ -212,6 +212,94 @@ pub async fn time(database: &dyn Database, pass: impl AsyncFn(Duration)) {
     );
 }
 
+/// What is leased ahead waits and is no attempt until it has begun, also if its holder is lost.
+pub async fn ahead(database: &dyn Database) {
+    let calls = topic("ahead/calls");
+    keep(database, "ann", LONG).await;
+    for text in ["one", "two", "three", "four"] {
+        append(database, waiting(&calls, text)).await;
+    }
+    let counted = async || {
+        let asked = Topics { prefix: calls.as_str().to_owned(), after: None, limit: 1 };
+        let topics = database.topics(asked).await.expect("readable");
+        topics.first().map(|count| (count.waiting, count.held))
+    };
+    let messages = taken(database, Take { begins: 1, ..take(&calls, "ann", 4) }).await.messages;
+    let (held, ahead) = (|| MessageState::Held(holder("ann")), || MessageState::Ahead(holder("ann")));
+    let states = |messages: &[Message]| -> Vec<MessageState> {
+        messages.iter().map(|message| message.state.clone()).collect()
+    };
+    let leased: Vec<Message> = messages.iter().map(|(_, message)| message.clone()).collect();
+    assert_eq!(states(&leased), [held(), ahead(), ahead(), ahead()]);
+    assert_eq!(states(&all(database, &calls).await), states(&leased), "and so it is kept");
+    assert_eq!(counted().await, Some((3, 1)), "what has not begun waits");
+    assert!(taken(database, take(&calls, "ann", 4)).await.messages.is_empty(), "and is nobody else's");
+
+    let [_, two, three, four] = [0, 1, 2, 3].map(|at| messages[at].0.clone());
+    let both = Batch::new().begin(two.clone()).ack(four);
+    database.commit(both).await.expect("ours");
+    database.commit(Batch::new().begin(two.clone())).await.expect("it may be said twice");
+    assert_eq!(counted().await, Some((1, 2)));
+    let stolen = Lease { holder: holder("bob"), ..three };
+    let lost = database.commit(Batch::new().begin(stolen)).await;
+    assert!(matches!(lost, Err(CommitError::Lost { .. })));
+
+    database.commit(Batch::new().leave(holder("ann"))).await.expect("writable");
+    assert_eq!(counted().await, Some((3, 0)));
+    let told: Vec<_> =
+        all(database, &calls).await.iter().map(|message| (message.attempt, message.losses.len())).collect();
+    assert_eq!(told, [(1, 1), (1, 1), (0, 0)], "an attempt is lost with its holder, a lease is nothing");
+    let gone = database.commit(Batch::new().begin(two)).await;
+    assert!(matches!(gone, Err(CommitError::Lost { .. })));
+}
+
+/// Attempts that ended with their holder are told, until its story is written; those that did not end so are not.
+pub async fn losses(database: &dyn Database, pass: impl AsyncFn(Duration)) {
+    let (calls, dead) = (topic("losses/calls"), topic("losses/dead"));
+    keep(database, "ann's", LONG).await;
+    let begun = Append { begin: Begin::Held(holder("ann's")), ..waiting(&calls, "call") };
+    append(database, begun).await;
+    let appended = all(database, &calls).await[0].appended;
+    pass(Duration::from_millis(5)).await;
+    database.commit(Batch::new().leave(holder("ann's"))).await.expect("writable");
+    let told = async || -> Vec<(u32, String)> {
+        let losses = all(database, &calls).await.swap_remove(0).losses;
+        losses.into_iter().map(|loss| (loss.attempt, loss.holder.to_string())).collect()
+    };
+    let first = || (1, "ann's".to_owned());
+    assert_eq!(told().await, [first()]);
+    assert_eq!(all(database, &calls).await[0].losses[0].since, appended, "leased when it was appended");
+
+    keep(database, "bob", SHORT).await;
+    let theirs = taken(database, take(&calls, "bob", 1)).await.messages;
+    assert_eq!(theirs[0].1.losses.len(), 1, "who leases it hears of those before");
+    pass(SHORT * 2).await;
+    database.commit(Batch::new().reclaim()).await.expect("writable");
+    assert_eq!(told().await, [first(), (2, "bob".to_owned())]);
+    let since = all(database, &calls).await[0].losses[1].since;
+    assert!(since > appended, "leased later: {since} {appended}");
+
+    keep(database, "eve", LONG).await;
+    let lease = async || taken(database, take(&calls, "eve", 1)).await.messages.swap_remove(0).0;
+    database.commit(Batch::new().release(lease().await)).await.expect("ours");
+    assert_eq!(told().await.len(), 2, "what was not tried was not lost, and tells nothing");
+    database.commit(Batch::new().retry(lease().await, Due::Now, "all is told")).await.expect("ours");
+    assert_eq!(told().await, []);
+    let held = lease().await;
+    database.commit(Batch::new().leave(holder("eve"))).await.expect("writable");
+    assert_eq!(told().await, [(held.attempt, "eve".to_owned())]);
+    keep(database, "eve", LONG).await;
+    database.commit(Batch::new().bury(lease().await, dead.clone(), "why")).await.expect("ours");
+    assert_eq!(all(database, &dead).await[0].losses, [], "its story tells");
+
+    // Together, so that it may come and go within one transaction.
+    keep(database, "dan", LONG).await;
+    let begun = Append { begin: Begin::Held(holder("dan")), ..waiting(&calls, "brief") };
+    let leave = database.commit(Batch::new().append(begun).leave(holder("dan")));
+    leave.await.expect("writable");
+    assert_eq!(told().await, [(1, "dan".to_owned())]);
+}
+
 /// Topics are counted; pages of messages join; a message is found by its identity; and the oldest are trimmed.
 pub async fn reads(database: &dyn Database, pass: impl AsyncFn(Duration)) {
     let (calls, kept) = (topic("reads/calls/f"), topic("reads/kept"));
@@ -431,7 +519,7 @@ fn waiting(topic: &Topic, payload: &str) -> Append {
 }
 
 fn take(topic: &Topic, name: &str, limit: usize) -> Take {
-    Take { topic: topic.clone(), holder: holder(name), limit }
+    Take { topic: topic.clone(), holder: holder(name), limit, begins: limit }
 }
 
 async fn keep(database: &dyn Database, name: &str, time: Duration) {

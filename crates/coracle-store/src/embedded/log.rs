@@ -8,8 +8,10 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{CachedStatement, OptionalExtension, Row, Transaction};
 
+use super::schema::losses_and_this;
 use crate::arrivals::{Waits, sooner, wait};
 use crate::batch::Step;
+use crate::loss;
 use crate::{
     Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, MESSAGES_BYTES_MAX,
     Message, MessageState, Position, TRIM_MAX, Take, Taken, Topic,
@@ -57,6 +59,8 @@ enum Back {
     Tried(Due),
     /// As if it had not been leased.
     Untried,
+    /// At once, as its holder is gone.
+    Lost,
 }
 
 /// What ending or moving a message must know of it.
@@ -64,6 +68,14 @@ struct Found {
     topic: i64,
     group: Option<String>,
     state: i64,
+    is_begun: bool,
+}
+
+impl Found {
+    /// The state as which it is counted: what is leased ahead waits.
+    fn counted(&self) -> i64 {
+        if self.state == HELD && !self.is_begun { WAITING } else { self.state }
+    }
 }
 
 impl<'t> Log<'t> {
@@ -97,7 +109,8 @@ impl<'t> Log<'t> {
                 return Ok(Some(CommitError::Lapsed { holder: holder.clone() }));
             }
             let lost = match step {
-                Step::Ack(lease)
+                Step::Begin(lease)
+                | Step::Ack(lease)
                 | Step::Release(lease)
                 | Step::Retry { lease, .. }
                 | Step::Bury { lease, .. } => (!self.is_ours(lease)?).then_some(lease.position),
@@ -122,6 +135,7 @@ impl<'t> Log<'t> {
             match step {
                 Step::Append(append) => committed.appended.push(self.append(append, &mut arrived)?),
                 Step::Take(take) => committed.taken.push(self.take(take)?),
+                Step::Begin(lease) => self.begun(lease.position)?,
                 Step::Ack(lease) => self.remove(lease.position, &mut arrived)?,
                 Step::Release(lease) => self.give_back(lease.position, Back::Untried, &mut arrived)?,
                 Step::Retry { lease, due, story } => {
@@ -200,8 +214,8 @@ impl<'t> Log<'t> {
         };
         let (id, group) = (append.id.as_ref(), append.group.as_ref());
         self.execute(
-            "INSERT INTO message (position, topic, id, grp, appended, due, attempt, state, holder)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO message (position, topic, id, grp, appended, due, attempt, state, holder, begun)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             (
                 position,
                 topic,
@@ -212,6 +226,7 @@ impl<'t> Log<'t> {
                 i64::from(holder.is_some()),
                 state,
                 number,
+                number.map(|_| self.now),
             ),
         )?;
         self.execute(
@@ -231,19 +246,21 @@ impl<'t> Log<'t> {
         let topic = self.number(&take.topic)?;
         let holder = self.holder(&take.holder)?.map(|held| held.number);
         let mut messages = self.due_messages(topic, take)?;
-        let mut hold = self
-            .transaction
-            .prepare_cached("UPDATE message SET state = 2, holder = ?2, attempt = ?3 WHERE position = ?1")?;
-        for (lease, message) in &mut messages {
+        let mut hold = self.transaction.prepare_cached(
+            "UPDATE message SET state = 2, holder = ?2, attempt = ?3, begun = ?4 WHERE position = ?1",
+        )?;
+        for (index, (lease, message)) in messages.iter_mut().enumerate() {
+            let begins = index < take.begins;
             lease.attempt += 1;
             message.attempt = lease.attempt;
-            message.state = MessageState::Held(take.holder.clone());
-            hold.execute((number(lease.position), holder, lease.attempt))?;
+            message.state =
+                if begins { MessageState::Held } else { MessageState::Ahead }(take.holder.clone());
+            hold.execute((number(lease.position), holder, lease.attempt, begins.then_some(self.now)))?;
         }
         drop(hold);
-        let taken = i64::try_from(messages.len()).unwrap_or(i64::MAX);
-        self.count(topic, WAITING, -taken);
-        self.count(topic, HELD, taken);
+        let begun = i64::try_from(messages.len().min(take.begins)).unwrap_or(i64::MAX);
+        self.count(topic, WAITING, -begun);
+        self.count(topic, HELD, begun);
         let next_due: Option<i64> = self
             .cached("SELECT due FROM message WHERE topic = ?1 AND state = 0 ORDER BY due, position LIMIT 1")?
             .query_row([topic], |row| row.get(0))
@@ -254,7 +271,7 @@ impl<'t> Log<'t> {
     /// The first messages that are due, as they stand before they are leased.
     fn due_messages(&self, topic: i64, take: &Take) -> rusqlite::Result<Vec<(Lease, Message)>> {
         let mut statement = self.cached(
-            "SELECT m.position, m.id, m.grp, m.appended, m.due, m.attempt, m.state, p.story, p.payload
+            "SELECT m.position, m.id, m.grp, m.appended, m.due, m.attempt, m.state, p.story, p.payload, m.losses, m.begun
              FROM message m JOIN payload p ON p.position = m.position
              WHERE m.topic = ?1 AND m.state = 0 AND m.due <= ?2 ORDER BY m.due, m.position LIMIT ?3",
         )?;
@@ -271,17 +288,37 @@ impl<'t> Log<'t> {
         Ok(messages)
     }
 
+    /// Makes an attempt of what was leased ahead.
+    fn begun(&mut self, position: Position) -> rusqlite::Result<()> {
+        let Some(found) = self.found(position)?.filter(|found| !found.is_begun) else { return Ok(()) };
+        self.execute("UPDATE message SET begun = ?2 WHERE position = ?1", (number(position), self.now))?;
+        self.count(found.topic, WAITING, -1);
+        self.count(found.topic, HELD, 1);
+        Ok(())
+    }
+
     /// Lets a leased message wait again.
     fn give_back(&mut self, position: Position, back: Back, arrived: &mut Waits) -> rusqlite::Result<()> {
         let Some(found) = self.found(position)? else { return Ok(()) };
         let due = match back {
+            Back::Lost if !found.is_begun => return self.give_back(position, Back::Untried, arrived),
             Back::Tried(due) => {
                 let due = self.due(due);
                 self.execute(
-                    "UPDATE message SET state = 0, holder = NULL, due = ?2 WHERE position = ?1",
+                    "UPDATE message SET state = 0, holder = NULL, due = ?2, losses = NULL WHERE position = ?1",
                     (number(position), due),
                 )?;
                 due
+            }
+            Back::Lost => {
+                let losses = losses_and_this();
+                self.execute(
+                    &format!(
+                        "UPDATE message SET state = 0, holder = NULL, due = ?2, losses = {losses} WHERE position = ?1"
+                    ),
+                    (number(position), self.now),
+                )?;
+                self.now
             }
             Back::Untried => {
                 self.execute(
@@ -291,7 +328,7 @@ impl<'t> Log<'t> {
                 self.now
             }
         };
-        self.count(found.topic, found.state, -1);
+        self.count(found.topic, found.counted(), -1);
         self.count(found.topic, WAITING, 1);
         sooner(arrived, &self.name(found.topic)?, self.wait(due));
         Ok(())
@@ -301,7 +338,7 @@ impl<'t> Log<'t> {
         let Some(found) = self.found(position)? else { return Ok(()) };
         self.execute("DELETE FROM message WHERE position = ?1", [number(position)])?;
         self.execute("DELETE FROM payload WHERE position = ?1", [number(position)])?;
-        self.count(found.topic, found.state, -1);
+        self.count(found.topic, found.counted(), -1);
         self.lead_on(&found, arrived)
     }
 
@@ -328,12 +365,12 @@ impl<'t> Log<'t> {
         };
         self.execute(
             "UPDATE message SET position = ?2, topic = ?3, appended = ?4, due = ?5, state = ?6, holder = NULL,
-                 attempt = CASE ?6 WHEN 3 THEN attempt ELSE 0 END
+                 attempt = CASE ?6 WHEN 3 THEN attempt ELSE 0 END, losses = CASE ?6 WHEN 3 THEN NULL ELSE losses END
              WHERE position = ?1",
             (number(position), moved, topic, self.now, when, state),
         )?;
         self.execute("UPDATE payload SET position = ?2 WHERE position = ?1", (number(position), moved))?;
-        self.count(found.topic, found.state, -1);
+        self.count(found.topic, found.counted(), -1);
         self.count(topic, state, 1);
         if state == WAITING {
             sooner(arrived, to, self.wait(when));
@@ -378,7 +415,7 @@ impl<'t> Log<'t> {
         let held: Vec<i64> = statement.query_map([holder], |row| row.get(0))?.collect::<Result<_, _>>()?;
         drop(statement);
         for position in &held {
-            self.give_back(Position(position.cast_unsigned()), Back::Tried(Due::Now), arrived)?;
+            self.give_back(Position(position.cast_unsigned()), Back::Lost, arrived)?;
         }
         self.execute("DELETE FROM holder WHERE number = ?1", [holder])?;
         self.holders.clear();
@@ -428,9 +465,14 @@ impl<'t> Log<'t> {
     }
 
     fn found(&self, position: Position) -> rusqlite::Result<Option<Found>> {
-        self.cached("SELECT topic, grp, state FROM message WHERE position = ?1")?
+        self.cached("SELECT topic, grp, state, begun IS NOT NULL FROM message WHERE position = ?1")?
             .query_row([number(position)], |row| {
-                Ok(Found { topic: row.get(0)?, group: row.get(1)?, state: row.get(2)? })
+                Ok(Found {
+                    topic: row.get(0)?,
+                    group: row.get(1)?,
+                    state: row.get(2)?,
+                    is_begun: row.get(3)?,
+                })
             })
             .optional()
     }
@@ -506,7 +548,7 @@ impl<'t> Log<'t> {
     }
 }
 
-/// A message from the columns position, id, grp, appended, due, attempt, state, story, payload.
+/// A message from the columns position, id, grp, appended, due, attempt, state, story, payload, losses, begun.
 pub(super) fn message(
     row: &Row<'_>,
     topic: Topic,
@@ -514,6 +556,7 @@ pub(super) fn message(
 ) -> rusqlite::Result<Message> {
     let position = Position(row.get::<_, i64>(0)?.cast_unsigned());
     let state = match (row.get(6)?, holder(row)?) {
+        (HELD, Some(holder)) if row.get::<_, Option<i64>>(10)?.is_none() => MessageState::Ahead(holder),
         (HELD, Some(holder)) => MessageState::Held(holder),
         (BEHIND, _) => MessageState::Behind,
         (KEPT, _) => MessageState::Kept,
@@ -529,6 +572,7 @@ pub(super) fn message(
         attempt: row.get(5)?,
         state,
         story: Bytes::copy_from_slice(row.get_ref(7)?.as_blob()?),
+        losses: loss::read(row.get_ref(9)?.as_str_or_null()?),
         payload: Bytes::copy_from_slice(row.get_ref(8)?.as_blob()?),
     })
 }

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{BUSY_TIMEOUT, OpenError, is_full};
+use crate::loss::LOSSES_BYTES_MAX;
 
 /// The version this program writes, kept in `PRAGMA user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// "Cora": says in the file's header whose it is.
 const APPLICATION_ID: i64 = 0x436f_7261;
 /// Prepared statements that a connection keeps: more than there are.
@@ -69,15 +70,35 @@ const UPGRADES: [&str; VERSION as usize] = ["
         story    BLOB NOT NULL,
         payload  BLOB NOT NULL
     ) STRICT;
+", "
+    -- When its holder began with it; NULL if it is only leased ahead. Without meaning if nobody holds it.
+    ALTER TABLE message ADD COLUMN begun INTEGER;
+    UPDATE message SET begun = appended WHERE state = 2;
+    -- The leases since its story was written that ended with their holder: see `loss.rs`.
+    ALTER TABLE message ADD COLUMN losses TEXT;
 "];
 
 /// Whoever opens the file is alone with it, so whoever held messages is gone; and a topic that is empty is forgotten.
-const NOBODY_HOLDS: &str = "
-    UPDATE message SET state = 0, holder = NULL WHERE holder IS NOT NULL;
-    UPDATE topic SET waiting = waiting + held, held = 0 WHERE held > 0;
-    DELETE FROM holder;
-    DELETE FROM topic WHERE waiting = 0 AND kept = 0;
-";
+fn nobody_holds() -> String {
+    let losses = losses_and_this();
+    format!(
+        "UPDATE message SET state = 0, holder = NULL, attempt = attempt - (begun IS NULL), losses = {losses}
+             WHERE holder IS NOT NULL;
+         UPDATE topic SET waiting = waiting + held, held = 0 WHERE held > 0;
+         DELETE FROM holder;
+         DELETE FROM topic WHERE waiting = 0 AND kept = 0;"
+    )
+}
+
+/// The losses of a held message, if its holder is gone as well; in SQL, and as `loss.rs` reads them.
+pub(super) fn losses_and_this() -> String {
+    format!(
+        "CASE WHEN begun IS NULL OR octet_length(losses) > {LOSSES_BYTES_MAX} THEN losses ELSE
+             concat(losses, attempt, ' ', begun, ' ',
+                 (SELECT name FROM holder WHERE number = message.holder), char(10))
+         END"
+    )
+}
 
 /// Opens the file for the writer, with the newest schema.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
@@ -161,7 +182,7 @@ fn give_back(connection: &mut Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     let transaction = connection.transaction()?;
-    transaction.execute_batch(NOBODY_HOLDS)?;
+    transaction.execute_batch(&nobody_holds())?;
     transaction.commit()
 }
 

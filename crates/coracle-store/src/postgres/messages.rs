@@ -10,7 +10,7 @@ use tokio_postgres::{Error, Row};
 use self::columns::{Inserts, Updates};
 pub(super) use self::statements::STATEMENTS;
 use self::statements::{
-    ABANDONED, COUNT, DELETE, FLOOR, FORGET, HELD_BY, HOLDERS, KEEP, LEAVE, LED, LOCK_GROUPS, NAMED,
+    ABANDONED, BEGIN, COUNT, DELETE, FLOOR, FORGET, HELD_BY, HOLDERS, KEEP, LEAVE, LED, LOCK_GROUPS, NAMED,
     NEXT_DUE, NOW, OLDEST, POSITIONS, PROMOTE, TAKE,
 };
 use super::plan::{self, BEHIND, HELD, KEPT, Origin, Plan, Stored, number};
@@ -18,6 +18,7 @@ use super::schema::{LOCK_CLASS_FLOORS, LOCK_CLASS_GROUPS};
 use super::session::Session;
 use crate::arrivals::wait;
 use crate::batch::Step;
+use crate::loss;
 use crate::{
     Append, Batch, Begin, Group, Holder, Lease, MESSAGES_BYTES_MAX, Message, MessageId, MessageState,
     Position, TRIM_MAX, Take, Taken, Topic,
@@ -102,14 +103,20 @@ pub(super) async fn write(session: &Session, plan: &Plan<'_>) -> Result<Vec<Topi
         session.query(PROMOTE, &[&topics, &groups]).await
     };
     // Those that end or move go before those that come, and who leads is looked at last.
-    let (ended, updated, inserted, (held, promoted)) = join4(
-        some(session, DELETE, &plan.ended),
+    let begin = async {
+        if plan.begun.is_empty() {
+            return Ok(());
+        }
+        session.query(BEGIN, &[&plan.begun, &plan.now]).await.map(drop)
+    };
+    let ((begun, ended), updated, inserted, (held, promoted)) = join4(
+        join(begin, some(session, DELETE, &plan.ended)),
         updates.write(session),
         inserts.write(session),
         join(write_holders(session, plan), promote),
     )
     .await;
-    ended.map(drop).and(updated).and(inserted).and(held)?;
+    begun.and(ended.map(drop)).and(updated).and(inserted).and(held)?;
     Ok(promoted?.iter().map(|row| topic(row, 0)).collect())
 }
 
@@ -217,7 +224,10 @@ async fn write_holders(session: &Session, plan: &Plan<'_>) -> Result<(), Error> 
 async fn take_some(session: &Session, take: &Take, now: i64) -> Result<Taken, Error> {
     let (holder, topic) = (take.holder.as_str(), take.topic.as_str());
     let (rows, next) = join(
-        session.query(TAKE, &[&holder, &topic, &now, &limit(take.limit), &limit(MESSAGES_BYTES_MAX)]),
+        session.query(
+            TAKE,
+            &[&holder, &topic, &now, &limit(take.limit), &limit(MESSAGES_BYTES_MAX), &limit(take.begins)],
+        ),
         session.query(NEXT_DUE, &[&topic]),
     )
     .await;
@@ -251,14 +261,18 @@ fn stored<'b>(row: &Row) -> Stored<'b> {
         attempt: row.get(5),
         state: row.get(6),
         holder: holder(row, 7),
+        begun: row.get(8),
         story: None,
+        loss: None,
         changed: false,
     }
 }
 
-/// A message from the columns position, topic, grp, appended, due, attempt, state, holder, id, story, payload.
+/// A message from the columns position, topic, grp, appended, due, attempt, state, holder, id, story, payload,
+/// losses, begun.
 pub(super) fn message(row: &Row) -> Message {
     let state = match (row.get(6), holder(row, 7)) {
+        (HELD, Some(holder)) if row.get::<_, Option<i64>>(12).is_none() => MessageState::Ahead(holder),
         (HELD, Some(holder)) => MessageState::Held(holder),
         (BEHIND, _) => MessageState::Behind,
         (KEPT, _) => MessageState::Kept,
@@ -274,6 +288,7 @@ pub(super) fn message(row: &Row) -> Message {
         attempt: row.get::<_, i32>(5).cast_unsigned(),
         state,
         story: super::entries::bytes(row, 9),
+        losses: loss::read(row.get(11)),
         payload: super::entries::bytes(row, 10),
     }
 }

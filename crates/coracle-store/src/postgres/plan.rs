@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use crate::arrivals::{Waits, sooner, wait};
 use crate::batch::Step;
+use crate::loss;
 use crate::{
-    Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, Position, Take, Taken,
-    Topic,
+    Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, MessageState,
+    Position, Take, Taken, Topic,
 };
 
 /// The state of a message, as it stands in its row.
@@ -30,6 +31,8 @@ pub(super) struct Plan<'b> {
     pub(super) messages: HashMap<i64, Stored<'b>>,
     /// The rows to remove.
     pub(super) ended: Vec<i64>,
+    /// The rows with which their holders have begun.
+    pub(super) begun: Vec<i64>,
     /// Until when the holders live that the group names; `None` if they are not known.
     pub(super) holders: HashMap<Holder, Option<i64>>,
     /// The holders to write down, with what they say of themselves.
@@ -65,8 +68,12 @@ pub(super) struct Stored<'b> {
     pub(super) attempt: i32,
     pub(super) state: i16,
     pub(super) holder: Option<Holder>,
+    /// When its holder began with it.
+    pub(super) begun: Option<i64>,
     /// A story that is not yet in the row.
     pub(super) story: Option<Bytes>,
+    /// A loss that is not yet in the row, as a line of text.
+    pub(super) loss: Option<String>,
     pub(super) changed: bool,
 }
 
@@ -86,6 +93,15 @@ enum Back {
     Tried(i64),
     /// As if it had not been leased.
     Untried,
+    /// At once, as its holder is gone.
+    Lost,
+}
+
+impl Stored<'_> {
+    /// The state as which it is counted: what is leased ahead waits.
+    fn counted(&self) -> i16 {
+        if self.state == HELD && self.begun.is_none() { WAITING } else { self.state }
+    }
 }
 
 impl<'b> Plan<'b> {
@@ -109,7 +125,8 @@ impl<'b> Plan<'b> {
     /// The message of a step that cannot happen to it.
     fn lost(&self, step: &Step) -> Option<Position> {
         match step {
-            Step::Ack(lease)
+            Step::Begin(lease)
+            | Step::Ack(lease)
             | Step::Release(lease)
             | Step::Retry { lease, .. }
             | Step::Bury { lease, .. } => (!self.is_ours(lease)).then_some(lease.position),
@@ -131,6 +148,7 @@ impl<'b> Plan<'b> {
                     let topic = take.topic.clone();
                     committed.taken.push(Taken { topic, messages: Vec::new(), next_in: None });
                 }
+                Step::Begin(lease) => self.begin(number(lease.position)),
                 Step::Ack(lease) => self.remove(number(lease.position)),
                 Step::Release(lease) => self.give_back(number(lease.position), Back::Untried),
                 Step::Retry { lease, due, story } => {
@@ -193,11 +211,26 @@ impl<'b> Plan<'b> {
             attempt: i32::from(holder.is_some()),
             state,
             holder,
+            begun: (state == HELD).then_some(self.now),
             story: None,
+            loss: None,
             changed: true,
         };
         self.messages.insert(position, stored);
         Appended { position: place, lease }
+    }
+
+    /// Makes an attempt of what was leased ahead.
+    fn begin(&mut self, position: i64) {
+        let Some(stored) = self.messages.get_mut(&position) else { return };
+        if stored.begun.replace(self.now).is_none() {
+            if let Origin::Row(row) = stored.origin {
+                self.begun.push(row);
+            }
+            let topic = stored.topic.clone();
+            self.count(&topic, WAITING, -1);
+            self.count(&topic, HELD, 1);
+        }
     }
 
     fn tell(&mut self, position: Position, story: &Bytes) {
@@ -213,8 +246,16 @@ impl<'b> Plan<'b> {
         match back {
             Back::Tried(due) => stored.due = due,
             Back::Untried => stored.attempt -= 1,
+            Back::Lost => match (stored.begun, &stored.holder) {
+                (Some(begun), Some(holder)) => {
+                    stored.due = self.now;
+                    stored.loss = Some(loss::line(stored.attempt, begun, holder));
+                }
+                _ => stored.attempt -= 1,
+            },
         }
-        let was = std::mem::replace(&mut stored.state, WAITING);
+        let was = stored.counted();
+        stored.state = WAITING;
         (stored.holder, stored.changed) = (None, true);
         let (topic, due) = (stored.topic.clone(), stored.due);
         self.count(&topic, was, -1);
@@ -265,7 +306,7 @@ impl<'b> Plan<'b> {
     }
 
     fn leave_topic(&mut self, stored: &Stored<'_>) {
-        self.count(&stored.topic, stored.state, -1);
+        self.count(&stored.topic, stored.counted(), -1);
         if let Some(group) = stored.group.as_ref().filter(|_| stored.state != KEPT) {
             self.moved.insert((stored.topic.clone(), group.clone()));
         }
@@ -277,7 +318,7 @@ impl<'b> Plan<'b> {
         let held: Vec<i64> =
             self.messages.iter().filter(|(_, stored)| held(stored)).map(|(position, _)| *position).collect();
         for position in held {
-            self.give_back(position, Back::Tried(self.now));
+            self.give_back(position, Back::Lost);
         }
         self.holders.insert(holder.clone(), None);
         self.kept.remove(holder);
@@ -293,7 +334,7 @@ impl<'b> Plan<'b> {
             };
             // Somebody may have been kept by a batch before.
             if !stored.holder.as_ref().is_some_and(|holder| self.is_alive(holder)) {
-                self.give_back(position, Back::Tried(self.now));
+                self.give_back(position, Back::Lost);
                 reclaimed += 1;
             }
         }
@@ -347,7 +388,9 @@ impl<'b> Plan<'b> {
         // Whether they are due, their lease says.
         leading.iter().for_each(|topic| sooner(&mut self.arrived, topic, Duration::ZERO));
         for taken in taken {
-            let many = i64::try_from(taken.messages.len()).unwrap_or(i64::MAX);
+            let begun =
+                taken.messages.iter().filter(|(_, message)| matches!(message.state, MessageState::Held(_)));
+            let many = i64::try_from(begun.count()).unwrap_or(i64::MAX);
             self.count(&taken.topic, WAITING, -many);
             self.count(&taken.topic, HELD, many);
         }
@@ -399,7 +442,9 @@ mod tests {
             attempt: 1,
             state: HELD,
             holder: Some(holder),
+            begun: Some(5),
             story: None,
+            loss: None,
             changed: false,
         };
         Plan {
@@ -440,6 +485,7 @@ mod tests {
         assert_eq!(committed.reclaimed, 1);
         let state = |position| (plan.messages[&position].state, plan.messages[&position].changed);
         assert_eq!((state(1), state(2)), ((HELD, false), (WAITING, true)));
+        assert_eq!(plan.messages[&2].loss.as_deref(), Some("1 5 bob\n"), "who had it is told");
         assert_eq!(plan.arrived, Waits::from([(topic("calls"), Duration::ZERO)]));
     }
 

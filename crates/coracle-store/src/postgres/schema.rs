@@ -7,7 +7,7 @@ use super::target::{ConnectError, Target};
 /// The oldest PostgreSQL that will do, as its `server_version_num`.
 const SERVER_VERSION_MIN: i32 = 15_00_00;
 /// The version this program writes, kept in `coracle.version`.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 /// "Cora": the first half of every advisory lock of ours.
 pub(super) const LOCK_CLASS: i32 = 0x436f_7261;
 /// The first half of those that are about the order within groups, and of those that are the slots of writers.
@@ -91,6 +91,12 @@ const UPGRADES: [&str; VERSION as usize] = ["
         PRIMARY KEY (digest, number)
     );
     ALTER TABLE coracle.artifact_part ALTER COLUMN bytes SET STORAGE EXTERNAL;
+", "
+    -- When its holder began with it; NULL if it is only leased ahead. Without meaning if nobody holds it.
+    ALTER TABLE coracle.message ADD COLUMN begun bigint;
+    UPDATE coracle.message SET begun = appended WHERE state = 2;
+    -- The leases since its story was written that ended with their holder: see `loss.rs`.
+    ALTER TABLE coracle.message ADD COLUMN losses text COLLATE \"C\";
 "];
 
 /// Checks the server, and brings the tables to the newest version.

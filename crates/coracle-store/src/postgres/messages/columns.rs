@@ -4,6 +4,7 @@
 use tokio_postgres::Error;
 
 use super::statements::{INSERT, UPDATE};
+use crate::loss::LOSSES_BYTES_MAX;
 use crate::postgres::plan::{Origin, Plan};
 use crate::postgres::session::{Parameters, Session};
 use crate::{Group, Holder, MessageId};
@@ -20,7 +21,9 @@ pub(super) struct Inserts<'p> {
     attempts: Vec<i32>,
     states: Vec<i16>,
     holders: Vec<Option<&'p str>>,
+    begun: Vec<Option<i64>>,
     payloads: Vec<&'p [u8]>,
+    losses: Vec<Option<&'p str>>,
 }
 
 impl<'p> Inserts<'p> {
@@ -37,7 +40,9 @@ impl<'p> Inserts<'p> {
             inserts.attempts.push(stored.attempt);
             inserts.states.push(stored.state);
             inserts.holders.push(stored.holder.as_ref().map(Holder::as_str));
+            inserts.begun.push(stored.begun);
             inserts.payloads.push(&append.payload);
+            inserts.losses.push(stored.loss.as_deref());
         }
         inserts
     }
@@ -56,7 +61,9 @@ impl<'p> Inserts<'p> {
             &self.attempts,
             &self.states,
             &self.holders,
+            &self.begun,
             &self.payloads,
+            &self.losses,
         ];
         session.query(INSERT, parameters).await.map(drop)
     }
@@ -73,6 +80,7 @@ pub(super) struct Updates<'p> {
     attempts: Vec<i32>,
     states: Vec<i16>,
     stories: Vec<Option<&'p [u8]>>,
+    losses: Vec<Option<&'p str>>,
 }
 
 impl<'p> Updates<'p> {
@@ -88,6 +96,7 @@ impl<'p> Updates<'p> {
             updates.attempts.push(stored.attempt);
             updates.states.push(stored.state);
             updates.stories.push(stored.story.as_deref());
+            updates.losses.push(stored.loss.as_deref());
         }
         updates
     }
@@ -96,6 +105,7 @@ impl<'p> Updates<'p> {
         if self.rows.is_empty() {
             return Ok(());
         }
+        let bytes_max = i32::try_from(LOSSES_BYTES_MAX).unwrap_or(i32::MAX);
         let parameters: Parameters<'_> = &[
             &self.rows,
             &self.positions,
@@ -105,6 +115,8 @@ impl<'p> Updates<'p> {
             &self.attempts,
             &self.states,
             &self.stories,
+            &self.losses,
+            &bytes_max,
         ];
         session.query(UPDATE, parameters).await.map(drop)
     }

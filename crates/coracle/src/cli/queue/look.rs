@@ -311,10 +311,9 @@ fn render_attempts(attempts: &[AttemptView], now: Timestamp) -> Done {
         };
         let took = if *took_ms == 0 { String::new() } else { format!(", took {}", millis(*took_ms as f64)) };
         let at = when(*started, now);
-        print::line(format_args!(
-            "{number}. {outcome}  {}",
-            styled(DIM, format_args!("{at}{took}, on {node}"))
-        ))?;
+        // Which server lost it was not written down by earlier versions.
+        let on = if node.is_empty() { String::new() } else { format!(", on {}", visible(node)) };
+        print::line(format_args!("{number}. {outcome}  {}", styled(DIM, format_args!("{at}{took}{on}"))))?;
         if let Some(problem) = problem {
             print::line(format_args!("   {}", visible(&problem.message)))?;
         }
