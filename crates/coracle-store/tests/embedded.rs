@@ -8,8 +8,8 @@ use std::time::Duration;
 use coracle_model::Clock as _;
 use coracle_observe::clock::Simulated;
 use coracle_store::{
-    Append, Batch, Begin, CommitError, Condition, Database, Embedded, Holder, Key, Loss, MessageState,
-    OpenError, Read, ReadError, ReadFrom, Topic, conformance, read_all,
+    Append, Batch, Begin, CommitError, Condition, Database, Due, Embedded, Holder, Key, Loss, MessageState,
+    OpenError, Read, ReadError, ReadFrom, Take, Topic, conformance, read_all,
 };
 use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
