@@ -227,7 +227,8 @@ pub(crate) async fn serve(
         observe: observe.clone(),
     };
     let queue_options = coracle_queue::Options {
-        node: node_name(),
+        // Several may run on one machine.
+        node: if storage.is_shared() { format!("{}:{}", host_name(), address.port()) } else { host_name() },
         url: Some(own_url.clone()),
         concurrency: options.queue_concurrency,
         depth_max: options.queue_depth,
@@ -301,8 +302,8 @@ pub(crate) async fn serve(
     }
 }
 
-/// This server's name for people: that of its machine.
-fn node_name() -> String {
+/// The name of this machine.
+fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -132,6 +132,22 @@ fn the_status_names_the_nodes_that_live() {
     }
 }
 
+#[test]
+fn nodes_on_one_machine_have_names_of_their_own() {
+    let cluster = Cluster::start(2);
+    let asked = &cluster.nodes[0];
+    let nodes = until("both nodes", || {
+        let status = asked.json(&["status"]);
+        let nodes = status["status"]["details"]["nodes"].as_array().cloned().unwrap_or_default();
+        (nodes.len() == 2).then_some(nodes)
+    });
+    for node in nodes {
+        let (name, url) = (node["name"].as_str().unwrap(), node["url"].as_str().unwrap());
+        let port = url.rsplit(':').next().unwrap();
+        assert!(name.len() > port.len() + 1 && name.ends_with(&format!(":{port}")), "{name} is at {url}");
+    }
+}
+
 /// Needs root, and Debian's python3.
 #[test]
 fn one_node_keeps_the_minimum_of_a_function_and_another_takes_over_when_it_dies() {
