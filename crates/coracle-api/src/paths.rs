@@ -232,7 +232,7 @@ fn call_redrive() {}
     responses((status = 200, description = "Totals, and each function that has queued calls", body = QueueView)))]
 fn queue_get() {}
 
-/// List queued calls in one state.
+/// List queued calls in one state: the oldest first, and of those that ended the newest.
 #[utoipa::path(get, path = "/v1/queue/calls", tag = "queue", params(QueueListQuery),
     responses((status = 200, description = "A page of them", body = Page<QueuedCallView>)))]
 fn queue_list() {}

@@ -56,7 +56,7 @@ pub struct StatusDetails {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeInfo {
     /// What it is called, for people.
-    #[schema(example = "worker-1")]
+    #[schema(example = "worker-1:8080")]
     pub name: String,
     /// Where the others reach it.
     #[schema(example = "http://10.0.0.7:8080")]

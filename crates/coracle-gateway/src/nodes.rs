@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::{Client, ClientError, NodeInfo, NodeView};
-use coracle_store::{Alive, Database};
+use coracle_store::{Alive, Database, ReadError};
 use futures_util::future::join_all;
 
 /// How long another node may take to begin its answer; a client of ours waits for the slowest.
@@ -36,12 +36,25 @@ impl Nodes {
         Self(Arc::new(Inner { database, own: own.to_owned(), token: None }))
     }
 
-    /// All that are alive, in the order of their names.
+    /// Where the others reach this one.
+    pub fn own(&self) -> &str {
+        &self.0.own
+    }
+
+    /// All that are alive, in the order of their names; none, if nobody can say.
     pub(crate) async fn all(&self) -> Vec<NodeView> {
-        let alive = self.0.database.alive().await.unwrap_or_else(|error| {
+        self.alive().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot ask who is alive");
             Vec::new()
-        });
+        })
+    }
+
+    /// All that are alive, in the order of their names.
+    ///
+    /// # Errors
+    /// Why the database cannot say.
+    pub async fn alive(&self) -> Result<Vec<NodeView>, ReadError> {
+        let alive = self.0.database.alive().await?;
         let view = |alive: Alive| {
             let info: NodeInfo = serde_json::from_slice(&alive.info).ok()?;
             Some(NodeView { here: info.url == self.0.own, info })
@@ -50,7 +63,7 @@ impl Nodes {
         nodes.sort_by(|one, other| (&one.info.name, &one.info.url).cmp(&(&other.info.name, &other.info.url)));
         // A server may hold leases under several names.
         nodes.dedup_by(|one, other| one.info.url == other.info.url);
-        nodes
+        Ok(nodes)
     }
 
     /// Asks every other node at once, and returns what answered: one that is ill must not keep the others' answers.

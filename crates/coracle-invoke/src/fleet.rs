@@ -63,6 +63,8 @@ struct Turn<S: Start> {
 pub(crate) struct Terms {
     pub(crate) function: FunctionRef,
     pub(crate) scale: Scale,
+    /// Whether this server keeps its minimum, and not another one.
+    pub(crate) is_kept: bool,
     /// Whether instances are asked from time to time whether they are well.
     pub(crate) is_checked: bool,
     /// What a call is told that finds every instance full, and no more may start; `None` lets it wait.
@@ -81,7 +83,7 @@ pub(crate) enum Refusal {
 /// The instances of a function's program, by what they do.
 #[derive(Debug, Clone, Default)]
 pub struct InstanceCounts {
-    /// Those that are to run even when nobody calls.
+    /// Those that are to run on this server even when nobody calls.
     pub wanted: u32,
     /// Those that start.
     pub starting: u32,
@@ -120,14 +122,14 @@ pub(crate) struct Lease<S: Start> {
 impl<S: Start> Fleet<S> {
     /// A fleet without instances; nothing is started before [`Fleet::warm`] or a call.
     pub(crate) fn new(start: S, terms: Terms, house: &Arc<House<S>>) -> Self {
-        let Terms { function, scale, is_checked, full } = terms;
+        let Terms { function, scale, is_kept, is_checked, full } = terms;
         let inner = Arc::new(Inner {
             function,
             start,
             house: Arc::clone(house),
             full,
             handle: Handle::current(),
-            state: Mutex::new(State::new(scale, is_checked, Instant::now())),
+            state: Mutex::new(State::new(scale, is_kept, is_checked, Instant::now())),
             alarm_moved: Notify::new(),
             changed: Notify::new(),
         });
@@ -179,6 +181,11 @@ impl<S: Start> Fleet<S> {
     /// Keeps so many instances running beside the minimum, until told otherwise.
     pub(crate) fn hold(&self, instances: u32) {
         self.0.act(|state, _| state.hold(instances));
+    }
+
+    /// Keeps its minimum here, or leaves it to another server: then what nobody calls goes when it was idle for long.
+    pub(crate) fn keep(&self, is_kept: bool) {
+        self.0.act(|state, _| state.keep(is_kept));
     }
 
     /// Makes it so many instances until told otherwise, up to the maximum; those that are busy finish their calls.

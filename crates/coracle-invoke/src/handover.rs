@@ -106,6 +106,14 @@ impl<S: Start> Program<S> {
         self.served.fleet.scale(instances)
     }
 
+    /// Keeps its minimum here, or leaves it to another server.
+    pub(crate) fn keep(&self, is_kept: bool) {
+        self.served.fleet.keep(is_kept);
+        if let Some(before) = &*self.lock() {
+            before.fleet.keep(is_kept);
+        }
+    }
+
     /// Takes no more calls, and stops every instance when its calls are over.
     pub(crate) fn retire(&self) {
         self.served.fleet.retire();

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::call::{Held, Invoke, stopping};
 use crate::fleet::{InstanceCounts, Refusal};
+use crate::keepers::Keepers;
 use crate::record::{Recorder, Usage};
 use crate::room::{Pool, Room};
 
@@ -17,13 +18,28 @@ use crate::room::{Pool, Room};
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
 impl Invoke {
-    /// Starts the instances of these functions that run even when nobody calls, at the start of the server.
+    /// Starts the instances of these functions that run even when nobody calls, as far as this server keeps them.
     pub fn warm(&self, functions: impl IntoIterator<Item = Arc<Revision>>) {
         for revision in functions {
-            if is_program(&revision) && revision.settings.scale.min > 0 {
+            if self.min_here(&revision) > 0 {
                 self.room_of(&revision);
             }
         }
+    }
+
+    /// Takes part in keeping what runs even when nobody calls: each function's instances are kept by one of the servers.
+    ///
+    /// What another one keeps from now on serves here for as long as it is called, and goes when it was idle for long.
+    pub fn keep_among(&self, keepers: Keepers) {
+        if self.0.rooms.keep_among(keepers) {
+            self.warm(self.0.catalog.current());
+        }
+    }
+
+    /// Instances of a program that run on this server even when nobody calls.
+    fn min_here(&self, revision: &Revision) -> u32 {
+        let is_ours = is_program(revision) && self.0.rooms.keeps(&revision.function);
+        if is_ours { revision.settings.scale.min } else { 0 }
     }
 
     /// Makes it so many instances of a program, up to its maximum, and says how many that is.
@@ -68,8 +84,8 @@ impl Invoke {
             Some(Pool::Program(program)) => program.counts(),
             Some(Pool::Wasm(_)) => InstanceCounts::default(),
             None => {
-                let wanted = self.0.catalog.resolve(function).filter(|revision| is_program(revision));
-                let wanted = wanted.map_or(0, |revision| revision.settings.scale.min);
+                let revision = self.0.catalog.resolve(function);
+                let wanted = revision.map_or(0, |revision| self.min_here(&revision));
                 InstanceCounts { wanted, ..InstanceCounts::default() }
             }
         }

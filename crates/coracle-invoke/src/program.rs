@@ -11,6 +11,7 @@ use coracle_runtime::{Blueprint, Launched, Process, Runtime, Standing};
 use crate::fleet::house::House;
 use crate::fleet::member::{Member, Start};
 use crate::fleet::{Fleet, Terms};
+use crate::keepers::Keepers;
 
 /// What starts the processes of one revision.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub(crate) fn fleet(
     revision: &Arc<Revision>,
     metrics: &Arc<FunctionMetrics>,
     house: &Arc<House<Launcher>>,
+    keepers: &Keepers,
 ) -> Fleet<Launcher> {
     let start = Launcher {
         runtime: runtime.clone(),
@@ -53,6 +55,7 @@ pub(crate) fn fleet(
         function: revision.function.clone(),
         full: start.blueprint.full().or_else(|| (!scale.grows).then(|| full(&revision.function))),
         scale,
+        is_kept: keepers.has(&revision.function),
         is_checked: revision.settings.program.health.is_some(),
     };
     Fleet::new(start, terms, house)

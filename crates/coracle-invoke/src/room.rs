@@ -14,6 +14,7 @@ use crate::admit::Gate;
 use crate::fleet::house::{House, PROGRAM_INSTANCES_MAX};
 use crate::handover;
 use crate::idle::{Idle, Shelf};
+use crate::keepers::Keepers;
 use crate::program::{self, Launcher};
 
 /// The room of one function.
@@ -109,6 +110,15 @@ impl Room {
         self.change(current, starts);
     }
 
+    /// Keeps the minimum of a program here, or leaves it to another server.
+    fn keep(&self, is_kept: bool) {
+        // A fleet that is being made asked before, or asks behind us.
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Pool::Program(program) = &**self.pool.load() {
+            program.keep(is_kept);
+        }
+    }
+
     fn program_at(&self, current: &Arc<Revision>) -> Option<Arc<Program>> {
         match &**self.pool.load() {
             Pool::Program(program) if Arc::ptr_eq(program.revision(), current) => Some(Arc::clone(program)),
@@ -146,6 +156,7 @@ impl Room {
 pub(crate) struct Starts<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) house: &'a Arc<House<Launcher>>,
+    keepers: &'a ArcSwap<Keepers>,
 }
 
 impl Starts<'_> {
@@ -154,7 +165,7 @@ impl Starts<'_> {
         revision: &Arc<Revision>,
         metrics: &Arc<FunctionMetrics>,
     ) -> crate::fleet::Fleet<Launcher> {
-        program::fleet(self.runtime, revision, metrics, self.house)
+        program::fleet(self.runtime, revision, metrics, self.house, &self.keepers.load())
     }
 }
 
@@ -165,12 +176,18 @@ pub(crate) struct Rooms {
     rooms: RwLock<HashMap<FunctionRef, Arc<Room>>>,
     shelf: Arc<Shelf<Instance>>,
     house: Arc<House<Launcher>>,
+    keepers: ArcSwap<Keepers>,
 }
 
 impl Rooms {
     /// Rooms in which so many instances may wait, of all functions together.
     pub(crate) fn new(idle: u32) -> Self {
-        Self { rooms: RwLock::default(), shelf: Shelf::new(idle), house: House::new(PROGRAM_INSTANCES_MAX) }
+        Self {
+            rooms: RwLock::default(),
+            shelf: Shelf::new(idle),
+            house: House::new(PROGRAM_INSTANCES_MAX),
+            keepers: ArcSwap::default(),
+        }
     }
 
     /// Instances that wait for a call.
@@ -207,7 +224,24 @@ impl Rooms {
 
     /// What programs are started with.
     pub(crate) fn starts<'a>(&'a self, runtime: &'a Runtime) -> Starts<'a> {
-        Starts { runtime, house: &self.house }
+        Starts { runtime, house: &self.house, keepers: &self.keepers }
+    }
+
+    /// Takes other servers into account than before; `false` if they are the same.
+    pub(crate) fn keep_among(&self, keepers: Keepers) -> bool {
+        if **self.keepers.load() == keepers {
+            return false;
+        }
+        self.keepers.store(Arc::new(keepers));
+        // Behind that: a room that is made meanwhile is in the list, or knows of them by itself.
+        let rooms = self.rooms.read().unwrap_or_else(PoisonError::into_inner).clone();
+        rooms.iter().for_each(|(function, room)| room.keep(self.keeps(function)));
+        true
+    }
+
+    /// Whether this server keeps the minimum of a function.
+    pub(crate) fn keeps(&self, function: &FunctionRef) -> bool {
+        self.keepers.load().has(function)
     }
 
     /// Where the instances of all programs live.

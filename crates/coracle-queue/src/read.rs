@@ -78,15 +78,20 @@ pub(crate) async fn list(engine: &Engine, list: &List) -> Result<Page, Problem> 
     }
     let (mut calls, mut looked_through) = (Vec::new(), 0);
     for topic in rooms {
+        // What waits or runs is looked at in its order; of what ended, the last is what somebody looks for.
+        let (begin, go_on): (_, fn(Position) -> _) = match list.state.is_ended() {
+            false => (ReadFrom::Start, ReadFrom::After),
+            true => (ReadFrom::End, ReadFrom::Before),
+        };
         let mut from = match place.take() {
-            Some(cursor) if cursor.topic == topic => ReadFrom::After(cursor.position),
-            _ => ReadFrom::Start,
+            Some(cursor) if cursor.topic == topic => go_on(cursor.position),
+            _ => begin,
         };
         loop {
             let read = Read { topic: topic.clone(), from, limit: MESSAGES_MAX };
             let page = engine.database.read(read).await.map_err(unread)?;
             let Some(last) = page.last() else { break };
-            from = ReadFrom::After(last.position);
+            from = go_on(last.position);
             for message in page {
                 looked_through += 1;
                 let position = message.position;

@@ -45,7 +45,10 @@ pub struct List {
     pub limit: usize,
 }
 
-/// Some of the calls that were asked for, the oldest first; those that ended, the newest first.
+/// Some of the calls that were asked for: of one function after the other, the oldest first.
+///
+/// Those that ended come the newest first: dead ones of one function after the other, all others of one namespace after
+/// the other.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// The calls, without the bodies of their results.

@@ -47,9 +47,10 @@ pub trait Database: fmt::Debug + Send + Sync + 'static {
     /// End the prefix with `/` to mean a room and not its neighbours; the empty one means everything.
     fn watch(&self, prefix: &str) -> Watch;
 
-    /// A page of the messages of a topic in the order of their positions, whatever is done with them.
+    /// A page of the messages of a topic in the order of their positions or against it, whatever is done with them.
     ///
-    /// A message whose commit ends late never appears behind a reader: what is not yet certain is not shown.
+    /// A message whose commit ends late never appears behind a reader, nor between two pages of one that reads back: what
+    /// is not yet certain is not shown.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Vec<Message>, ReadError>>;
 
     /// The messages with this identity, the newest first; at most [`FOUND_MAX`] of them.

@@ -144,7 +144,7 @@ pub enum MessageState {
     Kept,
 }
 
-/// Which messages to read, in the order of their positions.
+/// Which messages to read, in the order of their positions or against it.
 #[derive(Debug, Clone)]
 pub struct Read {
     /// Of which topic.
@@ -155,7 +155,7 @@ pub struct Read {
     pub limit: usize,
 }
 
-/// Where reading begins.
+/// Where reading begins, and whether it goes on to newer messages or to older ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
     /// With the first.
@@ -164,6 +164,10 @@ pub enum ReadFrom {
     After(Position),
     /// With the first that came into the topic at this moment or later.
     Since(Timestamp),
+    /// With the last, and from there back.
+    End,
+    /// Before this position, and from there back: that of the last message of the page before.
+    Before(Position),
 }
 
 /// Which topics to count, in the order of their names.

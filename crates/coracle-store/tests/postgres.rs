@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coracle_store::{
-    Append, Batch, Begin, Change, CommitError, Condition, ConnectError, Database, Faulty, Key, Postgres,
-    Topic, conformance, read_all,
+    Append, Batch, Begin, Change, CommitError, Condition, ConnectError, Database, Faulty, Holder, Key, Loss,
+    Postgres, Read, ReadFrom, Topic, conformance, read_all,
 };
 use own_postgres::OwnPostgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -106,6 +106,29 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     assert!(matches!(refused, ConnectError::Newer { found: 7, known: 2, .. }), "{refused:?}");
     let said = refused.to_string();
     assert!(said.contains("version 7") && said.contains("up to 2"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_the_version_before_are_upgraded_and_keep_what_they_hold() {
+    let own = unsynced();
+    let (calls, ann) = (Topic::new("calls").unwrap(), Holder::new("ann").unwrap());
+    let begin = Begin::Held(ann.clone());
+    let append = Append { topic: calls.clone(), id: None, group: None, begin, payload: "call".into() };
+    let before = Postgres::open(&own.url()).await.unwrap();
+    let keep = Batch::new().keep(ann.clone(), "", Duration::from_secs(60));
+    before.commit(keep.append(append)).await.unwrap();
+    drop(before);
+    // What version 2 added.
+    own.sql("postgres", "ALTER TABLE coracle.message DROP COLUMN leased, DROP COLUMN losses").unwrap();
+    own.sql("postgres", "UPDATE coracle.version SET version = 1").unwrap();
+
+    let after = Postgres::open(&own.url()).await.unwrap();
+    after.commit(Batch::new().leave(ann.clone())).await.unwrap();
+    let read = Read { topic: calls, from: ReadFrom::Start, limit: 10 };
+    let found = after.read(read).await.unwrap();
+    let [message] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(message.payload, "call");
+    assert_eq!(message.losses, [Loss { attempt: 1, holder: ann, since: message.appended }]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod busy;
 mod clear_up;
 mod cli;
 mod find;
+mod keepers;
 mod manifest;
 mod options;
 mod print;

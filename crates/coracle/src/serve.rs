@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::basic_auth;
 use crate::clear_up::clear_up;
+use crate::keepers;
 use crate::storage::{Storage, StoreUrl};
 
 /// Instances that wait for a call, of all functions together: made ahead of demand, or kept for reuse.
@@ -210,11 +211,14 @@ pub(crate) async fn serve(
     let programs = Programs::open(images.clone(), artifacts.clone(), &data.sandboxes(), program.clone())?;
     let runtime = Runtime::open(bounds, artifacts.clone(), programs, &cache, program, host, clock.clone())?;
     let invoke = Invoke::new(catalog.clone(), runtime.clone(), observe.clone(), options.instances, IDLE_MAX);
+    let own_url = options.advertise.clone().unwrap_or_else(|| url_of(address));
+    if storage.is_shared() {
+        invoke.keep_among(keepers::unknown(&own_url));
+    }
     invoke.warm(catalog.current());
     if catalog.current().iter().any(|revision| !matches!(revision.code, Code::Wasm(_))) {
         tokio::spawn(ready_sandboxes(runtime.programs().clone()));
     }
-    let own_url = options.advertise.clone().unwrap_or_else(|| url_of(address));
     let parts = Parts {
         database: Arc::clone(&database),
         artifacts: artifacts.clone(),
@@ -223,7 +227,8 @@ pub(crate) async fn serve(
         observe: observe.clone(),
     };
     let queue_options = coracle_queue::Options {
-        node: node_name(),
+        // Several may run on one machine.
+        node: if storage.is_shared() { format!("{}:{}", host_name(), address.port()) } else { host_name() },
         url: Some(own_url.clone()),
         concurrency: options.queue_concurrency,
         depth_max: options.queue_depth,
@@ -240,6 +245,7 @@ pub(crate) async fn serve(
         Some(token) => Nodes::clustered(Arc::clone(&database), &own_url, token),
         None => Nodes::alone(Arc::clone(&database), &own_url),
     };
+    let keeping = storage.is_shared().then(|| tokio::spawn(keepers::follow(nodes.clone(), invoke.clone())));
     let admin = Admin {
         catalog: catalog.clone(),
         runtime,
@@ -279,6 +285,7 @@ pub(crate) async fn serve(
         // What is left are answers on their way out; a client that does not take them is not waited for long.
         let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
     }
+    keeping.iter().for_each(tokio::task::JoinHandle::abort);
     changes.abort();
     clearing.abort();
     // The next server writes its own.
@@ -295,8 +302,8 @@ pub(crate) async fn serve(
     }
 }
 
-/// This server's name for people: that of its machine.
-fn node_name() -> String {
+/// The name of this machine.
+fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -11,7 +11,8 @@ mod harness;
 mod wire;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use guests::{deploy, until};
 use harness::{Data, Ended, Server};
@@ -129,6 +130,67 @@ fn the_status_names_the_nodes_that_live() {
         let shown = node.ok(&["status"]);
         assert!(expected.iter().all(|url| shown.contains(url)), "{shown}");
     }
+}
+
+#[test]
+fn nodes_on_one_machine_have_names_of_their_own() {
+    let cluster = Cluster::start(2);
+    let asked = &cluster.nodes[0];
+    let nodes = until("both nodes", || {
+        let status = asked.json(&["status"]);
+        let nodes = status["status"]["details"]["nodes"].as_array().cloned().unwrap_or_default();
+        (nodes.len() == 2).then_some(nodes)
+    });
+    for node in nodes {
+        let (name, url) = (node["name"].as_str().unwrap(), node["url"].as_str().unwrap());
+        let port = url.rsplit(':').next().unwrap();
+        assert!(name.len() > port.len() + 1 && name.ends_with(&format!(":{port}")), "{name} is at {url}");
+    }
+}
+
+/// Needs root, and Debian's python3.
+#[test]
+fn one_node_keeps_the_minimum_of_a_function_and_another_takes_over_when_it_dies() {
+    let mut cluster = Cluster::start(3);
+    deploy_site(&cluster.nodes[0], "scale={min=1,idle=\"1s\"}");
+    for node in &cluster.nodes {
+        until("the function", || (node.run(&["show", "site"]).code == 0).then_some(()));
+    }
+    let keeper = sole_keeper(&cluster.nodes);
+    cluster.nodes.remove(keeper).kill();
+    sole_keeper(&cluster.nodes);
+}
+
+/// Deploys a web server with this scale.
+fn deploy_site(node: &Server, scale: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello-python-http/src");
+    let program = ["--command", "python3 -u server.py", "--contract", "http", "--set", scale];
+    node.ok(&[&["deploy", folder.to_str().unwrap(), "--name", "site"], &program[..]].concat());
+}
+
+/// Which of these nodes has an instance of the web server, when for long no other has had one.
+fn sole_keeper(nodes: &[Server]) -> usize {
+    // Longer than what nobody keeps is left to run: a deploy tries an instance where it is asked for.
+    const LONG: Duration = Duration::from_secs(4);
+    let mut sole: Option<(usize, Instant)> = None;
+    until("one node that keeps an instance", || {
+        let now = guests::now();
+        let keepers: Vec<usize> = (0..nodes.len()).filter(|&node| instances(&nodes[node]) > 0).collect();
+        let &[keeper] = &keepers[..] else {
+            sole = None;
+            return None;
+        };
+        let since = sole.filter(|(before, _)| *before == keeper).map_or(now, |(_, since)| since);
+        sole = Some((keeper, since));
+        (now.duration_since(since) > LONG).then_some(keeper)
+    })
+}
+
+/// Instances of the web server that a node has, awake or not.
+fn instances(node: &Server) -> u64 {
+    let shown = node.json(&["show", "site"]);
+    let instances = &shown["function"]["instances"];
+    ["starting", "ready", "busy", "frozen"].iter().filter_map(|state| instances[state].as_u64()).sum()
 }
 
 #[test]

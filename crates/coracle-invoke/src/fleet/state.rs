@@ -24,6 +24,8 @@ pub(super) struct State<M, T> {
     /// Its minimum is what is to run now: that of the settings, or what was asked for, or what is held.
     pub(super) scale: Scale,
     min: u32,
+    /// Whether this server keeps the minimum of the settings, and not another one.
+    is_kept: bool,
     max: u32,
     /// How many instances somebody asked for; 0 until the next call.
     asked: Option<u32>,
@@ -103,9 +105,10 @@ pub(super) struct Seat<M> {
 }
 
 impl<M, T> State<M, T> {
-    pub(super) fn new(scale: Scale, is_checked: bool, now: Instant) -> Self {
+    pub(super) fn new(scale: Scale, is_kept: bool, is_checked: bool, now: Instant) -> Self {
         Self {
             min: scale.min,
+            is_kept,
             max: scale.max,
             asked: None,
             held: 0,
@@ -275,6 +278,12 @@ impl<M, T> State<M, T> {
         self.asked
     }
 
+    /// Keeps the minimum of the settings here, or leaves it to another server.
+    pub(super) fn keep(&mut self, is_kept: bool) {
+        self.is_kept = is_kept;
+        self.bound();
+    }
+
     /// A call has come: it ends that none is to run.
     pub(super) fn called(&mut self) {
         if self.asked == Some(0) {
@@ -290,8 +299,15 @@ impl<M, T> State<M, T> {
     }
 
     fn bound(&mut self) {
-        self.scale.min = scale::floor(self.min, self.asked, self.held).min(self.max);
-        self.scale.max = if self.scale.grows { self.max } else { self.scale.min.max(1) };
+        let floor = |min| scale::floor(min, self.asked, self.held).min(self.max);
+        let (here, anywhere) = (floor(self.min_here()), floor(self.min));
+        self.scale.min = here;
+        // Calls that come here find as many instances as elsewhere, whoever keeps them when there are none.
+        self.scale.max = if self.scale.grows { self.max } else { anywhere.max(1) };
+    }
+
+    fn min_here(&self) -> u32 {
+        if self.is_kept { self.min } else { 0 }
     }
 
     /// An instance that has lived for long enough since something went wrong shows that it is over.
@@ -315,7 +331,7 @@ impl<M, T> State<M, T> {
     pub(super) fn counts(&mut self, now: Instant) -> InstanceCounts {
         self.recover(now);
         let mut counts = InstanceCounts {
-            wanted: self.asked.unwrap_or(self.min),
+            wanted: self.asked.unwrap_or(self.min_here()),
             last_failure: self.trouble.last().cloned(),
             backs_off_for: self.trouble.until(now).map(|until| until - now),
             ..InstanceCounts::default()

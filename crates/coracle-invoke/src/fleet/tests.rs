@@ -24,7 +24,7 @@ pub(crate) fn scale(min: u32, max: u32, target: u32) -> Scale {
 pub(crate) fn fleet_in(house: &Arc<House<Scripted>>, script: &Scripted, scale: Scale) -> Fleet<Scripted> {
     let function = FunctionRef::parse("hello").expect("a name");
     let full = (!scale.grows).then(|| Problem::new(&code::FUNCTION_BUSY, "every instance is full"));
-    Fleet::new(Arc::clone(script), Terms { function, scale, is_checked: true, full }, house)
+    Fleet::new(Arc::clone(script), Terms { function, scale, is_kept: true, is_checked: true, full }, house)
 }
 
 fn fleet(script: &Scripted, scale: Scale) -> Fleet<Scripted> {
@@ -93,6 +93,35 @@ async fn twenty_at_once_start_two_and_not_twenty() {
     assert_eq!(script.starts(), 2);
     let of_first = leases.iter().filter(|lease| lease.member().number == 1).count();
     assert_eq!(of_first, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minimum_that_another_server_keeps_is_none_here() {
+    let script = Script::taking(20);
+    let fleet = fleet(&script, scale(2, 20, 10));
+    fleet.keep(false);
+    fleet.warm();
+    ms(1_000).await;
+    assert_eq!((script.starts(), fleet.counts().wanted), (0, 0));
+    drop(lease(&fleet).await);
+    assert_eq!(script.starts(), 1, "calls start what they need");
+    fleet.keep(true);
+    ms(1_000).await;
+    assert_eq!((script.alive(), fleet.counts().wanted), (2, 2), "it is kept here from now on");
+    fleet.keep(false);
+    ms(1_000).await;
+    assert_eq!(script.alive(), 2, "what runs serves on");
+    ms(300_000).await;
+    assert_eq!(script.alive(), 0, "and goes when nobody called it for long");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_that_does_not_grow_serves_as_many_calls_wherever_its_minimum_is_kept() {
+    let script = Script::taking(20);
+    let fleet = fleet(&script, Scale { grows: false, ..scale(3, 5, 1) });
+    fleet.keep(false);
+    let leases = leases(&fleet, 3).await;
+    assert_eq!((leases.len(), script.starts()), (3, 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -398,7 +427,7 @@ async fn one_that_grows_up_to_its_maximum_may_refuse_there() {
     let script = Script::taking(20);
     let function = FunctionRef::parse("hello").expect("a name");
     let full = Some(Problem::new(&code::FUNCTION_BUSY, "all are full"));
-    let terms = Terms { function, scale: scale(1, 2, 1), is_checked: false, full };
+    let terms = Terms { function, scale: scale(1, 2, 1), is_kept: true, is_checked: false, full };
     let fleet = Fleet::new(Arc::clone(&script), terms, &House::new(100));
     let both = leases(&fleet, 2).await;
     assert_eq!((problem(&fleet).await.message.as_str(), script.starts()), ("all are full", 2));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use coracle_model::{Queueing, RetryPolicy, Settings};
+
 use super::rig::{Act, Rig, call_id, code_of, submission};
 use crate::{Delay, Filter, Group, List, Options, Selection, State};
 
@@ -129,18 +131,41 @@ async fn lists_go_on_where_the_page_before_ended() {
             rig.queue.put(call).await.unwrap();
         }
     }
+    let expected: Vec<_> = ["f", "g"].iter().flat_map(|f| (0..7).map(move |n| format!("{f}{n}"))).collect();
+    assert_eq!(listed(&rig, State::Waiting).await, expected);
+    let wrong = List { filter: Filter::All, state: State::Waiting, after: Some("x".into()), limit: 3 };
+    assert_eq!(code_of(rig.queue.list(&wrong).await), "bad-request");
+}
+
+#[tokio::test]
+async fn those_that_ended_are_listed_the_newest_first_across_pages() {
+    let rig = Rig::open().await;
+    rig.function("works", [Act::Answer(200, "")]).await;
+    let once = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
+    let settings = Settings { queue: Queueing { retry: once, ..Queueing::default() }, ..Settings::default() };
+    rig.function_with("fails", [Act::Answer(500, "")], settings).await;
+    for n in 0..7 {
+        for function in ["works", "fails"] {
+            let id = format!("{function}{n}");
+            rig.put(function, &id).await.unwrap();
+            rig.ended(&id).await;
+        }
+    }
+    for (state, function) in [(State::Succeeded, "works"), (State::Dead, "fails")] {
+        let expected: Vec<_> = (0..7).rev().map(|n| format!("{function}{n}")).collect();
+        assert_eq!(listed(&rig, state).await, expected);
+    }
+}
+
+/// The calls of a state, page by page.
+async fn listed(rig: &Rig, state: State) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let list = List { filter: Filter::All, state: State::Waiting, after, limit: 3 };
-        let page = rig.queue.list(&list).await.unwrap();
+        let page = rig.queue.list(&List { filter: Filter::All, state, after, limit: 3 }).await.unwrap();
         all.extend(page.calls.iter().map(|call| call.id.to_string()));
         after = page.next;
         if after.is_none() {
-            break;
+            return all;
         }
     }
-    let expected: Vec<_> = ["f", "g"].iter().flat_map(|f| (0..7).map(move |n| format!("{f}{n}"))).collect();
-    assert_eq!(all, expected);
-    let wrong = List { filter: Filter::All, state: State::Waiting, after: Some("x".into()), limit: 3 };
-    assert_eq!(code_of(rig.queue.list(&wrong).await), "bad-request");
 }

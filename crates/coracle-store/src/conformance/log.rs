@@ -340,6 +340,13 @@ pub async fn reads(database: &dyn Database, pass: impl AsyncFn(Duration)) {
     assert_eq!(texts_of(&page(ReadFrom::Since(whole[3].appended), 10).await), ["d"]);
     let after_all = whole[3].appended + jiff::SignedDuration::from_secs(1);
     assert!(page(ReadFrom::Since(after_all), 10).await.is_empty());
+    assert_eq!(texts_of(&page(ReadFrom::End, 10).await), ["d", "c", "b", "a"], "back from the last");
+    assert_eq!(texts_of(&page(ReadFrom::End, 1).await), ["d"]);
+    assert_eq!(texts_of(&page(ReadFrom::Before(whole[2].position), 10).await), ["b", "a"]);
+    assert_eq!(texts_of(&page(ReadFrom::Before(whole[2].position), 1).await), ["b"]);
+    for position in [whole[0].position, Position(0)] {
+        assert!(page(ReadFrom::Before(position), 10).await.is_empty());
+    }
 
     let call = MessageId::new("call").expect("an identity");
     let found = database.find(&call).await.expect("readable");
@@ -363,11 +370,13 @@ pub async fn reads(database: &dyn Database, pass: impl AsyncFn(Duration)) {
         let payload = Bytes::from(vec![7; PAYLOAD_BYTES_MAX]);
         append(database, Append { payload, ..waiting(&large, "") }).await;
     }
-    let read = Read { topic: large.clone(), from: ReadFrom::Start, limit: 10 };
-    assert_eq!(
-        database.read(read).await.expect("readable").len(),
-        MESSAGES_BYTES_MAX / PAYLOAD_BYTES_MAX + 1
-    );
+    for from in [ReadFrom::Start, ReadFrom::End] {
+        let read = Read { topic: large.clone(), from, limit: 10 };
+        assert_eq!(
+            database.read(read).await.expect("readable").len(),
+            MESSAGES_BYTES_MAX / PAYLOAD_BYTES_MAX + 1
+        );
+    }
     assert_eq!(
         taken(database, take(&large, "ann", 10)).await.messages.len(),
         MESSAGES_BYTES_MAX / PAYLOAD_BYTES_MAX + 1

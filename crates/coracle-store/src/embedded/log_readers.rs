@@ -23,14 +23,20 @@ pub(super) fn read(connection: &Connection, read: &Read) -> rusqlite::Result<Vec
         .query_row([read.topic.as_str()], |row| row.get(0))
         .optional()?;
     let Some(of) = of else { return Ok(Vec::new()) };
-    let after = match read.from {
-        ReadFrom::Start => 0,
-        ReadFrom::After(position) => number(position),
-        ReadFrom::Since(since) => before(connection, of, since)?,
+    const ON: (&str, &str) = (">", "ASC");
+    const BACK: (&str, &str) = ("<", "DESC");
+    let ((side, order), place) = match read.from {
+        ReadFrom::Start => (ON, 0),
+        ReadFrom::After(position) => (ON, number(position)),
+        ReadFrom::Since(since) => (ON, before(connection, of, since)?),
+        ReadFrom::End => (BACK, i64::MAX),
+        ReadFrom::Before(position) => (BACK, number(position)),
     };
-    let sql = format!("SELECT {COLUMNS} WHERE m.topic = ?1 AND m.position > ?2 ORDER BY m.position LIMIT ?3");
+    let sql = format!(
+        "SELECT {COLUMNS} WHERE m.topic = ?1 AND m.position {side} ?2 ORDER BY m.position {order} LIMIT ?3"
+    );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query((of, after, i64::try_from(read.limit).unwrap_or(i64::MAX)))?;
+    let mut rows = statement.query((of, place, i64::try_from(read.limit).unwrap_or(i64::MAX)))?;
     let (mut page, mut bytes) = (Vec::new(), 0);
     while bytes < MESSAGES_BYTES_MAX {
         let Some(row) = rows.next()? else { break };

@@ -13,7 +13,7 @@ use super::session::Session;
 use crate::{Alive, FOUND_MAX, MESSAGES_BYTES_MAX, Message, MessageId, Read, ReadFrom, TopicCount, Topics};
 
 /// The statements of a reader. They name ranges as those of the writer do, and for its reason.
-pub(super) const READS: [&str; 8] = [LAST, FLOORS, PAGE, PROBE, NEWEST, FIND, TOPICS, ALIVE];
+pub(super) const READS: [&str; 9] = [LAST, FLOORS, PAGE, PAGE_BACK, PROBE, NEWEST, FIND, TOPICS, ALIVE];
 
 const LAST: &str = "SELECT last_value FROM coracle.position";
 
@@ -31,6 +31,15 @@ const PAGE: &str = "
             WHERE (topic, position) > ($1, $2) AND (topic, position) <= ($1, $3) ORDER BY topic, position LIMIT $4
         ) AS page
     ) AS page WHERE before < $5 ORDER BY position";
+
+const PAGE_BACK: &str = "
+    SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload, losses FROM (
+        SELECT *, sum(bytes) OVER (ORDER BY position DESC) - bytes AS before FROM (
+            SELECT *, octet_length(payload) + octet_length(story) AS bytes FROM coracle.message
+            WHERE (topic, position) > ($1, 0) AND (topic, position) <= ($1, $2)
+            ORDER BY topic DESC, position DESC LIMIT $3
+        ) AS page
+    ) AS page WHERE before < $4 ORDER BY position DESC";
 
 const PROBE: &str = "
     SELECT position, appended FROM coracle.message
@@ -68,13 +77,18 @@ pub(super) async fn read(session: &Session, read: &Read) -> Result<Vec<Message>,
     let (last, floors) = join(session.query(LAST, &[]), session.query(FLOORS, &[&LOCK_CLASS_FLOORS])).await;
     let last: i64 = last?.first().map_or(0, |row| row.get(0));
     let certain = certain(last, floors?.iter().map(|row| row.get(0)));
-    let after = match read.from {
-        ReadFrom::Start => 0,
-        ReadFrom::After(position) => number(position),
-        ReadFrom::Since(since) => before(session, of, since).await?,
+    let (after, up_to) = match read.from {
+        ReadFrom::Start => (Some(0), certain),
+        ReadFrom::After(position) => (Some(number(position)), certain),
+        ReadFrom::Since(since) => (Some(before(session, of, since).await?), certain),
+        ReadFrom::End => (None, certain),
+        ReadFrom::Before(position) => (None, certain.min(number(position).saturating_sub(1))),
     };
-    let parameters = (limit(read.limit), limit(MESSAGES_BYTES_MAX));
-    let rows = session.query(PAGE, &[&of, &after, &certain, &parameters.0, &parameters.1]).await?;
+    let (messages, bytes) = (limit(read.limit), limit(MESSAGES_BYTES_MAX));
+    let rows = match after {
+        Some(after) => session.query(PAGE, &[&of, &after, &up_to, &messages, &bytes]).await?,
+        None => session.query(PAGE_BACK, &[&of, &up_to, &messages, &bytes]).await?,
+    };
     Ok(rows.iter().map(message).collect())
 }
 

@@ -21,6 +21,7 @@ enum Event {
     FallIll(u64),
     Fail(bool),
     Scale(u32),
+    Keep(bool),
     Wait(u64),
 }
 
@@ -32,6 +33,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (1_u64..12).prop_map(Event::FallIll),
         1 => any::<bool>().prop_map(Event::Fail),
         1 => (0_u32..9).prop_map(Event::Scale),
+        1 => any::<bool>().prop_map(Event::Keep),
         4 => (0_u64..300).prop_map(Event::Wait),
         1 => (1_000_u64..40_000).prop_map(Event::Wait),
     ];
@@ -77,6 +79,7 @@ proptest! {
                     Event::FallIll(number) => script.fall_ill(number),
                     Event::Fail(fails) => script.fail(fails),
                     Event::Scale(instances) => drop(fleet.scale(instances)),
+                    Event::Keep(is_kept) => fleet.keep(is_kept),
                     Event::Wait(time) => ms(time).await,
                 }
                 ms(1).await;
