@@ -17,12 +17,14 @@ mod sandboxes;
 mod seccomp;
 mod spawner;
 mod spec;
+mod standing;
 mod user;
 mod wire;
 mod worker;
 
-pub(crate) use sandboxes::{Failed, LastWords, Ran, Sandbox, Sandboxes};
+pub(crate) use sandboxes::{Failed, Sandboxes};
 pub use spawner::{SANDBOX_SPAWNER, sandbox_spawner};
 pub(crate) use spec::{Bounds, Network, Root, Runs, SecretFile, Spec};
+pub(crate) use standing::{LastWords, Ran, Sandbox};
 pub use wire::Protection;
 pub(crate) use wire::{End, Status, Step};
