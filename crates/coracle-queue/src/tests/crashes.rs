@@ -26,6 +26,18 @@ async fn check(rig: &Rig, expected: Expect) {
     expected.assert_eq(&snapshot(rig).await);
 }
 
+/// Three calls of a server that runs one at a time: the first runs until it is let go, the others are leased already.
+async fn one_runs_and_two_are_leased() -> Rig {
+    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
+    rig.function("f", [Act::Hold]).await;
+    for id in ["one", "two", "three"] {
+        rig.put("f", id).await.unwrap();
+    }
+    rig.script.until_begun(1).await;
+    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    rig
+}
+
 #[tokio::test]
 async fn killed_when_a_call_was_accepted() {
     let rig = Rig::open().await;
@@ -86,13 +98,7 @@ async fn killed_when_a_call_ran() {
 
 #[tokio::test]
 async fn killed_when_calls_were_leased_and_had_not_begun() {
-    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
-    rig.function("f", [Act::Hold]).await;
-    for id in ["one", "two", "three"] {
-        rig.put("f", id).await.unwrap();
-    }
-    rig.script.until_begun(1).await;
-    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    let rig = one_runs_and_two_are_leased().await;
     let next = rig.killed().await;
     next.script.release(10);
     for id in ["one", "two", "three"] {
@@ -191,13 +197,7 @@ async fn a_server_that_was_believed_to_be_gone_drops_what_it_ran() {
 
 #[tokio::test]
 async fn a_server_that_stops_gives_back_what_has_not_begun_and_waits_for_what_runs() {
-    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
-    rig.function("f", [Act::Hold]).await;
-    for id in ["one", "two", "three"] {
-        rig.put("f", id).await.unwrap();
-    }
-    rig.script.until_begun(1).await;
-    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    let rig = one_runs_and_two_are_leased().await;
     let drained = async {
         let draining = rig.queue.drain(Duration::from_secs(10));
         tokio::pin!(draining);
