@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coracle_model::{CallId, NamespaceName};
+use coracle_model::NamespaceName;
 use coracle_store::{Lease, MESSAGES_MAX, Message, Position, Taken, Topic};
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -135,9 +135,9 @@ struct State {
     /// When lanes have something due that is not due yet.
     later: BTreeSet<(Timestamp, Topic)>,
     /// What runs, or is about to be.
-    jobs: HashMap<Position, (CallId, Arc<Stop>)>,
-    /// Calls that are to be cancelled wherever they run.
-    cancelled: HashSet<String>,
+    jobs: HashMap<Position, Arc<Stop>>,
+    /// Calls that are to be cancelled wherever they are.
+    cancelled: HashSet<Position>,
 }
 
 #[derive(Debug)]
@@ -251,6 +251,14 @@ impl State {
             lane.is_hungry = true;
             self.hungry.push_back(topic.clone());
         }
+    }
+
+    /// A message runs from now on, unless it is to be cancelled.
+    fn runs(&mut self, position: Position, stop: &Arc<Stop>) {
+        if self.cancelled.contains(&position) {
+            stop.tell(Why::Cancelled);
+        }
+        self.jobs.insert(position, Arc::clone(stop));
     }
 
     fn lane(&mut self, topic: &Topic) -> Option<&mut Lane> {
@@ -408,12 +416,7 @@ impl Board {
         *running += 1;
         let position = leased.lease.position;
         let stop = Arc::new(Stop::default());
-        if let Some(id) = leased.message.id.as_ref().and_then(|id| CallId::parse(id.as_str())) {
-            if state.cancelled.contains(id.as_str()) {
-                stop.tell(Why::Cancelled);
-            }
-            state.jobs.insert(position, (id, Arc::clone(&stop)));
-        }
+        state.runs(position, &stop);
         state.refresh(&topic);
         let place = Place { board: self.clone(), topic, position: Some(position) };
         Some(Job { leased, place, stop })
@@ -443,18 +446,18 @@ impl Board {
     }
 
     /// The job of a call that was appended into a place of ours.
-    pub(crate) fn begin(&self, mut place: Place, leased: Leased, id: CallId) -> Job {
+    pub(crate) fn begin(&self, mut place: Place, leased: Leased) -> Job {
         let stop = Arc::new(Stop::default());
         let position = leased.lease.position;
         place.position = Some(position);
-        self.lock().jobs.insert(position, (id, Arc::clone(&stop)));
+        self.lock().runs(position, &stop);
         Job { leased, place, stop }
     }
 
     /// Stops a call that is here; one that has not begun is taken out of its page and returned.
     pub(crate) fn cancel(&self, position: Position) -> Here {
         let mut state = self.lock();
-        if let Some((_, stop)) = state.jobs.get(&position) {
+        if let Some(stop) = state.jobs.get(&position) {
             stop.tell(Why::Cancelled);
             return Here::Running;
         }
@@ -468,19 +471,15 @@ impl Board {
         Here::No
     }
 
-    /// A call is to be cancelled, or not any more, wherever it runs.
-    pub(crate) fn mark_cancelled(&self, id: &str, is_cancelled: bool) {
-        let mut state = self.lock();
-        if !is_cancelled {
-            state.cancelled.remove(id);
-            return;
-        }
-        state.cancelled.insert(id.to_owned());
-        for (job, stop) in state.jobs.values() {
-            if job.as_str() == id {
-                stop.tell(Why::Cancelled);
-            }
-        }
+    /// Stops a call that is here, or as soon as it is.
+    pub(crate) fn cancel_wherever(&self, position: Position) -> Here {
+        self.lock().cancelled.insert(position);
+        self.cancel(position)
+    }
+
+    /// A call that was to be cancelled has ended.
+    pub(crate) fn forget_cancelled(&self, position: Position) {
+        self.lock().cancelled.remove(&position);
     }
 
     /// Starts nothing more, and returns what has not begun.
@@ -492,7 +491,7 @@ impl Board {
 
     /// Stops all that runs: others may run it again.
     pub(crate) fn abandon(&self) {
-        self.lock().jobs.values().for_each(|(_, stop)| stop.tell(Why::Abandoned));
+        self.lock().jobs.values().for_each(|stop| stop.tell(Why::Abandoned));
     }
 
     /// Whether a message is leased by us and has not begun.
