@@ -5,6 +5,7 @@
 //!    ▲ └────────────────────── control: asks and tells, with descriptors (wire.rs) ──────┘
 //!    └───────────────────────── news of deaths ───┘
 //! ```
+//! `standing` is the server's hand on one that was made: it asks, and hears what is told.
 //! `worker` makes the groups (`cgroup`), the users and the mounts (`root`) of one sandbox; `init` raises the walls (`seccomp`, `user`).
 //! What all of it is made of stands in `spec`; the system calls that have no safe wrapper in `namespaces`.
 
