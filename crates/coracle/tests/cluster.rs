@@ -1,8 +1,6 @@
 //! Several servers on one PostgreSQL, as their users see them: what one knows all know, and what one loses none loses.
 //! Each test starts a PostgreSQL of its own.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
-
 #[expect(dead_code, reason = "these tests use some of what they share with others")]
 mod guests;
 #[expect(dead_code, reason = "these tests use some of what they share with others")]

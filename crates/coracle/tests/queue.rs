@@ -1,8 +1,6 @@
 //! Queued calls as people and scripts have them: sent, looked at, cancelled, run again, and refused.
 //! Who is told of their ends is tested in `callbacks.rs`; what the queue does when it is killed, in its own crate.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
-
 #[expect(dead_code, reason = "these tests use a part of the harness")]
 mod guests;
 #[expect(dead_code, reason = "these tests use a part of the harness")]
