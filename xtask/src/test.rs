@@ -13,7 +13,7 @@ const USAGE: &str = "usage: cargo xtask test [--only STEP]";
 ///
 /// Those with a path are run in sandboxes, which have the `/usr` of the machine and not what else is in PATH.
 /// `cc -static` links with the library that comes with the headers.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("strace", "strace"),
     ("wrk", "wrk"),
     ("/usr/bin/python3", "python3"),
@@ -21,6 +21,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("cc", "gcc"),
     ("/usr/include/stdio.h", "libc6-dev"),
     ("pg_ctlcluster", "postgresql"),
+    ("openssl", "openssl"),
+    ("script", "bsdutils"),
 ];
 
 /// Workspaces of their own, beside ours.

@@ -1,9 +1,12 @@
 //! A PostgreSQL of one's own: in a temporary directory, on a Unix socket there, and gone with whoever started it.
 //! Used by tests that need one, which may also kill it and start it again on what it left, and by benchmarks.
 
+mod encrypted;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,12 +26,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a start is tried while processes of a server that was killed are still about to end.
 const STARTS_MAX: u32 = 100;
 const START_PAUSE: Duration = Duration::from_millis(50);
+/// The port that a socket is named after, unless there is another.
+const PORT: u16 = 5432;
 /// What a server says when it takes connections.
 const READY: &str = "database system is ready to accept connections";
 /// Lives beside the server, and ends it when our end of its standard input is closed, however we ended.
 const KEEPER: &str = r#""$@" & server=$!; exec 2>/dev/null; read -r _; kill -INT "$server"; wait "$server""#;
-/// The superuser needs no password; whoever else is made does.
-const WHO_MAY: &str = "local all postgres trust\nlocal all all scram-sha-256\n";
+/// The superuser needs no password; whoever else is made does, and whoever comes by a network must come by TLS.
+const WHO_MAY: &str =
+    "local all postgres trust\nlocal all all scram-sha-256\nhostssl all all 127.0.0.0/8 scram-sha-256\n";
 
 /// A server, its files, and how to reach it. Dropping it ends the server and removes the files.
 #[derive(Debug)]
@@ -38,6 +44,8 @@ pub struct OwnPostgres {
     programs: PathBuf,
     account: Option<Account>,
     settings: Vec<(String, String)>,
+    /// Where it listens beside its socket, if it does.
+    network: Option<SocketAddr>,
     dir: TempDir,
 }
 
@@ -55,6 +63,12 @@ impl OwnPostgres {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_with(settings: &[(&str, &str)]) -> io::Result<Self> {
+        let mut own = Self::make(settings)?;
+        own.start_again()?;
+        Ok(own)
+    }
+
+    fn make(settings: &[(&str, &str)]) -> io::Result<Self> {
         let programs = programs()?;
         let dir = tempfile::Builder::new().prefix("pg").tempdir()?;
         let account = if rustix::process::geteuid().is_root() { Some(Account::find()?) } else { None };
@@ -63,9 +77,8 @@ impl OwnPostgres {
         }
         let settings =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut own = Self { server: None, programs, account, settings, dir };
-        own.make()?;
-        own.start_again()?;
+        let own = Self { server: None, programs, account, settings, network: None, dir };
+        own.initialize()?;
         Ok(own)
     }
 
@@ -87,13 +100,13 @@ impl OwnPostgres {
     /// The URL of a database that was made.
     #[must_use]
     pub fn url_to(&self, database: &str) -> String {
-        format!("postgres://postgres@/{database}?host={}", self.dir.path().display())
+        format!("postgres://postgres@/{database}?{}", self.place())
     }
 
     /// The URL of a database for another user, who has a password.
     #[must_use]
     pub fn url_for(&self, user: &str, password: &str, database: &str) -> String {
-        format!("postgres://{user}:{password}@/{database}?host={}", self.dir.path().display())
+        format!("postgres://{user}:{password}@/{database}?{}", self.place())
     }
 
     /// Runs statements as the superuser, and returns what they print, without decoration.
@@ -102,7 +115,10 @@ impl OwnPostgres {
     /// With PostgreSQL's words.
     pub fn sql(&self, database: &str, statements: &str) -> io::Result<String> {
         let socket = self.dir.path().as_os_str();
+        let port = self.port().to_string();
         let said = run(self.command("psql").arg("-h").arg(socket).args([
+            "--port",
+            &port,
             "--no-psqlrc",
             "--quiet",
             "--tuples-only",
@@ -161,11 +177,20 @@ impl OwnPostgres {
         Ok(())
     }
 
-    fn make(&self) -> io::Result<()> {
+    fn initialize(&self) -> io::Result<()> {
         let mut command = self.command("initdb");
         command.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]);
         run(command.arg("-D").arg(self.data()))?;
         fs::write(self.data().join("pg_hba.conf"), WHO_MAY)
+    }
+
+    /// Where its socket is, which is named after the port.
+    fn place(&self) -> String {
+        format!("host={}&port={}", self.dir.path().display(), self.port())
+    }
+
+    fn port(&self) -> u16 {
+        self.network.map_or(PORT, |address| address.port())
     }
 
     fn command(&self, program: &str) -> Command {

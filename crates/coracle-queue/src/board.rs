@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coracle_model::{CallId, NamespaceName};
+use coracle_model::NamespaceName;
 use coracle_store::{Lease, Message, MessageState, Position, Taken, Topic};
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -137,14 +137,13 @@ struct State {
     jobs: HashMap<Position, Running>,
     /// What has begun and was leased ahead, and when: the first one first.
     untold: VecDeque<(Timestamp, Lease)>,
-    /// Calls that are to be cancelled wherever they run.
-    cancelled: HashSet<String>,
+    /// Calls that are to be cancelled wherever they are.
+    cancelled: HashSet<Position>,
 }
 
 /// A call that runs.
 #[derive(Debug)]
 struct Running {
-    id: CallId,
     stop: Arc<Stop>,
     topic: Topic,
     /// Whether the database knows that it has begun.
@@ -174,6 +173,14 @@ impl State {
             lane.is_hungry = true;
             self.hungry.push_back(topic.clone());
         }
+    }
+
+    /// A message runs from now on, unless it is to be cancelled.
+    fn runs(&mut self, position: Position, running: Running) {
+        if self.cancelled.contains(&position) {
+            running.stop.tell(Why::Cancelled);
+        }
+        self.jobs.insert(position, running);
     }
 
     fn lane(&mut self, topic: &Topic) -> Option<&mut Lane> {
@@ -328,17 +335,12 @@ impl Board {
         *running += 1;
         let position = leased.lease.position;
         let stop = Arc::new(Stop::default());
-        if let Some(id) = leased.message.id.as_ref().and_then(|id| CallId::parse(id.as_str())) {
-            if state.cancelled.contains(id.as_str()) {
-                stop.tell(Why::Cancelled);
-            }
-            let is_told = !matches!(leased.message.state, MessageState::Ahead(_));
-            if !is_told {
-                state.untold.push_back((now, leased.lease.clone()));
-            }
-            let running = Running { id, stop: Arc::clone(&stop), topic: topic.clone(), is_told };
-            state.jobs.insert(position, running);
+        let is_told = !matches!(leased.message.state, MessageState::Ahead(_));
+        if !is_told {
+            state.untold.push_back((now, leased.lease.clone()));
         }
+        let running = Running { stop: Arc::clone(&stop), topic: topic.clone(), is_told };
+        state.runs(position, running);
         state.refresh(&topic);
         let place = Place { board: self.clone(), topic, position: Some(position) };
         Some(Job { leased, place, stop })
@@ -368,12 +370,12 @@ impl Board {
     }
 
     /// The job of a call that was appended into a place of ours.
-    pub(crate) fn begin(&self, mut place: Place, leased: Leased, id: CallId) -> Job {
+    pub(crate) fn begin(&self, mut place: Place, leased: Leased) -> Job {
         let stop = Arc::new(Stop::default());
         let position = leased.lease.position;
         place.position = Some(position);
-        let running = Running { id, stop: Arc::clone(&stop), topic: place.topic.clone(), is_told: true };
-        self.lock().jobs.insert(position, running);
+        let running = Running { stop: Arc::clone(&stop), topic: place.topic.clone(), is_told: true };
+        self.lock().runs(position, running);
         Job { leased, place, stop }
     }
 
@@ -394,19 +396,15 @@ impl Board {
         Here::No
     }
 
-    /// A call is to be cancelled, or not any more, wherever it runs.
-    pub(crate) fn mark_cancelled(&self, id: &str, is_cancelled: bool) {
-        let mut state = self.lock();
-        if !is_cancelled {
-            state.cancelled.remove(id);
-            return;
-        }
-        state.cancelled.insert(id.to_owned());
-        for running in state.jobs.values() {
-            if running.id.as_str() == id {
-                running.stop.tell(Why::Cancelled);
-            }
-        }
+    /// Stops a call that is here, or as soon as it is.
+    pub(crate) fn cancel_wherever(&self, position: Position) -> Here {
+        self.lock().cancelled.insert(position);
+        self.cancel(position)
+    }
+
+    /// A call that was to be cancelled has ended.
+    pub(crate) fn forget_cancelled(&self, position: Position) {
+        self.lock().cancelled.remove(&position);
     }
 
     /// Starts nothing more, and returns what has not begun.

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::mpsc;
 
 use crate::payload::KeptBody;
+use crate::put::RETRY_AFTER_S;
 
 /// The largest body that stands in its message, in bytes.
 pub(crate) const INLINE_BYTES_MAX: usize = 6 << 20;
@@ -157,7 +158,12 @@ fn problem_of(error: ArtifactError) -> Problem {
         }
         ArtifactError::Full => Problem::new(&code::STORE_UNAVAILABLE, "the disk is full")
             .hint("make room on the disk of the data directory")
-            .retry_after(5),
+            .retry_after(RETRY_AFTER_S),
+        error @ ArtifactError::Unavailable { .. } => {
+            Problem::new(&code::STORE_UNAVAILABLE, format!("the body of the call: {error}"))
+                .hint("try again in a moment")
+                .retry_after(RETRY_AFTER_S)
+        }
         error => Problem::new(&code::INTERNAL, format!("the body of the call: {error}")),
     }
 }

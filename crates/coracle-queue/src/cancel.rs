@@ -7,14 +7,14 @@ use std::time::Duration;
 use coracle_model::{CallId, Problem, code};
 use coracle_store::{Batch, Change, CommitError, Condition, Key, Message, MessageState, Watch, read_all};
 
-use crate::board::Here;
+use crate::board::{Here, Leased};
 use crate::engine::Engine;
 use crate::payload::Kept;
 use crate::put::{uncommitted, unread};
 use crate::read;
 use crate::settle::{Begun, Orders, kept_only};
 use crate::story::Story;
-use crate::topics::{CANCEL_PREFIX, Room, body_key, cancel_key};
+use crate::topics::{CANCEL_PREFIX, Room, body_key, cancel_key, to_be_cancelled};
 use crate::{Kind, State};
 
 /// How often a call that moves is looked at again.
@@ -91,20 +91,10 @@ fn farewell(engine: &Engine, message: &Message) -> Batch {
 async fn stop(engine: &Arc<Engine>, id: &CallId, message: Message) -> Result<(), Problem> {
     match engine.board.cancel(message.position) {
         Here::Running => {}
-        Here::Waiting(leased) => {
-            let settled = match engine.begin(*leased) {
-                Ok(begun) => {
-                    let why = "it was cancelled while it waited".to_owned();
-                    begun.end_untried(State::Cancelled, why, &Orders::default(), engine.now())
-                }
-                Err(settled) => *settled,
-            };
-            // The worker that is gone took the leases with it.
-            let _ = engine.settled.send(settled).await;
-            engine.board.nudge();
-        }
+        Here::Waiting(leased) => end(engine, *leased).await,
         Here::No => {
-            let put = Batch::new().put(cancel_key(id), id.as_str().to_owned(), Condition::Any);
+            let key = cancel_key(message.position);
+            let put = Batch::new().put(key, id.as_str().to_owned(), Condition::Any);
             engine.database.commit(put).await.map_err(uncommitted)?;
         }
     }
@@ -121,16 +111,30 @@ async fn stop(engine: &Arc<Engine>, id: &CallId, message: Message) -> Result<(),
     }
 }
 
+/// Ends a call that was leased and has not begun.
+async fn end(engine: &Engine, leased: Leased) {
+    let settled = match engine.begin(leased) {
+        Ok(begun) => {
+            let why = "it was cancelled while it waited".to_owned();
+            begun.end_untried(State::Cancelled, why, &Orders::default(), engine.now())
+        }
+        Err(settled) => *settled,
+    };
+    // The worker that is gone took the leases with it.
+    let _ = engine.settled.send(settled).await;
+    engine.board.nudge();
+}
+
 /// Follows which calls are to be cancelled wherever they run.
 pub(crate) async fn follow(engine: Arc<Engine>, mut watch: Watch) {
     while let Some(change) = watch.next().await {
         match change {
-            Change::Put { entry, .. } => {
-                if let Ok(id) = std::str::from_utf8(&entry.value) {
-                    engine.board.mark_cancelled(id, true);
-                }
+            Change::Put { key, .. } => told(&engine, &key).await,
+            Change::Delete { key, .. } => {
+                to_be_cancelled(&key)
+                    .into_iter()
+                    .for_each(|position| engine.board.forget_cancelled(position));
             }
-            Change::Delete { .. } => {}
             Change::Lagged => look(&engine).await,
         }
     }
@@ -140,10 +144,19 @@ pub(crate) async fn follow(engine: Arc<Engine>, mut watch: Watch) {
 pub(crate) async fn look(engine: &Engine) {
     match read_all(&*engine.database, CANCEL_PREFIX).await {
         Ok(entries) => {
-            let ids = entries.iter().filter_map(|(_, entry)| std::str::from_utf8(&entry.value).ok());
-            ids.for_each(|id| engine.board.mark_cancelled(id, true));
+            for (key, _) in &entries {
+                told(engine, key).await;
+            }
         }
         Err(error) => tracing::warn!(%error, "cannot look which calls are to be cancelled"),
+    }
+}
+
+/// Somebody wants a call cancelled, which may be here.
+async fn told(engine: &Engine, key: &Key) {
+    let Some(position) = to_be_cancelled(key) else { return };
+    if let Here::Waiting(leased) = engine.board.cancel_wherever(position) {
+        end(engine, *leased).await;
     }
 }
 
@@ -151,14 +164,10 @@ pub(crate) async fn look(engine: &Engine) {
 pub(crate) async fn forget_ended(engine: &Engine) -> Result<(), Problem> {
     for (key, entry) in read_all(&*engine.database, CANCEL_PREFIX).await.map_err(unread)? {
         let Some(id) = std::str::from_utf8(&entry.value).ok().and_then(CallId::parse) else { continue };
-        let is_live = read::find(engine, &id)
-            .await?
-            .into_iter()
-            .map(|message| read::read_message(engine, message))
-            .any(|call| matches!(call.kind, Kind::Call { .. }) && !call.state.is_ended());
-        if !is_live {
+        let found = read::find(engine, &id).await?;
+        // Where a call ends, it stands no more.
+        if !found.iter().any(|message| Some(message.position) == to_be_cancelled(&key)) {
             forget(engine, key, entry.revision).await?;
-            engine.board.mark_cancelled(id.as_str(), false);
         }
     }
     Ok(())

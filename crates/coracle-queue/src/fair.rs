@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
 /// What a lane may spend each time it has its turn, and a namespace too; an ordinary call costs 1.
-const QUANTUM: u32 = 4;
+pub(crate) const QUANTUM: u32 = 4;
 
 /// Bytes of a call that cost as much again as the call itself.
 const BYTES_PER_COST: usize = 64 << 10;

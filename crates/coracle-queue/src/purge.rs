@@ -1,10 +1,11 @@
 //! Removing calls for good: those that wait, or those that are dead.
-//! An operator asks for it; what runs is left alone.
+//! An operator asks for it, and `sweep.rs` when they were dead for long; what runs is left alone.
 
 use std::sync::Arc;
 
 use coracle_model::{CallId, Problem, code};
-use coracle_store::{Batch, CommitError, Condition, Key, Message, Position, Read, ReadFrom};
+use coracle_store::{Batch, CommitError, Condition, Key, Message, Position, Read, ReadFrom, Topic};
+use jiff::Timestamp;
 
 use crate::engine::Engine;
 use crate::payload::{Kept, KeptBody};
@@ -62,6 +63,24 @@ async fn all(engine: &Engine, filter: &Filter, state: State) -> Result<u64, Prob
         }
     }
     Ok(removed)
+}
+
+/// Removes those of a topic that came there before a moment, with the bodies that were kept for them.
+pub(crate) async fn before(engine: &Engine, topic: &Topic, moment: Timestamp) -> Result<(), Problem> {
+    // Mostly there is nothing to remove, and one look tells.
+    let mut limit = 1;
+    loop {
+        let read = Read { topic: topic.clone(), from: ReadFrom::Start, limit };
+        let page = engine.database.read(read).await.map_err(unread)?;
+        let old: Vec<_> = page.iter().filter(|message| message.appended < moment).map(removal).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        remove(engine, old).await?;
+        limit = REMOVED_AT_ONCE;
+        // Calls that wait to be written go first.
+        tokio::task::yield_now().await;
+    }
 }
 
 fn is_in(message: &Message, state: State) -> bool {

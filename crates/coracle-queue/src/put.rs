@@ -28,7 +28,7 @@ pub(crate) const ONCE_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_ho
 /// How often a key that somebody else just wrote is looked at again.
 const ONCE_TRIES: usize = 4;
 /// After how many seconds asking again may help, when the queue is full or the database is down.
-const RETRY_AFTER_S: u32 = 5;
+pub(crate) const RETRY_AFTER_S: u32 = 5;
 
 /// What an idempotency key stands for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ async fn begin_at_once(engine: &Arc<Engine>, ready: Ready, place: Place) -> Resu
             match committed {
                 Ok(committed) => match held(&ready, committed) {
                     Some(leased) => {
-                        let job = engine.board.begin(place, leased, ready.id.clone());
+                        let job = engine.board.begin(place, leased);
                         break (Ok(ready.accepted()), Some(job));
                     }
                     None => {

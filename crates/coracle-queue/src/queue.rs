@@ -73,6 +73,8 @@ pub struct Options {
     pub depth_max: u64,
     /// How long results are kept.
     pub results_kept: Duration,
+    /// How long whoever is told of a result may take to answer.
+    pub delivery_timeout: Duration,
     /// Whether calls are accepted and forgotten, which loses all of them: what benchmarks compare with.
     pub forgets: bool,
 }
@@ -84,6 +86,8 @@ impl Options {
     pub const DEPTH_MAX: u64 = 1_000_000;
     /// How long results are kept.
     pub const RESULTS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+    /// How long whoever is told of a result may take.
+    pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 }
 
 impl Default for Options {
@@ -94,6 +98,7 @@ impl Default for Options {
             concurrency: Self::CONCURRENCY,
             depth_max: Self::DEPTH_MAX,
             results_kept: Self::RESULTS_KEPT,
+            delivery_timeout: Self::DELIVERY_TIMEOUT,
             forgets: false,
         }
     }
@@ -141,7 +146,7 @@ impl Queue {
             started: observe.clock.now(),
             observe,
             executor,
-            courier: Courier::new(),
+            courier: Courier::new(options.delivery_timeout),
             board: Board::new(options.concurrency),
             sessions: Sessions::new(&options.node),
             depths: Depths::default(),

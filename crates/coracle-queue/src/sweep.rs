@@ -12,7 +12,7 @@ use crate::Filter;
 use crate::engine::Engine;
 use crate::put::{OnceRecord, uncommitted, unread};
 use crate::topics::{ONCE_PREFIX, Room};
-use crate::{cancel, read};
+use crate::{cancel, purge, read};
 
 /// How often is swept what comes fast.
 const EVERY: Duration = Duration::from_secs(60);
@@ -36,14 +36,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 pub(crate) async fn once(engine: &Engine, keys_too: bool) -> Result<(), Problem> {
     let now = engine.now();
     for count in read::topics(engine, &Filter::All).await? {
-        let kept = match Room::of(&count.topic) {
+        let before = |kept| now.saturating_sub(kept).unwrap_or(Timestamp::MIN);
+        match Room::of(&count.topic) {
             Some(Room::Ended(_)) => {
-                SignedDuration::try_from(engine.options.results_kept).unwrap_or(DEAD_KEPT)
+                let kept = SignedDuration::try_from(engine.options.results_kept).unwrap_or(DEAD_KEPT);
+                trim(engine, &count.topic, before(kept)).await?;
             }
-            Some(Room::Dead(_) | Room::Named(..)) => DEAD_KEPT,
-            _ => continue,
-        };
-        trim(engine, &count.topic, now.saturating_sub(kept).unwrap_or(Timestamp::MIN)).await?;
+            Some(Room::Named(..)) => trim(engine, &count.topic, before(DEAD_KEPT)).await?,
+            // Their bodies may be kept beside them.
+            Some(Room::Dead(_)) => purge::before(engine, &count.topic, before(DEAD_KEPT)).await?,
+            _ => {}
+        }
     }
     cancel::forget_ended(engine).await?;
     if keys_too { forget_keys(engine, now).await } else { Ok(()) }

@@ -1,8 +1,8 @@
 //! The names under which the queue keeps things: topics of messages, and keys.
 //! Every other file asks here, so that no name is put together twice.
 
-use coracle_model::{CallId, Digest, FunctionName, FunctionRef, NamespaceName, TopicName};
-use coracle_store::{InvalidKey, Key, Topic};
+use coracle_model::{Digest, FunctionName, FunctionRef, NamespaceName, TopicName};
+use coracle_store::{InvalidKey, Key, Position, Topic};
 
 /// What a topic of the queue holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +85,14 @@ pub(crate) fn once_key(function: &FunctionRef, text: &str) -> Key {
     legal(Key::from_parts(&["queue", "once", function.namespace.as_str(), function.name.as_str(), &hash]))
 }
 
-/// Where it is kept that a call is to be cancelled; an id may be anything, so it is hashed.
-pub(crate) fn cancel_key(id: &CallId) -> Key {
-    let hash = blake3::hash(id.as_str().as_bytes()).to_hex();
-    legal(Key::from_parts(&["queue", "cancel", &hash]))
+/// Where it is kept that a call is to be cancelled. By its position: its id may come again with another call.
+pub(crate) fn cancel_key(position: Position) -> Key {
+    legal(Key::from_parts(&["queue", "cancel", &position.0.to_string()]))
+}
+
+/// Which call it is that a key says is to be cancelled.
+pub(crate) fn to_be_cancelled(key: &Key) -> Option<Position> {
+    key.as_str().strip_prefix(CANCEL_PREFIX)?.parse().ok().map(Position)
 }
 
 /// Where it is kept that a call needs an artifact.
@@ -131,7 +135,8 @@ mod tests {
         let function = FunctionRef::parse("f").unwrap();
         let key = once_key(&function, "a/b ../é");
         assert!(key.as_str().starts_with("queue/once/default/f/"));
-        assert!(cancel_key(&CallId::parse("a/../b").unwrap()).as_str().starts_with(CANCEL_PREFIX));
+        assert_eq!(to_be_cancelled(&cancel_key(Position(7))), Some(Position(7)));
+        assert_eq!(to_be_cancelled(&key), None);
         assert!(body_key(&Digest::from_bytes([7; 32]), "0f").as_str().starts_with(BODY_PREFIX));
     }
 }

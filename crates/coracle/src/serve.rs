@@ -42,6 +42,8 @@ pub(crate) const INSTANCES: u32 = Bounds::DEFAULT.instances;
 pub(crate) const QUEUE_CONCURRENCY: u32 = coracle_queue::Options::CONCURRENCY;
 /// Calls that may wait in the queue of one namespace.
 pub(crate) const QUEUE_DEPTH: u64 = coracle_queue::Options::DEPTH_MAX;
+/// How long whoever is told of the result of a queued call may take, if nobody says otherwise.
+pub(crate) const DELIVERY_TIMEOUT: Duration = coracle_queue::Options::DELIVERY_TIMEOUT;
 /// Mapped machine code, in bytes.
 pub(crate) const CODE_BYTES: u64 = Bounds::DEFAULT.code_bytes;
 /// Memory of one compile, in bytes.
@@ -68,6 +70,8 @@ pub(crate) struct Options {
     pub(crate) queue_concurrency: u32,
     /// Calls that may wait in the queue of one namespace.
     pub(crate) queue_depth: u64,
+    /// How long whoever is told of the result of a queued call may take.
+    pub(crate) delivery_timeout: Duration,
     /// Mapped machine code, in bytes.
     pub(crate) code_bytes: u64,
     /// Memory of one compile, in bytes.
@@ -108,6 +112,7 @@ impl Options {
             instances: INSTANCES,
             queue_concurrency: QUEUE_CONCURRENCY,
             queue_depth: QUEUE_DEPTH,
+            delivery_timeout: DELIVERY_TIMEOUT,
             code_bytes: CODE_BYTES,
             compile_bytes: COMPILE_BYTES,
             compile_timeout: COMPILE_TIMEOUT,
@@ -232,6 +237,7 @@ pub(crate) async fn serve(
         url: Some(own_url.clone()),
         concurrency: options.queue_concurrency,
         depth_max: options.queue_depth,
+        delivery_timeout: options.delivery_timeout,
         forgets: options.queue_forgets,
         ..coracle_queue::Options::default()
     };

@@ -107,6 +107,12 @@ fn refused(error: &ConnectError) -> Problem {
         ConnectError::Unreachable { .. } | ConnectError::Silent { .. } => {
             "see that PostgreSQL runs, and that this machine may reach it"
         }
+        ConnectError::Authorities { .. } => {
+            "name a file of certificates in PEM, as in `?sslmode=require&sslrootcert=/etc/coracle/ca.pem`"
+        }
+        ConnectError::Untrusted { .. } => {
+            "name the file of whoever signed it, as in `?sslmode=require&sslrootcert=/etc/coracle/ca.pem`, and the host as the certificate does"
+        }
         ConnectError::Login { .. } => {
             "write both into the URL: postgres://USER:PASSWORD@HOST/DATABASE, best in CORACLE_STORE"
         }

@@ -1,61 +1,21 @@
 //! Several servers on one PostgreSQL, as their users see them: what one knows all know, and what one loses none loses.
 //! Each test starts a PostgreSQL of its own.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
-
 #[expect(dead_code, reason = "these tests use some of what they share with others")]
 mod guests;
 #[expect(dead_code, reason = "these tests use some of what they share with others")]
 mod harness;
+mod nodes;
 #[expect(dead_code, reason = "these tests use some of what they share with others")]
 mod wire;
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use guests::{deploy, until};
 use harness::{Data, Ended, Server};
-use own_postgres::OwnPostgres;
-use tempfile::TempDir;
+use nodes::Cluster;
 use wire::get;
-
-/// Servers that share a database and a key.
-struct Cluster {
-    postgres: OwnPostgres,
-    url: String,
-    dir: TempDir,
-    nodes: Vec<Server>,
-}
-
-impl Cluster {
-    fn start(nodes: usize) -> Self {
-        let postgres = OwnPostgres::start().unwrap();
-        let url = postgres.database("coracle").unwrap();
-        let mut cluster = Self { postgres, url, dir: tempfile::tempdir().unwrap(), nodes: Vec::new() };
-        let key = cluster.key();
-        std::fs::write(&key, [7; 32]).unwrap();
-        std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
-        // All at once, so that they meet on an empty database.
-        cluster.nodes = std::thread::scope(|scope| {
-            let starting: Vec<_> = (0..nodes).map(|_| scope.spawn(|| cluster.node(Data::new()))).collect();
-            starting.into_iter().map(|node| node.join().unwrap()).collect()
-        });
-        cluster
-    }
-
-    /// A node with a cache of its own: what it runs, it has from the database.
-    fn node(&self, data: Data) -> Server {
-        let (key, cache) = (self.key(), data.path().join("cache"));
-        let flags =
-            ["--store", &self.url, "--key-file", key.to_str().unwrap(), "--cache", cache.to_str().unwrap()];
-        Server::start_with(data, &flags)
-    }
-
-    fn key(&self) -> PathBuf {
-        self.dir.path().join("key")
-    }
-}
 
 #[test]
 fn what_is_deployed_on_one_node_answers_on_all() {

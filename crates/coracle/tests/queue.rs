@@ -1,79 +1,23 @@
-//! Queued calls as people and scripts have them: sent, looked at, told of, cancelled, run again, and refused.
-//! What the queue does when it is killed, and in which order, is tested in its own crate.
-
-#![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
+//! Queued calls as people and scripts have them: sent, looked at, cancelled, run again, and refused.
+//! Who is told of their ends is tested in `callbacks.rs`; what the queue does when it is killed, in its own crate.
 
 #[expect(dead_code, reason = "these tests use a part of the harness")]
 mod guests;
 #[expect(dead_code, reason = "these tests use a part of the harness")]
 mod harness;
+mod queued;
 #[expect(dead_code, reason = "these tests use a part of the harness")]
 mod wire;
-
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-use std::sync::mpsc::{Receiver, sync_channel};
 
 use expect_test::expect;
 use guests::{acid, until};
 use harness::Server;
-use serde_json::Value;
+use queued::{ended, queued};
 use wire::{Reply, admin, ask};
-
-/// Queues a call as anybody may, and gives its identity.
-fn queued(server: &Server, path: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
-    let reply = ask(server, "POST", path, headers, body);
-    assert_eq!((reply.status, reply.text().as_str()), (202, ""), "{reply:?}");
-    reply.header("x-call-id").unwrap().to_owned()
-}
-
-/// A call, once it has ended.
-fn ended(server: &Server, id: &str) -> Value {
-    until("the end of the call", || {
-        let reply = admin(server, "GET", &format!("/v1/calls/{id}?wait=30s"), b"");
-        assert_eq!(reply.status, 200, "{}", reply.text());
-        let call = reply.json();
-        let state = call["state"].as_str().unwrap();
-        (!matches!(state, "waiting" | "running")).then_some(call)
-    })
-}
 
 fn refused(reply: &Reply) -> (u16, String) {
     reply.problem()
 }
-
-/// A receiver of callbacks, which answers each with this; gives its port, and the requests.
-fn receiver(answer: &'static str) -> (u16, Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (sender, received) = sync_channel(16);
-    // It ends with the test's process.
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
-            while !is_whole(&seen) {
-                match stream.read(&mut piece) {
-                    Ok(length) if length > 0 => seen.extend(&piece[..length]),
-                    _ => break,
-                }
-            }
-            let _ = stream.write_all(answer.as_bytes()); // Whoever asked may be gone.
-            let _ = sender.send(String::from_utf8_lossy(&seen).into_owned());
-        }
-    });
-    (port, received)
-}
-
-/// Whether a request with a length has come whole.
-fn is_whole(seen: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(seen);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    length.is_some_and(|length| body.len() >= length.parse().unwrap())
-}
-
-const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 #[test]
 fn a_queued_call_runs_and_its_result_is_kept() {
@@ -183,99 +127,6 @@ fn a_call_that_waits_is_cancelled_and_one_that_has_ended_is_not() {
 }
 
 #[test]
-fn a_callback_has_the_result_and_openfaas_headers() {
-    let server = Server::start();
-    let (port, received) = receiver(OK);
-    let grant = format!("http://127.0.0.1:{port}");
-    let hello = harness::wasm("hello");
-    server.ok(&["deploy", hello.to_str().unwrap(), "--name", "hello", "--outbound", &grant]);
-    let url = format!("{grant}/done?n=1");
-    let id = queued(&server, "/async-function/hello", &[("x-callback-url", &url)], b"Ada");
-    let told = received.recv().unwrap();
-    assert!(told.starts_with("POST /done?n=1 HTTP/1.1\r\n"), "{told}");
-    for line in [
-        format!("x-call-id: {id}"),
-        "x-function-name: hello.default".to_owned(),
-        "x-function-status: 200".to_owned(),
-        format!("host: 127.0.0.1:{port}"),
-    ] {
-        assert!(told.lines().any(|told| told == line), "{line}: {told}");
-    }
-    assert!(told.contains("\r\nx-duration-seconds: 0.") && told.ends_with("\r\n\r\nHello, Ada!\n"), "{told}");
-    // By our own address it is told in our own words.
-    let path = "/v1/functions/hello/calls?async";
-    let bearer = wire::bearer(&wire::token(&server));
-    let headers = [("authorization", bearer.as_str()), ("x-callback-url", &url)];
-    assert_eq!(ask(&server, "POST", path, &headers, b"").status, 202);
-    let told = received.recv().unwrap();
-    assert!(told.contains("\r\nx-coracle-state: succeeded\r\n"), "{told}");
-}
-
-#[test]
-fn the_ends_of_calls_are_told_to_a_function_a_topic_or_a_url() {
-    let server = acid(&["--set", "queue.on_success=function:hello", "--set", "queue.on_failure=topic:lost"]);
-    server.deploy("hello");
-    queued(&server, "/async-function/acid/count", &[], b"");
-    let told = until("the call of the function that is told", || {
-        let calls = server.json(&["queue", "list", "hello", "--state", "succeeded"]);
-        calls[0]["id"].as_str().map(str::to_owned)
-    });
-    let told = &ended(&server, &told)["result"]["body"];
-    assert!(told.as_str().unwrap().contains(r#""state":"succeeded""#), "{told}");
-
-    // A status that says that trying again would not help.
-    let lost = queued(&server, "/async-function/acid/status?code=404", &[], b"");
-    assert_eq!(ended(&server, &lost)["state"], "failed");
-    let outcomes = server.json(&["queue", "topic", "lost"]);
-    let (place, outcome) = (outcomes[0]["place"].as_u64().unwrap(), &outcomes[0]["outcome"]);
-    assert_eq!(
-        (&outcome["call"], &outcome["state"]),
-        (&lost.as_str().into(), &"failed".into()),
-        "{outcomes}"
-    );
-    assert_eq!(outcome["response"]["status"], 404);
-    assert!(server.ok(&["queue", "topic", "lost"]).contains(&lost));
-    let behind = server.json(&["queue", "topic", "lost", "--after", &place.to_string()]);
-    assert_eq!(behind.as_array().map(Vec::len), Some(0));
-
-    let (port, received) = receiver(OK);
-    let grant = format!("http://127.0.0.1:{port}");
-    let (outbound, target) = (format!("outbound={grant}"), format!("queue.on_failure={grant}/lost"));
-    guests::deploy(&server, "acid", &["--set", &outbound, "--set", &target]);
-    queued(&server, "/async-function/acid/status?code=404", &[("x-call-id", "mine")], b"");
-    let told = received.recv().unwrap();
-    assert!(told.starts_with("POST /lost HTTP/1.1\r\n") && told.contains("x-call-id: mine\r\n"), "{told}");
-    assert!(told.contains(r#""state":"failed""#), "{told}");
-}
-
-#[test]
-fn a_callback_goes_nowhere_that_a_caller_should_not_reach() {
-    let server = Server::start();
-    let (elsewhere, visited) = receiver(OK);
-    let answer = format!("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{elsewhere}/\r\n\r\n");
-    let (port, received) = receiver(answer.leak());
-    let grant = format!("http://127.0.0.1:{port}");
-    let hello = harness::wasm("hello");
-    server.ok(&["deploy", hello.to_str().unwrap(), "--name", "hello", "--outbound", &grant]);
-    for url in [&*format!("http://127.0.0.1:{elsewhere}/"), "http://localhost/", "http://169.254.169.254/x"] {
-        let reply = ask(&server, "POST", "/async-function/hello", &[("x-callback-url", url)], b"");
-        assert_eq!(refused(&reply), (403, "callback-denied".into()), "{url}");
-        assert!(reply.json()["hint"].as_str().unwrap().contains("outbound = ["), "{}", reply.text());
-    }
-    // A redirect is not followed, and not tried again.
-    let id = queued(&server, "/async-function/hello", &[("x-callback-url", &grant)], b"");
-    received.recv().unwrap();
-    let call = until("the delivery that is dead", || {
-        let call = ended(&server, &id);
-        (call["deliveries"][0]["state"] == "dead").then_some(call)
-    });
-    assert_eq!(call["state"], "succeeded", "the call itself went well");
-    let attempt = &call["deliveries"][0]["attempts"][0];
-    assert_eq!(attempt["problem"]["code"], "delivery-redirected", "{call}");
-    assert!(visited.try_recv().is_err(), "nobody came");
-}
-
-#[test]
 fn the_same_key_is_the_same_call() {
     let server = acid(&[]);
     let key = [("idempotency-key", "order-17")];
@@ -291,18 +142,6 @@ fn the_same_key_is_the_same_call() {
     let structured = [("content-type", "application/cloudevents+json")];
     let three = queued(&server, "/async-function/acid/count", &structured, whole);
     assert_eq!(queued(&server, "/async-function/acid/count", &structured, whole), three);
-}
-
-#[test]
-fn what_is_too_large_is_refused_and_what_is_large_is_kept_beside() {
-    let server = acid(&["--request-body", "8MiB", "--memory", "256MiB"]);
-    let large = vec![b'x'; 7 << 20];
-    let id = queued(&server, "/async-function/acid/sink", &[], &large);
-    let call = ended(&server, &id);
-    assert_eq!((&call["state"], &call["body_bytes"]), (&"succeeded".into(), &(7 << 20).into()), "{call}");
-    let too_large = vec![b'x'; 9 << 20];
-    let reply = ask(&server, "POST", "/async-function/acid/sink", &[], &too_large);
-    assert_eq!(refused(&reply), (413, "request-too-large".into()));
 }
 
 #[test]

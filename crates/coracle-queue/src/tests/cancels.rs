@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use coracle_model::{Queueing, RetryPolicy, Settings};
+use coracle_store::{Batch, Condition, Database as _, read_all};
 
 use super::rig::{Act, Rig, call_id, code_of, submission};
-use crate::{Delay, Filter, Group, List, Options, Selection, State};
+use crate::topics::{CANCEL_PREFIX, cancel_key};
+use crate::{Delay, Filter, Group, List, Options, Selection, State, sweep};
 
 #[tokio::test]
 async fn a_call_that_waits_is_cancelled_and_never_runs() {
@@ -61,6 +63,36 @@ async fn a_call_that_was_leased_ahead_and_has_not_begun_is_cancelled() {
     rig.ended("one").await;
     rig.until_quiet().await;
     assert_eq!(rig.script.begun(), ["one"]);
+}
+
+/// What another server does to have a call cancelled that is not its own.
+async fn cancel_from_elsewhere(rig: &Rig, id: &str) {
+    let found = crate::read::find(rig.queue.engine(), &call_id(id)).await.unwrap();
+    let put = Batch::new().put(cancel_key(found[0].position), id.to_owned(), Condition::Any);
+    rig.database.commit(put).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_server_cancels_what_runs_here_and_what_was_leased_and_has_not_begun() {
+    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
+    rig.function("f", [Act::Hold]).await;
+    for id in ["one", "two", "three"] {
+        rig.put("f", id).await.unwrap();
+    }
+    rig.script.until_begun(1).await;
+    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    cancel_from_elsewhere(&rig, "two").await;
+    assert_eq!(rig.ended("two").await.state, State::Cancelled, "while the first runs");
+    cancel_from_elsewhere(&rig, "one").await;
+    assert_eq!(rig.ended("one").await.state, State::Cancelled);
+    rig.script.release(2);
+    rig.ended("three").await;
+    assert_eq!(rig.script.begun(), ["one", "three"]);
+    // Another call may come with an id that was cancelled.
+    rig.put("f", "two").await.unwrap();
+    assert_eq!(rig.ended("two").await.state, State::Succeeded);
+    sweep::once(rig.queue.engine(), false).await.unwrap();
+    assert!(read_all(&*rig.database, CANCEL_PREFIX).await.unwrap().is_empty(), "nothing is kept of it");
 }
 
 #[tokio::test]

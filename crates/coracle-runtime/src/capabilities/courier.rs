@@ -24,8 +24,6 @@ use super::outbound::{Resolver, connect, tls};
 
 /// How long a connection may take, with the look-up of its name and the handshake of TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long all of it may take.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// What is read of the body of an answer, in bytes.
@@ -71,13 +69,9 @@ pub struct Delivery {
 }
 
 impl Courier {
-    /// A courier that asks the system for addresses, as every program on it does.
-    pub fn new() -> Self {
-        Self {
-            resolver: Resolver::System,
-            connect_timeout: CONNECT_TIMEOUT,
-            delivery_timeout: DELIVERY_TIMEOUT,
-        }
+    /// A courier that asks the system for addresses, as every program on it does, and gives a receiver so much time.
+    pub fn new(delivery_timeout: Duration) -> Self {
+        Self { resolver: Resolver::System, connect_timeout: CONNECT_TIMEOUT, delivery_timeout }
     }
 
     /// Whether an address may be sent to for callers of a function with these grants, as far as its text tells: names are looked up when it is sent to.
@@ -177,12 +171,6 @@ impl Courier {
     }
 }
 
-impl Default for Courier {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// A connection, under TLS or not.
 type Connected = Box<dyn Stream>;
 
@@ -271,6 +259,9 @@ mod tests {
 
     use super::*;
 
+    /// Longer than any test takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
     /// A receiver that answers one request with these bytes, or never; it gives what it read.
     async fn receiver(answer: Option<&'static str>) -> (u16, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -325,7 +316,7 @@ mod tests {
         let (port, served) = receiver(Some("HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok")).await;
         let granted = [&*format!("http://127.0.0.1:{port}")];
         let url = format!("http://127.0.0.1:{port}/done?id=7");
-        let answer = Courier::new().deliver(delivery(&url), &grants(&granted)).await.unwrap();
+        let answer = Courier::new(PATIENCE).deliver(delivery(&url), &grants(&granted)).await.unwrap();
         assert_eq!((answer.status().as_u16(), &answer.body()[..]), (202, &b"ok"[..]));
         let read = served.await.unwrap().replace(&port.to_string(), "PORT");
         let version = env!("CARGO_PKG_VERSION");
@@ -343,7 +334,8 @@ mod tests {
         let answer =
             "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/secrets\r\ncontent-length: 0\r\n\r\n";
         let (port, served) = receiver(Some(answer)).await;
-        let said = said(&Courier::new(), "http://127.0.0.1:PORT/", port, &["http://127.0.0.1:PORT"]).await;
+        let said =
+            said(&Courier::new(PATIENCE), "http://127.0.0.1:PORT/", port, &["http://127.0.0.1:PORT"]).await;
         expect!["delivery-redirected: http://127.0.0.1:PORT answered 302, a redirect to `http://169.254.169.254/secrets` / redirects are not followed: name the address that it leads to"].assert_eq(&said);
         served.await.unwrap();
     }
@@ -351,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn who_never_answers_is_given_up() {
         let (port, _served) = receiver(None).await;
-        let courier = Courier { delivery_timeout: Duration::from_millis(50), ..Courier::new() };
+        let courier = Courier::new(Duration::from_millis(50));
         let said = said(&courier, "http://127.0.0.1:PORT/", port, &["http://127.0.0.1:PORT"]).await;
         expect![
             "delivery-failed: nothing was delivered to http://127.0.0.1:PORT: it did not answer within 0.05 s"
@@ -371,7 +363,7 @@ mod tests {
         ];
         let mut all = String::new();
         for (url, granted) in table {
-            all += &format!("{}\n", said(&Courier::new(), url, port, &granted).await);
+            all += &format!("{}\n", said(&Courier::new(PATIENCE), url, port, &granted).await);
         }
         expect![[r#"
             callback-denied: nothing is sent there: http://127.0.0.1:PORT is not public / to allow it, add `outbound = ["http://127.0.0.1:PORT"]` to the function in coracle.toml
@@ -388,7 +380,7 @@ mod tests {
         let at: SocketAddr = "10.0.0.7:9000".parse().unwrap();
         let table = std::collections::HashMap::from([("hooks.example.com".to_owned(), vec![at])]);
         let resolver = Resolver::Table(std::sync::Arc::new(table));
-        let courier = Courier { resolver, ..Courier::new() };
+        let courier = Courier { resolver, ..Courier::new(PATIENCE) };
         let url = "http://hooks.example.com:9000/x";
         assert!(Courier::check(&url.parse().unwrap(), &[]).is_ok());
         let problem = courier.deliver(delivery(url), &[]).await.unwrap_err();
@@ -400,9 +392,11 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let nobody = said(&Courier::new(), "http://127.0.0.1:PORT/", port, &["http://127.0.0.1:PORT"]).await;
+        let nobody =
+            said(&Courier::new(PATIENCE), "http://127.0.0.1:PORT/", port, &["http://127.0.0.1:PORT"]).await;
         let (port, _served) = receiver(Some("SSH-2.0-OpenSSH\r\n")).await;
-        let other = said(&Courier::new(), "http://127.0.0.1:PORT/", port, &["http://127.0.0.1:PORT"]).await;
+        let other =
+            said(&Courier::new(PATIENCE), "http://127.0.0.1:PORT/", port, &["http://127.0.0.1:PORT"]).await;
         expect![[r#"
             delivery-failed: nothing was delivered to http://127.0.0.1:PORT: it cannot be connected to: Connection refused (os error 111)
             delivery-failed: nothing was delivered to http://127.0.0.1:PORT: the exchange broke off: invalid HTTP version parsed"#]].assert_eq(&format!("{nobody}\n{other}"));
@@ -419,7 +413,7 @@ mod tests {
         });
         let granted = grants(&[&*format!("http://127.0.0.1:{port}")]);
         let url = format!("http://127.0.0.1:{port}/");
-        let answer = Courier::new().deliver(delivery(&url), &granted).await.unwrap();
+        let answer = Courier::new(PATIENCE).deliver(delivery(&url), &granted).await.unwrap();
         assert_eq!(answer.body().len(), BODY_BYTES_MAX);
     }
 

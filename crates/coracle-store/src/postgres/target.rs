@@ -1,9 +1,13 @@
 //! Which PostgreSQL is meant, as it may be shown: the password is never part of a message.
 //! Read once by [`Postgres::open`](super::Postgres::open); asked for a connection by all that need one.
 
+use std::error::Error as _;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
+use rustls::CertificateError;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Connection, Socket};
@@ -22,6 +26,7 @@ pub(super) type Line = Connection<Socket, Encrypted>;
 /// A PostgreSQL and a database in it.
 pub(super) struct Target {
     config: Config,
+    tls: Tls,
     shown: String,
 }
 
@@ -32,6 +37,7 @@ impl Target {
         if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
             return fault("it does not begin with `postgres://`");
         }
+        let (url, asked) = Asked::read(url)?;
         // What the parser says may quote the password, if that has characters of which a URL makes something else.
         let Ok(mut config) = url.parse::<Config>() else {
             return fault(
@@ -41,22 +47,30 @@ impl Target {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return fault("it names no host; for a Unix socket, write `?host=/run/postgresql` behind it");
         }
-        if config.get_ssl_mode() == SslMode::Prefer {
+        let tls = match (asked.mode, asked.authorities) {
+            (Mode::Unsaid | Mode::Required, Some(file)) => {
+                Tls::of_file(&file).map_err(|reason| ConnectError::Authorities { file, reason })?
+            }
+            (Mode::Required, None) => Tls::of_the_machine(),
             // Encryption that nobody asked for and nobody checks would fail where a server has a certificate of its own
             // making, as Debian's has.
-            config.ssl_mode(SslMode::Disable);
-        }
+            (Mode::Unsaid, None) | (Mode::Disabled, _) => Tls::Off,
+        };
+        config.ssl_mode(match tls {
+            Tls::Off => SslMode::Disable,
+            Tls::On(_) => SslMode::Require,
+        });
         config.application_name("coracle").connect_timeout(CONNECT_TIMEOUT);
         config
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .tcp_user_timeout(CONNECT_TIMEOUT);
         let shown = shown(&config);
-        Ok(Self { config, shown })
+        Ok(Self { config, tls, shown })
     }
 
     pub(super) async fn connect(&self) -> Result<(Client, Line), ConnectError> {
-        let connecting = Box::pin(self.config.connect(Tls));
+        let connecting = Box::pin(self.config.connect(self.tls.clone()));
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.map_err(|source| self.refused(source)),
             Err(_) => Err(ConnectError::Silent { target: self.shown.clone(), waited: CONNECT_TIMEOUT }),
@@ -73,6 +87,7 @@ impl Target {
             Some(_) => ConnectError::Refused { target, source },
             // A password that is asked for and not there is noticed on our side.
             None if source.to_string().contains("configuration") => ConnectError::Login { target, source },
+            None if let Some(reason) = mistrust(&source) => ConnectError::Untrusted { target, reason },
             None => ConnectError::Unreachable { target, source },
         }
     }
@@ -88,6 +103,78 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
     }
+}
+
+/// What a URL says of encryption. Its words are those of PostgreSQL's own clients, of which the parser knows some.
+#[derive(Debug, Default)]
+struct Asked {
+    mode: Mode,
+    authorities: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+enum Mode {
+    #[default]
+    Unsaid,
+    Disabled,
+    Required,
+}
+
+impl Asked {
+    /// Takes it out of a URL, and gives what is left.
+    fn read(url: &str) -> Result<(String, Self), ConnectError> {
+        let mut asked = Self::default();
+        // A password may hold a question mark.
+        let behind_password = url.find('@').unwrap_or(0);
+        let Some(begin) = url[behind_password..].find('?').map(|at| behind_password + at) else {
+            return Ok((url.to_owned(), asked));
+        };
+        let mut rest = Vec::new();
+        for parameter in url[begin + 1..].split('&') {
+            match parameter.split_once('=') {
+                Some(("sslmode", mode)) => asked.mode = Mode::read(mode)?,
+                // As the newest of those clients say it.
+                Some(("sslrootcert", "system")) => {}
+                Some(("sslrootcert", file)) => {
+                    asked.authorities =
+                        Some(percent_decode_str(file).decode_utf8_lossy().into_owned().into());
+                }
+                _ => rest.push(parameter),
+            }
+        }
+        let (base, rest) = (&url[..begin], rest.join("&"));
+        Ok((if rest.is_empty() { base.to_owned() } else { format!("{base}?{rest}") }, asked))
+    }
+}
+
+impl Mode {
+    fn read(text: &str) -> Result<Self, ConnectError> {
+        match text {
+            "disable" => Ok(Self::Disabled),
+            "prefer" => Ok(Self::Unsaid),
+            // What is required is always checked.
+            "require" | "verify-full" => Ok(Self::Required),
+            _ => Err(ConnectError::Url {
+                reason: "its `sslmode` is none of `disable`, `require` and `verify-full`",
+            }),
+        }
+    }
+}
+
+/// Why a certificate is not trusted, if that is what went wrong.
+fn mistrust(error: &tokio_postgres::Error) -> Option<String> {
+    let handshake = error.source()?.downcast_ref::<std::io::Error>()?.get_ref()?;
+    let rustls::Error::InvalidCertificate(reason) = handshake.downcast_ref::<rustls::Error>()? else {
+        return None;
+    };
+    Some(match reason {
+        CertificateError::UnknownIssuer => "nobody who is trusted has signed it".to_owned(),
+        // It has no variant of its own.
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it is that of an authority, and not of a server".to_owned()
+        }
+        reason => reason.to_string(),
+    })
 }
 
 /// The URL again, without its password.
@@ -133,6 +220,22 @@ pub enum ConnectError {
         target: String,
         /// How long was waited.
         waited: Duration,
+    },
+    /// The file of those who are trusted to sign its certificate cannot be used.
+    #[error("read those who may sign the certificate of PostgreSQL, {}: {reason}", file.display())]
+    Authorities {
+        /// Which, as the URL names it.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody who is trusted says that it is the one that was meant.
+    #[error("{target} shows a certificate that is not trusted: {reason}")]
+    Untrusted {
+        /// Where.
+        target: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// It does not accept the user, the password, or where we come from.
     #[error("{target} does not let this user in: check the user name, the password and pg_hba.conf")]
@@ -195,6 +298,22 @@ mod tests {
     }
 
     #[test]
+    fn a_url_says_whether_the_connection_is_encrypted() {
+        for (query, encrypted) in [
+            ("", false),
+            ("?sslmode=disable", false),
+            ("?sslmode=prefer&connect_timeout=3", false),
+            ("?connect_timeout=3&sslmode=require", true),
+            ("?sslmode=verify-full&sslrootcert=system", true),
+        ] {
+            let url = format!("postgres://me:s3?cret@host/db{query}");
+            let target = Target::read(&url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(matches!(target.tls, Tls::On(_)), encrypted, "{url}");
+            assert_eq!(target.config.get_ssl_mode() == SslMode::Require, encrypted, "{url}");
+        }
+    }
+
+    #[test]
     fn a_url_is_refused_without_a_word_of_its_password() {
         for (url, said) in [
             ("mysql://me:s3cret@host/db", "does not begin"),
@@ -202,7 +321,9 @@ mod tests {
             ("postgres://me:s3cret", "cannot be read"),
             ("postgres://me:s3cret@host:port/db", "cannot be read"),
             ("postgres://me:s3cret@/db", "names no host"),
-            ("postgres://me:s3cret@host/db?sslmode=maybe", "cannot be read"),
+            ("postgres://me:s3cret@host/db?sslmode=maybe", "`sslmode`"),
+            ("postgres://me:s3cret@host/db?sslrootcert=/nowhere/ca%2Epem", "/nowhere/ca.pem"),
+            ("postgres://me:s3cret@host/db?sslrootcert=/dev/null", "no certificate"),
         ] {
             let refused = Target::read(url).err().unwrap_or_else(|| panic!("{url} is accepted"));
             let words = format!("{refused} {refused:?}");

@@ -66,6 +66,9 @@ pub(crate) struct Args {
     /// Calls that may wait in the queue of one namespace
     #[arg(long, hide = true, value_name = "N", default_value_t = serve::QUEUE_DEPTH)]
     queue_depth: u64,
+    /// How long whoever is told of the result of a queued call may take to answer
+    #[arg(long, hide = true, value_name = "SPAN", default_value_t = Span(serve::DELIVERY_TIMEOUT))]
+    delivery_timeout: Span,
     /// Compiled code that is kept in memory
     #[arg(long, value_name = "SIZE", default_value_t = ByteSize(serve::CODE_BYTES))]
     code_cache: ByteSize,
@@ -116,6 +119,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         instances: args.instances,
         queue_concurrency: args.queue_concurrency,
         queue_depth: args.queue_depth,
+        delivery_timeout: args.delivery_timeout.0,
         code_bytes: args.code_cache.0,
         compile_bytes: args.compile_memory.0,
         compile_timeout: args.compile_timeout.0,

@@ -288,8 +288,17 @@ fn render(call: &QueuedCallView) -> Done {
         field("delivery", visible(&line))?;
     }
     render_attempts(&call.attempts, now)?;
+    for delivery in call.deliveries.iter().filter(|delivery| !delivery.attempts.is_empty()) {
+        print::line("")?;
+        print::line(visible(&asked(delivery)))?;
+        render_attempts(&delivery.attempts, now)?;
+    }
+    let is_undelivered = call.deliveries.iter().any(|delivery| delivery.state == CallState::Dead);
     match call.state {
         CallState::Dead => talk::hint(format_args!("to run it again: coracle queue redrive {}", call.id)),
+        _ if is_undelivered => {
+            talk::hint(format_args!("to send its result again: coracle queue redrive {}", call.id));
+        }
         CallState::Waiting => talk::hint(format_args!("to cancel it: coracle queue cancel {}", call.id)),
         _ => {}
     }
