@@ -59,7 +59,7 @@ pub(crate) async fn submit(
 ) -> Result<Accepted, Problem> {
     let (mut head, mut body) = request.into_parts();
     let waits = head.headers.contains_key(header::EXPECT);
-    match prepare(admin, &mut head, wanted) {
+    match prepared(admin, &mut head, wanted).await {
         Ok(mut submission) => {
             let mut body = Body::stream(Paced { body, pause: None });
             if submission.once.is_none() {
@@ -77,6 +77,21 @@ pub(crate) async fn submit(
             Err(problem)
         }
     }
+}
+
+/// As [`prepare`], with an identity that nobody has: whoever chose one of another call gets one of ours.
+async fn prepared(
+    admin: &Admin,
+    head: &mut http::request::Parts,
+    wanted: Wanted,
+) -> Result<Submission, Problem> {
+    let theirs = head.headers.get(CALL_ID).and_then(|id| CallId::parse(id.to_str().ok()?));
+    if let Some(id) = theirs
+        && admin.queue.knows(&id).await?
+    {
+        head.headers.remove(CALL_ID);
+    }
+    prepare(admin, head, wanted)
 }
 
 /// Everything about a call but its headers and its body, which are still the request's.

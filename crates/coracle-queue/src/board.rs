@@ -93,7 +93,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.board.lock();
-        state.running -= 1;
+        state.places(&self.topic).running -= 1;
         if let Some(position) = self.position.take() {
             state.jobs.remove(&position);
         }
@@ -101,7 +101,7 @@ impl Drop for Place {
             lane.running -= 1;
         }
         state.refresh(&self.topic);
-        if state.running == 0 {
+        if state.running() == 0 {
             self.board.0.idle.notify_waiters();
         }
     }
@@ -123,12 +123,12 @@ struct Inner {
 
 #[derive(Debug)]
 struct State {
-    places: u32,
-    running: u32,
+    calls: Places,
+    /// Apart, so that receivers that say nothing hold up nobody's call.
+    deliveries: Places,
     stopping: bool,
     lanes: HashMap<Topic, Lane>,
     /// The lanes that may start something.
-    fair: Fair<NamespaceName, Topic>,
     /// The lanes that should lease more.
     hungry: VecDeque<Topic>,
     /// When lanes have something due that is not due yet.
@@ -139,6 +139,25 @@ struct State {
     untold: VecDeque<(Timestamp, Lease)>,
     /// Calls that are to be cancelled wherever they are.
     cancelled: HashSet<Position>,
+}
+
+/// How many may run at once, and whose turn it is.
+#[derive(Debug)]
+struct Places {
+    all: u32,
+    running: u32,
+    /// The lanes that have something to start.
+    fair: Fair<NamespaceName, Topic>,
+}
+
+impl Places {
+    fn new(all: u32) -> Self {
+        Self { all: all.max(1), running: 0, fair: Fair::new() }
+    }
+
+    fn free(&self) -> u32 {
+        self.all.saturating_sub(self.running)
+    }
 }
 
 /// A call that runs.
@@ -163,16 +182,27 @@ pub(crate) struct Wish {
 impl State {
     /// Brings the lists of lanes up to date with this one.
     fn refresh(&mut self, topic: &Topic) {
-        let free = self.places.saturating_sub(self.running);
         let Some(lane) = self.lanes.get_mut(topic) else { return };
+        let places = if lane.delivers { &mut self.deliveries } else { &mut self.calls };
         if lane.next_cost().is_some() {
-            self.fair.enter(&lane.namespace, topic);
+            places.fair.enter(&lane.namespace, topic);
         }
+        let free = places.free();
         let wants = lane.more == More::Due && !lane.is_taking && !self.stopping && lane.wants(free) > 0;
         if wants && !lane.is_hungry {
             lane.is_hungry = true;
             self.hungry.push_back(topic.clone());
         }
+    }
+
+    /// The places that a topic has a part in.
+    fn places(&mut self, topic: &Topic) -> &mut Places {
+        let delivers = matches!(Room::of(topic), Some(Room::Deliveries(_)));
+        if delivers { &mut self.deliveries } else { &mut self.calls }
+    }
+
+    fn running(&self) -> u32 {
+        self.calls.running + self.deliveries.running
     }
 
     /// A message runs from now on, unless it is to be cancelled.
@@ -187,8 +217,8 @@ impl State {
         if !self.lanes.contains_key(topic) {
             let room = Room::of(topic).filter(Room::is_worked_on)?;
             let (Room::Calls(function) | Room::Deliveries(function)) = &room else { return None };
-            let namespace = function.namespace.clone();
-            self.lanes.insert(topic.clone(), Lane::new(namespace));
+            let (namespace, delivers) = (function.namespace.clone(), matches!(room, Room::Deliveries(_)));
+            self.lanes.insert(topic.clone(), Lane::new(namespace, delivers));
         }
         self.lanes.get_mut(topic)
     }
@@ -206,14 +236,13 @@ impl State {
 }
 
 impl Board {
-    /// An empty board with so many places.
+    /// An empty board with so many places for calls, and as many for deliveries.
     pub(crate) fn new(places: u32) -> Self {
         let state = State {
-            places: places.max(1),
-            running: 0,
+            calls: Places::new(places),
+            deliveries: Places::new(places),
             stopping: false,
             lanes: HashMap::new(),
-            fair: Fair::new(),
             hungry: VecDeque::new(),
             later: BTreeSet::new(),
             jobs: HashMap::new(),
@@ -250,8 +279,7 @@ impl Board {
         while wishes.len() < topics_max
             && let Some(topic) = state.hungry.pop_front()
         {
-            let free = state.places.saturating_sub(state.running);
-            let stopping = state.stopping;
+            let (free, stopping) = (state.places(&topic).free(), state.stopping);
             let Some(lane) = state.lanes.get_mut(&topic) else { continue };
             lane.is_hungry = false;
             let (limit, begins) = (lane.wants(free), lane.begins(free));
@@ -324,15 +352,18 @@ impl Board {
     /// The next call to run, if there is a place for one.
     pub(crate) fn next(&self, now: Timestamp) -> Option<Job> {
         let mut state = self.lock();
-        let State { lanes, fair, places, running, stopping, .. } = &mut *state;
-        if *running >= *places || *stopping {
-            return None;
-        }
-        let topic = fair.next(|topic| lanes.get(topic).and_then(Lane::next_cost))?;
+        let State { lanes, calls, deliveries, stopping, .. } = &mut *state;
+        let mut turn = |places: &mut Places| {
+            let is_free = places.free() > 0 && !*stopping;
+            let topic =
+                is_free.then(|| places.fair.next(|topic| lanes.get(topic).and_then(Lane::next_cost)))??;
+            places.running += 1;
+            Some(topic)
+        };
+        let topic = turn(calls).or_else(|| turn(deliveries))?;
         let lane = lanes.get_mut(&topic)?;
         let leased = lane.page.pop_front()?;
         lane.running += 1;
-        *running += 1;
         let position = leased.lease.position;
         let stop = Arc::new(Stop::default());
         let is_told = !matches!(leased.message.state, MessageState::Ahead(_));
@@ -349,7 +380,7 @@ impl Board {
     /// A place for a call that is about to be appended, if one is free and nothing waits before it.
     pub(crate) fn reserve(&self, topic: &Topic, limit: u32) -> Option<Place> {
         let mut state = self.lock();
-        if state.stopping || state.running >= state.places {
+        if state.stopping || state.places(topic).free() == 0 {
             return None;
         }
         let lane = state.lane(topic)?;
@@ -365,7 +396,7 @@ impl Board {
             lane.trust = Trust::Watchful(0);
         }
         lane.running += 1;
-        state.running += 1;
+        state.places(topic).running += 1;
         Some(Place { board: self.clone(), topic: topic.clone(), position: None })
     }
 
@@ -481,7 +512,7 @@ impl Board {
 
     /// How many calls run.
     pub(crate) fn running(&self) -> u64 {
-        self.lock().running.into()
+        self.lock().running().into()
     }
 
     /// Waits until nothing runs.
@@ -490,7 +521,7 @@ impl Board {
             let idle = self.0.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if self.lock().running == 0 {
+            if self.lock().running() == 0 {
                 return;
             }
             idle.await;

@@ -8,20 +8,33 @@ use coracle_model::{Body, BodyError, ByteSize, Digest, Problem, code};
 use coracle_store::{ArtifactError, Artifacts};
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt, StreamBody};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::payload::KeptBody;
 use crate::put::RETRY_AFTER_S;
 
 /// The largest body that stands in its message, in bytes.
 pub(crate) const INLINE_BYTES_MAX: usize = 6 << 20;
+/// Memory for all bodies that are being read, in KiB; while there is none, those that come are written to the disk.
+const READING_KIB_MAX: usize = 256 << 10;
 /// Pieces that wait for the disk.
 const PIECES_MAX: usize = 16;
 /// Bytes read from the disk at once.
 const PIECE_BYTES: usize = 256 << 10;
 
+/// Room for as many bodies as may be read at once.
+pub(crate) fn room() -> Semaphore {
+    Semaphore::new(READING_KIB_MAX)
+}
+
 /// Reads a body to its end.
-pub(crate) async fn keep(artifacts: &Artifacts, mut body: Body, bytes_max: u64) -> Result<KeptBody, Problem> {
+pub(crate) async fn keep(
+    artifacts: &Artifacts,
+    reading: &Semaphore,
+    mut body: Body,
+    bytes_max: u64,
+) -> Result<KeptBody, Problem> {
+    let mut held = Vec::new();
     let (mut first, mut read) = (None::<Bytes>, BytesMut::new());
     let mut bytes = 0u64;
     while let Some(data) = next(&mut body).await? {
@@ -29,7 +42,10 @@ pub(crate) async fn keep(artifacts: &Artifacts, mut body: Body, bytes_max: u64) 
         if bytes > bytes_max {
             return Err(too_large(bytes_max));
         }
-        if bytes > INLINE_BYTES_MAX as u64 {
+        let room = reading.try_acquire_many(u32::try_from(data.len() / 1024 + 1).unwrap_or(u32::MAX));
+        let has_room = room.is_ok();
+        held.extend(room);
+        if bytes > INLINE_BYTES_MAX as u64 || !has_room {
             let begun = first.into_iter().chain((!read.is_empty()).then(|| read.freeze()));
             let pieces: Vec<Bytes> = begun.chain([data]).collect();
             return keep_long(artifacts, pieces, bytes, body, bytes_max).await;

@@ -15,7 +15,7 @@ use crate::read;
 use crate::settle::{Begun, Orders, kept_only};
 use crate::story::Story;
 use crate::topics::{CANCEL_PREFIX, Room, body_key, cancel_key, to_be_cancelled};
-use crate::{Kind, State};
+use crate::{Filter, Kind, State};
 
 /// How often a call that moves is looked at again.
 const TRIES: usize = 8;
@@ -23,7 +23,7 @@ const TRIES: usize = 8;
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Cancels a call, and says where it stood.
-pub(crate) async fn cancel(engine: &Arc<Engine>, id: &CallId) -> Result<State, Problem> {
+pub(crate) async fn cancel(engine: &Arc<Engine>, id: &CallId, of: &Filter) -> Result<State, Problem> {
     for _ in 0..TRIES {
         let found = read::find(engine, id).await?;
         let mut live = None;
@@ -31,6 +31,7 @@ pub(crate) async fn cancel(engine: &Arc<Engine>, id: &CallId) -> Result<State, P
         for message in found {
             let call = read::read_message(engine, message.clone());
             match call.kind {
+                _ if !of.matches(&call.function) => {}
                 Kind::Call { .. } if call.state.is_ended() => ended = ended.or(Some(call.state)),
                 Kind::Call { .. } => live = live.or(Some(message)),
                 Kind::Delivery { .. } => {}
@@ -41,7 +42,7 @@ pub(crate) async fn cancel(engine: &Arc<Engine>, id: &CallId) -> Result<State, P
         };
         match message.state {
             MessageState::Held(_) | MessageState::Ahead(_) => {
-                return stop(engine, id, message).await.map(|()| State::Running);
+                return stop(engine, id, of, message).await.map(|()| State::Running);
             }
             _ => match remove(engine, message).await {
                 Ok(()) => return Ok(State::Waiting),
@@ -88,7 +89,7 @@ fn farewell(engine: &Engine, message: &Message) -> Batch {
 }
 
 /// Stops a call that somebody has leased, and waits until its end is durable.
-async fn stop(engine: &Arc<Engine>, id: &CallId, message: Message) -> Result<(), Problem> {
+async fn stop(engine: &Arc<Engine>, id: &CallId, of: &Filter, message: Message) -> Result<(), Problem> {
     match engine.board.cancel(message.position) {
         Here::Running => {}
         Here::Waiting(leased) => end(engine, *leased).await,
@@ -98,7 +99,7 @@ async fn stop(engine: &Arc<Engine>, id: &CallId, message: Message) -> Result<(),
             engine.database.commit(put).await.map_err(uncommitted)?;
         }
     }
-    let call = read::wait(engine, id, STOPS_WITHIN).await?;
+    let call = read::wait(engine, id, of, STOPS_WITHIN).await?;
     match call.state {
         State::Cancelled => Ok(()),
         state if state.is_ended() => Err(has_ended(id, state)),

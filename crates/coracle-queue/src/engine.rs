@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use coracle_catalog::Catalog;
 use coracle_invoke::Afterwards;
@@ -13,11 +14,12 @@ use coracle_runtime::{Courier, random_bits};
 use coracle_store::{Artifacts, Batch, Database};
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::State;
 use crate::board::{Board, DELIVERIES_MAX, Job, Leased, Why};
 use crate::depth::Depths;
+use crate::drain;
 use crate::payload::{Kept, Work};
 use crate::queue::Options;
 use crate::run::{self, Executor, Ran};
@@ -40,7 +42,12 @@ pub(crate) struct Engine {
     pub(crate) board: Board,
     pub(crate) sessions: Sessions,
     pub(crate) depths: Depths,
+    /// Room for the bodies that are being read.
+    pub(crate) reading: Semaphore,
     pub(crate) endings: Endings,
+    /// Until when the database believes that this server lives, by what it heard last.
+    // Std mutex: held to read or write it, never over an await.
+    pub(crate) alive_until: Mutex<Instant>,
     /// What is settled, on its way to the worker, which commits it.
     pub(crate) settled: mpsc::Sender<Settled>,
 }
@@ -100,6 +107,10 @@ impl Engine {
     /// Deals with one message, and says what follows; nothing if others are to run it again.
     async fn deal_with(&self, job: Job, after: &Afterwards) -> Option<Settled> {
         let Job { leased, place, stop } = job;
+        if self.is_believed_gone() {
+            // Others may have run it: whether it is still ours, its way back tells.
+            return Some(drain::released(leased.lease, &leased.message));
+        }
         let begun = match self.begin(leased) {
             Ok(begun) => begun,
             Err(settled) => return Some(*settled),
@@ -143,6 +154,12 @@ impl Engine {
         let settled = begun.settle(attempted, &orders, self.observe.clock.now(), &mut rng);
         self.count_end(&function, &settled);
         Some(settled)
+    }
+
+    /// Whether the leases of this server may have gone to others: it was stopped for long, or the database is away.
+    fn is_believed_gone(&self) -> bool {
+        let until = *self.alive_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.observe.clock.instant() >= until
     }
 
     async fn run(&self, begun: &Begun, after: &Afterwards) -> Ran {

@@ -1,7 +1,7 @@
 //! Says that this server is alive, so that its leases last, and gives back what servers held that are not.
 //! One row for all leases: a thousand calls that run long cost no more than one.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use coracle_store::{Batch, CommitError, Committed};
@@ -44,12 +44,15 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 
 /// Says so once.
 pub(crate) async fn beat(engine: &Engine) -> Result<Committed, CommitError> {
-    let info = info(engine);
+    let (info, begun) = (info(engine), engine.observe.clock.instant());
     let mut batch = Batch::new();
     for holder in engine.sessions.all() {
         batch = batch.keep(holder, info.clone(), TIME);
     }
-    engine.database.commit(batch.reclaim()).await
+    let committed = engine.database.commit(batch.reclaim()).await?;
+    let mut alive_until = engine.alive_until.lock().unwrap_or_else(PoisonError::into_inner);
+    *alive_until = (begun + TIME).max(*alive_until);
+    Ok(committed)
 }
 
 /// Lets go of names that have nothing left to do.

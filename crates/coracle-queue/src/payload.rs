@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use coracle_faces::callback::Form;
 use coracle_model::{CallId, Digest, Principal, Problem, Reach, Scope, TokenId, Trace, code};
+use coracle_store::Key;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -56,6 +57,8 @@ pub(crate) struct KeptCall {
     /// The span of its acceptance: each attempt is a child of it.
     pub(crate) trace: Trace,
     pub(crate) callback: Option<Callback>,
+    /// Where its idempotency key is kept.
+    pub(crate) once: Option<Key>,
 }
 
 /// The head of a delivery.
@@ -106,6 +109,7 @@ impl Kept {
                 client: call.client,
                 traceparent: call.trace.to_string(),
                 callback: call.callback.as_ref().map(CallbackForm::of),
+                once: call.once.as_ref().map(|key| key.as_str().to_owned()),
             },
             Work::Delivery(delivery) => {
                 WorkForm::Delivery { url: delivery.url.to_string(), headers: header_texts(&delivery.headers) }
@@ -125,7 +129,7 @@ impl Kept {
     pub(crate) fn decode(payload: &Bytes) -> Result<Self, Unreadable> {
         let (head, body) = decode::<HeadForm>(payload)?;
         let work = match head.work {
-            WorkForm::Call { method, uri, headers, principal, client, traceparent, callback } => {
+            WorkForm::Call { method, uri, headers, principal, client, traceparent, callback, once } => {
                 Work::Call(Box::new(KeptCall {
                     method: method.parse().map_err(|_| Unreadable::damaged("its method"))?,
                     uri: uri.parse().map_err(|_| Unreadable::damaged("its path"))?,
@@ -134,6 +138,7 @@ impl Kept {
                     client,
                     trace: trace_of(&traceparent)?,
                     callback: callback.map(CallbackForm::into_callback).transpose()?,
+                    once: once.and_then(|key| Key::new(&key).ok()),
                 }))
             }
             WorkForm::Delivery { url, headers } => {
@@ -221,6 +226,8 @@ enum WorkForm {
         traceparent: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         callback: Option<CallbackForm>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        once: Option<String>,
     },
     Delivery {
         url: String,
@@ -362,6 +369,7 @@ mod tests {
                 client: Some("10.0.0.1".parse().unwrap()),
                 trace: Trace { trace: 7, span: 9, parent: None, flags: 1 },
                 callback: Some(Callback::parse("https://example.com/done", Form::OpenFaas).unwrap()),
+                once: Some(Key::new("queue/once/default/f/00").unwrap()),
             })),
             body: KeptBody::Here(Bytes::from_static(b"\x00body\xff")),
         }

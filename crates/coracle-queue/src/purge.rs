@@ -8,15 +8,15 @@ use coracle_store::{Batch, CommitError, Condition, Key, Message, Position, Read,
 use jiff::Timestamp;
 
 use crate::engine::Engine;
-use crate::payload::{Kept, KeptBody};
-use crate::put::{uncommitted, unread};
+use crate::payload::{Kept, KeptBody, Work};
+use crate::put::{ONCE_KEPT, uncommitted, unread};
 use crate::read;
 use crate::status::Selection;
 use crate::topics::{Room, body_key};
 use crate::{Filter, State};
 
 /// Messages that are removed in one commit.
-const REMOVED_AT_ONCE: usize = 400;
+const REMOVED_AT_ONCE: usize = 300;
 
 /// Removes what was selected and stands there, and says how many.
 pub(crate) async fn purge(engine: &Arc<Engine>, what: &Selection, state: State) -> Result<u64, Problem> {
@@ -27,18 +27,20 @@ pub(crate) async fn purge(engine: &Arc<Engine>, what: &Selection, state: State) 
         );
     }
     match what {
-        Selection::Call(id) => one(engine, id, state).await,
+        Selection::Call(id, of) => one(engine, id, of, state).await,
         Selection::All(filter) => all(engine, filter, state).await,
     }
 }
 
-async fn one(engine: &Engine, id: &CallId, state: State) -> Result<u64, Problem> {
-    let found = read::find(engine, id).await?;
+async fn one(engine: &Engine, id: &CallId, of: &Filter, state: State) -> Result<u64, Problem> {
+    let mut found = read::find(engine, id).await?;
+    found.retain(|message| of.matches(&read::read_message(engine, message.clone()).function));
     if found.is_empty() {
         return Err(read::no_call(id));
     }
     let chosen: Vec<_> = found.into_iter().filter(|message| is_in(message, state)).collect();
-    remove(engine, chosen.iter().map(removal).collect()).await
+    let now = engine.now();
+    remove(engine, chosen.iter().map(|message| removal(message, now)).collect()).await
 }
 
 async fn all(engine: &Engine, filter: &Filter, state: State) -> Result<u64, Problem> {
@@ -59,7 +61,8 @@ async fn all(engine: &Engine, filter: &Filter, state: State) -> Result<u64, Prob
             let Some(last) = page.last() else { break };
             from = ReadFrom::After(last.position);
             let chosen = page.iter().filter(|message| is_in(message, state));
-            removed += remove(engine, chosen.map(removal).collect()).await?;
+            let now = engine.now();
+            removed += remove(engine, chosen.map(|message| removal(message, now)).collect()).await?;
         }
     }
     Ok(removed)
@@ -72,7 +75,8 @@ pub(crate) async fn before(engine: &Engine, topic: &Topic, moment: Timestamp) ->
     loop {
         let read = Read { topic: topic.clone(), from: ReadFrom::Start, limit };
         let page = engine.database.read(read).await.map_err(unread)?;
-        let old: Vec<_> = page.iter().filter(|message| message.appended < moment).map(removal).collect();
+        let old = page.iter().filter(|message| message.appended < moment);
+        let old: Vec<_> = old.map(|message| removal(message, engine.now())).collect();
         if old.is_empty() {
             return Ok(());
         }
@@ -93,21 +97,27 @@ fn is_in(message: &Message, state: State) -> bool {
     }
 }
 
-/// A message to be removed, and the key of its body if that is an artifact.
-fn removal(message: &Message) -> (Position, Option<Key>) {
-    let body = Kept::decode(&message.payload).ok().and_then(|kept| match kept.body {
+/// A message to be removed, and the keys that go with it: that of a body that is an artifact, and its idempotency key.
+fn removal(message: &Message, now: Timestamp) -> (Position, Vec<Key>) {
+    let Ok(kept) = Kept::decode(&message.payload) else { return (message.position, Vec::new()) };
+    let body = match kept.body {
         KeptBody::Artifact { digest, mark, .. } => Some(body_key(&digest, &mark)),
         KeptBody::Here(_) => None,
-    });
-    (message.position, body)
+    };
+    let once = match kept.work {
+        // Later it may be another call's.
+        Work::Call(head) if now.duration_since(kept.accepted) < ONCE_KEPT => head.once,
+        Work::Call(_) | Work::Delivery(_) => None,
+    };
+    (message.position, body.into_iter().chain(once).collect())
 }
 
 /// Removes messages; those that somebody has leased or removed since are left out.
-async fn remove(engine: &Engine, mut chosen: Vec<(Position, Option<Key>)>) -> Result<u64, Problem> {
+async fn remove(engine: &Engine, mut chosen: Vec<(Position, Vec<Key>)>) -> Result<u64, Problem> {
     while !chosen.is_empty() {
-        let batch = chosen.iter().fold(Batch::new(), |batch, (position, body)| {
+        let batch = chosen.iter().fold(Batch::new(), |batch, (position, keys)| {
             let batch = batch.remove(*position);
-            body.iter().fold(batch, |batch, key| batch.delete(key.clone(), Condition::Any))
+            keys.iter().fold(batch, |batch, key| batch.delete(key.clone(), Condition::Any))
         });
         match engine.database.commit(batch).await {
             Ok(_) => return Ok(chosen.len() as u64),

@@ -168,7 +168,9 @@ async fn ready(engine: &Engine, submission: Submission) -> Result<Ready, Problem
         Courier::check(&url, &revision.settings.outbound)?;
     }
     let (head, body) = request.into_parts();
-    let body = bodies::keep(&engine.artifacts, body, revision.settings.limits.request_body_bytes).await?;
+    let body =
+        bodies::keep(&engine.artifacts, &engine.reading, body, revision.settings.limits.request_body_bytes)
+            .await?;
     let now = engine.now();
     let (due, begin) = match delay {
         Delay::None => (now, Due::Now),
@@ -188,6 +190,7 @@ async fn ready(engine: &Engine, submission: Submission) -> Result<Ready, Problem
         client,
         trace,
         callback,
+        once: once.as_ref().map(|(key, _)| key.clone()),
     };
     let kept = Kept { id: id.clone(), accepted: now, due, hops: 0, work: Work::Call(Box::new(work)), body };
     let append = Append {

@@ -2,15 +2,15 @@
 //! Opened by `serve.rs`; each verb has a file of its own.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coracle_catalog::Catalog;
 use coracle_invoke::Invoke;
-use coracle_model::{CallId, Digest, NamespaceName, Problem, TopicName};
+use coracle_model::{CallId, Digest, FunctionRef, NamespaceName, Problem, TopicName};
 use coracle_observe::Observe;
 use coracle_runtime::Courier;
-use coracle_store::{Artifacts, Database, read_all};
+use coracle_store::{Artifacts, CommitError, Database, read_all};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -139,6 +139,7 @@ impl Queue {
     ) -> Result<Self, Problem> {
         let Parts { database, artifacts, catalog, invoke: _, observe } = parts;
         let (settled, settling) = mpsc::channel(SETTLED_MAX);
+        let now = observe.clock.instant();
         let engine = Arc::new(Engine {
             database,
             artifacts,
@@ -150,11 +151,19 @@ impl Queue {
             board: Board::new(options.concurrency),
             sessions: Sessions::new(&options.node),
             depths: Depths::default(),
+            reading: bodies::room(),
             endings: Endings::default(),
             options,
+            alive_until: Mutex::new(now),
             settled,
         });
-        heartbeat::beat(&engine).await.map_err(put::uncommitted)?;
+        match heartbeat::beat(&engine).await {
+            // All else can be served, and room can be made; calls wait until then.
+            Err(CommitError::Full) => {
+                tracing::warn!("the disk is full: no queued call is run until there is room")
+            }
+            beat => drop(beat.map_err(put::uncommitted)?),
+        }
         // Heard before it is looked, so that nothing falls between the two.
         let (watch, arrivals) = (engine.database.watch(CANCEL_PREFIX), engine.database.arrivals());
         cancel::look(&engine).await;
@@ -194,28 +203,36 @@ impl Queue {
         read::list(self.engine(), list).await
     }
 
-    /// A call, with all that is known of it.
+    /// A call of one of these functions, with all that is known of it; of several with one identity, the newest.
     ///
     /// # Errors
     /// `call-not-found`, `store-unavailable`.
-    pub async fn show(&self, id: &CallId) -> Result<QueuedCall, Problem> {
-        read::show(self.engine(), id).await
+    pub async fn show(&self, id: &CallId, of: impl Fn(&FunctionRef) -> bool) -> Result<QueuedCall, Problem> {
+        read::show(self.engine(), id, of).await
+    }
+
+    /// Whether a call or a delivery has this identity, or had it of late.
+    ///
+    /// # Errors
+    /// `store-unavailable`.
+    pub async fn knows(&self, id: &CallId) -> Result<bool, Problem> {
+        read::find(self.engine(), id).await.map(|found| !found.is_empty())
     }
 
     /// The deliveries that a call caused and that have not ended well: those that wait, run, or are dead.
     ///
     /// # Errors
     /// `store-unavailable`.
-    pub async fn deliveries(&self, id: &CallId) -> Result<Vec<QueuedCall>, Problem> {
-        read::deliveries(self.engine(), id).await
+    pub async fn deliveries(&self, id: &CallId, of: &Filter) -> Result<Vec<QueuedCall>, Problem> {
+        read::deliveries(self.engine(), id, of).await
     }
 
     /// A call once it has ended, or as it is when the time is over.
     ///
     /// # Errors
     /// `call-not-found`, `store-unavailable`.
-    pub async fn wait(&self, id: &CallId, at_most: Duration) -> Result<QueuedCall, Problem> {
-        read::wait(self.engine(), id, at_most).await
+    pub async fn wait(&self, id: &CallId, of: &Filter, at_most: Duration) -> Result<QueuedCall, Problem> {
+        read::wait(self.engine(), id, of, at_most).await
     }
 
     /// The outcomes that were sent to a topic of a namespace, behind a place, the oldest first.
@@ -238,8 +255,8 @@ impl Queue {
     ///
     /// # Errors
     /// `call-not-found`, `call-ended`, `store-unavailable`.
-    pub async fn cancel(&self, id: &CallId) -> Result<State, Problem> {
-        cancel::cancel(self.engine(), id).await
+    pub async fn cancel(&self, id: &CallId, of: &Filter) -> Result<State, Problem> {
+        cancel::cancel(self.engine(), id, of).await
     }
 
     /// Has dead calls and dead deliveries run again, and says how many. Their attempts are counted anew.

@@ -19,8 +19,10 @@ use crate::story::Story;
 use crate::topics::Room;
 use crate::{Filter, Kind, QueuedCall, State};
 
-/// How often the database is asked whether a call has ended, beside the bell that rings when it ended here.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How often the database is asked whether a call has ended, beside the bell that rings when it ended here: each time
+/// all of the call is read.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(125);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(4);
 /// The most messages that one list looks through: few of a million may stand where they were asked for.
 const LOOKED_THROUGH_MAX: usize = 10_000;
 /// The most calls of one list.
@@ -109,28 +111,43 @@ pub(crate) async fn list(engine: &Engine, list: &List) -> Result<Page, Problem> 
     Ok(Page { calls, next: None })
 }
 
-/// A call, with all that is known of it.
-pub(crate) async fn show(engine: &Engine, id: &CallId) -> Result<QueuedCall, Problem> {
+/// A call of one of these functions, with all that is known of it.
+pub(crate) async fn show(
+    engine: &Engine,
+    id: &CallId,
+    of: impl Fn(&FunctionRef) -> bool,
+) -> Result<QueuedCall, Problem> {
     let found = find(engine, id).await?;
     // The newest, should an id of a caller's have come twice; its own results may be newer messages of the same id.
     let call = found
         .into_iter()
         .map(|message| read_message(engine, message))
-        .find(|call| matches!(call.kind, Kind::Call { .. }));
+        .find(|call| matches!(call.kind, Kind::Call { .. }) && of(&call.function));
     call.ok_or_else(|| no_call(id))
 }
 
 /// The deliveries that a call caused and that have not ended well.
-pub(crate) async fn deliveries(engine: &Engine, id: &CallId) -> Result<Vec<QueuedCall>, Problem> {
+pub(crate) async fn deliveries(
+    engine: &Engine,
+    id: &CallId,
+    of: &Filter,
+) -> Result<Vec<QueuedCall>, Problem> {
     let found = find(engine, id).await?;
     let calls = found.into_iter().map(|message| read_message(engine, message));
     Ok(calls
         .filter(|call| matches!(call.kind, Kind::Delivery { .. }) && call.state != State::Succeeded)
+        .filter(|delivery| of.matches(&delivery.function))
         .collect())
 }
 
 /// A call once it has ended, or as it is when the time is over.
-pub(crate) async fn wait(engine: &Engine, id: &CallId, at_most: Duration) -> Result<QueuedCall, Problem> {
+pub(crate) async fn wait(
+    engine: &Engine,
+    id: &CallId,
+    of: &Filter,
+    at_most: Duration,
+) -> Result<QueuedCall, Problem> {
+    let mut pause = LOOK_AGAIN_MIN;
     let over = tokio::time::sleep(at_most);
     tokio::pin!(over);
     let bell = engine.endings.bell(id);
@@ -139,14 +156,14 @@ pub(crate) async fn wait(engine: &Engine, id: &CallId, at_most: Duration) -> Res
         tokio::pin!(rung);
         // Before the look, so that an end between the two is heard.
         rung.as_mut().enable();
-        let call = show(engine, id).await?;
+        let call = show(engine, id, |function| of.matches(function)).await?;
         if call.state.is_ended() {
             return Ok(call);
         }
         tokio::select! {
             () = rung => {}
             // It may run on another server, whose bell is not heard here.
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK_AGAIN_MAX),
             () = &mut over => return Ok(call),
         }
     }

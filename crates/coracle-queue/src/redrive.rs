@@ -20,13 +20,14 @@ const MOVED_AT_ONCE: usize = 500;
 /// Has what was selected run again, and says how many.
 pub(crate) async fn redrive(engine: &Arc<Engine>, what: &Selection) -> Result<u64, Problem> {
     match what {
-        Selection::Call(id) => one(engine, id).await,
+        Selection::Call(id, of) => one(engine, id, of).await,
         Selection::All(filter) => all(engine, filter).await,
     }
 }
 
-async fn one(engine: &Engine, id: &CallId) -> Result<u64, Problem> {
-    let found = read::find(engine, id).await?;
+async fn one(engine: &Engine, id: &CallId, of: &Filter) -> Result<u64, Problem> {
+    let mut found = read::find(engine, id).await?;
+    found.retain(|message| of.matches(&read::read_message(engine, message.clone()).function));
     if found.is_empty() {
         return Err(read::no_call(id));
     }

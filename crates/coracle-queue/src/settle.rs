@@ -274,6 +274,7 @@ impl Begun {
             client: None,
             trace: Trace { span: random_bits().max(1), parent: None, ..head.trace },
             callback: None,
+            once: None,
         };
         let hops = self.kept.hops + 1;
         let kept = Kept {

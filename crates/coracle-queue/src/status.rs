@@ -60,8 +60,8 @@ pub struct Page {
 /// Which calls to redrive or to purge.
 #[derive(Debug, Clone)]
 pub enum Selection {
-    /// This one.
-    Call(CallId),
+    /// This one, if it is of these: an identity may have been chosen by several callers.
+    Call(CallId, Filter),
     /// All of these.
     All(Filter),
 }

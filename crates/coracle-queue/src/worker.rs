@@ -173,8 +173,9 @@ impl Worker {
             }
             CommitError::Lapsed { .. } => {
                 tracing::warn!("this server was believed to be gone; it goes on under the same name");
-                // Whatever is wrong shows in the next commit.
-                let _ = heartbeat::beat(&engine).await;
+                if let Err(error) = heartbeat::beat(&engine).await {
+                    self.back_off(&round, &error);
+                }
             }
             CommitError::Full | CommitError::Unavailable(_) => {
                 self.in_doubt |= matches!(error, CommitError::Unavailable(_));
@@ -183,11 +184,7 @@ impl Worker {
                     // Its first lease needs it to be alive.
                     let _ = heartbeat::beat(&engine).await;
                 }
-                let backoff = self.backoff.map_or(BACKOFF_MIN, |before| (before * 2).min(BACKOFF_MAX));
-                self.backoff = Some(backoff);
-                self.rest = Some(Box::pin(tokio::time::sleep(backoff)));
-                let waiting = round.settled.len() + self.pending.len();
-                tracing::warn!(%error, waiting, ?backoff, "what calls ended in is kept until it can be written");
+                self.back_off(&round, &error);
             }
             CommitError::Conflict { .. } | CommitError::Invalid { .. } => self.refused(&mut round, &error),
         }
@@ -195,6 +192,15 @@ impl Worker {
         for settled in round.settled.into_iter().rev() {
             self.pending.push_front(settled);
         }
+    }
+
+    /// Commits nothing for a while.
+    fn back_off(&mut self, round: &Round, error: &CommitError) {
+        let backoff = self.backoff.map_or(BACKOFF_MIN, |before| (before * 2).min(BACKOFF_MAX));
+        self.backoff = Some(backoff);
+        self.rest = Some(Box::pin(tokio::time::sleep(backoff)));
+        let waiting = round.settled.len() + self.pending.len();
+        tracing::warn!(%error, waiting, ?backoff, "what calls ended in is kept until it can be written");
     }
 
     /// A lease that is no longer ours: somebody else has the call, so what it ended in here counts for nothing.

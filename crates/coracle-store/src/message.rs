@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::{Group, Holder, Loss, MessageId, Position, ReadError, Topic};
 
 /// The largest payload of a message, in bytes. Whoever has more keeps it as an artifact.
-pub const PAYLOAD_BYTES_MAX: usize = (6 << 20) + (64 << 10);
+pub const PAYLOAD_BYTES_MAX: usize = 7 << 20;
 /// The largest story of a message, in bytes.
 pub const STORY_BYTES_MAX: usize = 256 << 10;
 /// The most messages that one [`Take`], [`Read`] or [`Topics`] may ask for.

@@ -178,11 +178,15 @@ async fn as_it_ends(
     call: QueuedCall,
     wait: Option<Span>,
 ) -> Result<QueuedCallView, Problem> {
+    let of = Filter::Function(call.function.clone());
     let call = match wait {
-        Some(Span(span)) if !call.state.is_ended() => admin.queue.wait(&call.id, span.min(WAIT_MAX)).await?,
+        Some(Span(span)) if !call.state.is_ended() => {
+            admin.queue.wait(&call.id, &of, span.min(WAIT_MAX)).await?
+        }
         _ => call,
     };
-    let deliveries = if call.state.is_ended() { admin.queue.deliveries(&call.id).await? } else { Vec::new() };
+    let deliveries =
+        if call.state.is_ended() { admin.queue.deliveries(&call.id, &of).await? } else { Vec::new() };
     Ok(queued::view(call, deliveries, who))
 }
 

@@ -14,7 +14,7 @@ use coracle_api::{
 };
 use coracle_model::{CallId, FunctionName, FunctionRef, Principal, Problem, Scope, code};
 use coracle_queue::{
-    Accepted, Attempt, AttemptEnd, CallResult, Form, Kind, QueuedCall, Selection, State as Stands,
+    Accepted, Attempt, AttemptEnd, CallResult, Filter, Form, Kind, QueuedCall, Selection, State as Stands,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -100,7 +100,7 @@ pub(super) async fn cancel(
 /// Cancels a call, for somebody who may call its function; says where it stood.
 pub(crate) async fn cancelled(admin: &Admin, who: Principal, id: &str) -> Result<Stands, Problem> {
     let call = reached(admin, who, id, Scope::Call).await?;
-    admin.queue.cancel(&call.id).await
+    admin.queue.cancel(&call.id, &Filter::Function(call.function)).await
 }
 
 pub(super) async fn redrive(
@@ -109,7 +109,7 @@ pub(super) async fn redrive(
     Segment(id): Segment,
 ) -> Answer<Json<CallsCount>> {
     let call = reached(&admin, who, &id, Scope::Deploy).await?;
-    let calls = admin.queue.redrive(&Selection::Call(call.id)).await?;
+    let calls = admin.queue.redrive(&Selection::Call(call.id, Filter::Function(call.function))).await?;
     Ok(Json(CallsCount { calls }))
 }
 
@@ -127,8 +127,8 @@ pub(super) async fn reached(
             .hint("`coracle queue list` shows those that wait")
     };
     let id = CallId::parse(id).ok_or_else(none)?;
-    let call = admin.queue.show(&id).await?;
-    if who.may_on(needed, &call.function) { Ok(call) } else { Err(none()) }
+    let call = admin.queue.show(&id, |function| who.may_on(needed, function)).await;
+    call.map_err(|problem| if problem.code == &code::CALL_NOT_FOUND { none() } else { problem })
 }
 
 /// A call as a client sees it; lines of its log only for those who may read logs.

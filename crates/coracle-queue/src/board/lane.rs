@@ -21,6 +21,8 @@ const PAGE_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) namespace: NamespaceName,
+    /// Whether it is of deliveries, and not of calls.
+    pub(super) delivers: bool,
     pub(super) page: VecDeque<Leased>,
     pub(super) running: u32,
     /// Calls that may run at once.
@@ -77,9 +79,10 @@ impl More {
 }
 
 impl Lane {
-    pub(super) fn new(namespace: NamespaceName) -> Self {
+    pub(super) fn new(namespace: NamespaceName, delivers: bool) -> Self {
         Self {
             namespace,
+            delivers,
             page: VecDeque::new(),
             running: 0,
             limit: DELIVERIES_MAX,

@@ -56,16 +56,16 @@ async fn a_dead_call_keeps_its_body_until_it_is_run_again_removed_or_forgotten()
         assert_eq!(kept(&rig).await, 1, "{id}");
     }
     rig.function("f", [Act::Answer(200, "")]).await;
-    rig.queue.redrive(&Selection::Call(call_id("redriven"))).await.unwrap();
+    rig.queue.redrive(&Selection::Call(call_id("redriven"), Filter::All)).await.unwrap();
     assert_eq!(rig.ended("redriven").await.state, State::Succeeded);
-    rig.queue.purge(&Selection::Call(call_id("purged")), State::Dead).await.unwrap();
+    rig.queue.purge(&Selection::Call(call_id("purged"), Filter::All), State::Dead).await.unwrap();
     assert_eq!(kept(&rig).await, 1, "of the one that is left");
     rig.clock.advance(29 * DAY);
     sweep::once(rig.queue.engine(), true).await.unwrap();
     assert_eq!((rig.show("forgotten").await.state, kept(&rig).await), (State::Dead, 1));
     rig.clock.advance(2 * DAY);
     sweep::once(rig.queue.engine(), true).await.unwrap();
-    assert_eq!(code_of(rig.queue.show(&call_id("forgotten")).await), "call-not-found");
+    assert_eq!(code_of(rig.queue.show(&call_id("forgotten"), |_| true).await), "call-not-found");
     assert_eq!(kept(&rig).await, 0, "nobody can ask for it any more");
 }
 
@@ -77,7 +77,7 @@ async fn what_is_cancelled_or_purged_while_it_waits_leaves_no_body() {
         call.delay = Delay::For(DAY);
         rig.queue.put(call).await.unwrap();
     }
-    rig.queue.cancel(&call_id("cancelled")).await.unwrap();
+    rig.queue.cancel(&call_id("cancelled"), &Filter::All).await.unwrap();
     assert_eq!(kept(&rig).await, 1);
     rig.queue.purge(&Selection::All(Filter::All), State::Waiting).await.unwrap();
     assert_eq!(kept(&rig).await, 0);
@@ -92,5 +92,5 @@ async fn a_body_over_the_bound_is_refused_and_leaves_nothing() {
         ("request-too-large", "the body of the request is over 8MiB")
     );
     assert_eq!(kept(&rig).await, 0);
-    assert_eq!(code_of(rig.queue.show(&call_id("one")).await), "call-not-found");
+    assert_eq!(code_of(rig.queue.show(&call_id("one"), |_| true).await), "call-not-found");
 }

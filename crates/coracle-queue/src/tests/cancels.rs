@@ -16,7 +16,7 @@ async fn a_call_that_waits_is_cancelled_and_never_runs() {
     let mut call = submission("f", "one", "");
     call.delay = Delay::For(Duration::from_secs(60));
     rig.queue.put(call).await.unwrap();
-    assert_eq!(rig.queue.cancel(&call_id("one")).await.unwrap(), State::Waiting);
+    assert_eq!(rig.queue.cancel(&call_id("one"), &Filter::All).await.unwrap(), State::Waiting);
     let call = rig.show("one").await;
     assert_eq!(
         (call.state, call.reason.as_deref()),
@@ -26,9 +26,9 @@ async fn a_call_that_waits_is_cancelled_and_never_runs() {
     rig.put("f", "two").await.unwrap();
     rig.ended("two").await;
     assert_eq!(rig.script.begun(), ["two"]);
-    assert_eq!(code_of(rig.queue.cancel(&call_id("one")).await), "call-ended");
-    assert_eq!(code_of(rig.queue.cancel(&call_id("two")).await), "call-ended");
-    assert_eq!(code_of(rig.queue.cancel(&call_id("nobody")).await), "call-not-found");
+    assert_eq!(code_of(rig.queue.cancel(&call_id("one"), &Filter::All).await), "call-ended");
+    assert_eq!(code_of(rig.queue.cancel(&call_id("two"), &Filter::All).await), "call-ended");
+    assert_eq!(code_of(rig.queue.cancel(&call_id("nobody"), &Filter::All).await), "call-not-found");
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_call_that_runs_is_stopped_and_its_place_is_free_again() {
     rig.put("f", "one").await.unwrap();
     rig.script.until_begun(1).await;
     rig.put("f", "two").await.unwrap();
-    assert_eq!(rig.queue.cancel(&call_id("one")).await.unwrap(), State::Running);
+    assert_eq!(rig.queue.cancel(&call_id("one"), &Filter::All).await.unwrap(), State::Running);
     assert_eq!(rig.show("one").await.state, State::Cancelled);
     assert_eq!(rig.ended("two").await.state, State::Succeeded);
     assert_eq!(rig.script.ended(), ["two"], "the function of the first was stopped");
@@ -57,8 +57,8 @@ async fn a_call_that_was_leased_ahead_and_has_not_begun_is_cancelled() {
     rig.until("both are leased ahead", async |rig| rig.ahead("f") == 2).await;
     assert_eq!(rig.counts().await, "waiting 2 running 1 dead 0 deliveries 0", "what has not begun waits");
     assert_eq!(rig.show("two").await.state, State::Waiting);
-    rig.queue.cancel(&call_id("two")).await.unwrap();
-    rig.queue.cancel(&call_id("three")).await.unwrap();
+    rig.queue.cancel(&call_id("two"), &Filter::All).await.unwrap();
+    rig.queue.cancel(&call_id("three"), &Filter::All).await.unwrap();
     rig.script.release(3);
     rig.ended("one").await;
     rig.until_quiet().await;
@@ -105,8 +105,8 @@ async fn the_next_of_a_group_follows_one_that_was_cancelled() {
         rig.queue.put(call).await.unwrap();
     }
     rig.script.until_begun(1).await;
-    rig.queue.cancel(&call_id("2")).await.unwrap();
-    rig.queue.cancel(&call_id("1")).await.unwrap();
+    rig.queue.cancel(&call_id("2"), &Filter::All).await.unwrap();
+    rig.queue.cancel(&call_id("1"), &Filter::All).await.unwrap();
     rig.ended("3").await;
     assert_eq!(rig.script.begun(), ["1", "3"]);
 }
@@ -119,8 +119,8 @@ async fn a_call_that_ends_while_it_is_cancelled_has_one_end() {
         let id = format!("c{n}");
         rig.put("f", &id).await.unwrap();
         let id = call_id(&id);
-        let cancelled = rig.queue.cancel(&id).await;
-        let call = rig.queue.show(&id).await.unwrap();
+        let cancelled = rig.queue.cancel(&id, &Filter::All).await;
+        let call = rig.queue.show(&id, |_| true).await.unwrap();
         match cancelled {
             Ok(_) => assert_eq!(call.state, State::Cancelled),
             Err(problem) => {
@@ -144,7 +144,10 @@ async fn what_waits_is_purged_and_what_runs_is_left_alone() {
     }
     let all = Selection::All(Filter::All);
     assert_eq!(code_of(rig.queue.purge(&all, State::Running).await), "bad-request");
-    assert_eq!(rig.queue.purge(&Selection::Call(call_id("c0")), State::Waiting).await.unwrap(), 1);
+    assert_eq!(
+        rig.queue.purge(&Selection::Call(call_id("c0"), Filter::All), State::Waiting).await.unwrap(),
+        1
+    );
     assert_eq!(rig.queue.purge(&all, State::Waiting).await.unwrap(), 4);
     assert_eq!(rig.counts().await, "waiting 0 running 1 dead 0 deliveries 0");
     rig.script.release(1);

@@ -25,7 +25,7 @@ async fn until_ended(rig: &Rig, accepted: &[&'static str], n: u64) {
     for id in accepted {
         rig.until(&format!("{id} has ended after fault {n}"), async |rig| {
             rig.advance(Duration::from_secs(1));
-            rig.queue.show(&call_id(id)).await.is_ok_and(|call| call.state.is_ended())
+            rig.queue.show(&call_id(id), |_| true).await.is_ok_and(|call| call.state.is_ended())
         })
         .await;
     }

@@ -68,11 +68,11 @@ async fn a_call_that_never_succeeds_is_dead_with_its_story_and_runs_again_when_i
     assert_eq!(rig.counts().await, "waiting 0 running 0 dead 1 deliveries 0");
     // The age of a call that is redriven begins anew.
     rig.advance(Duration::from_secs(24 * 60 * 60));
-    assert_eq!(rig.queue.redrive(&Selection::Call(call_id("one"))).await.unwrap(), 1);
+    assert_eq!(rig.queue.redrive(&Selection::Call(call_id("one"), Filter::All)).await.unwrap(), 1);
     let call = rig.ended("one").await;
     assert_eq!((call.state, call.attempts.len(), call.attempts_made), (State::Succeeded, 3, 3));
     assert_eq!(call.reason, None);
-    let again = rig.queue.redrive(&Selection::Call(call_id("one"))).await;
+    let again = rig.queue.redrive(&Selection::Call(call_id("one"), Filter::All)).await;
     assert_eq!(code_of(again), "conflict");
 }
 
@@ -228,7 +228,7 @@ async fn a_call_whose_function_is_gone_is_dead_and_is_not_redriven_until_it_is_b
     let dead = rig.ended("one").await;
     assert_eq!(dead.state, State::Dead);
     assert!(dead.reason.unwrap().contains("there is no function `f`"));
-    let one = Selection::Call(call_id("one"));
+    let one = Selection::Call(call_id("one"), Filter::All);
     assert_eq!(code_of(rig.queue.redrive(&one).await), "function-not-found");
     assert_eq!(rig.queue.redrive(&Selection::All(Filter::All)).await.unwrap(), 0);
     rig.function("f", [Act::Answer(200, "")]).await;
@@ -288,14 +288,19 @@ async fn a_private_callback_is_refused_and_one_that_nobody_takes_is_a_dead_deliv
     put("two", "http://127.0.0.1:9/").await.unwrap();
     assert_eq!(rig.ended("two").await.state, State::Succeeded);
     rig.until("a delivery waits", async |rig| {
-        rig.queue.deliveries(&call_id("two")).await.unwrap().iter().any(|d| !d.attempts.is_empty())
+        rig.queue
+            .deliveries(&call_id("two"), &Filter::All)
+            .await
+            .unwrap()
+            .iter()
+            .any(|d| !d.attempts.is_empty())
     })
     .await;
     // The grant is taken back: nothing is sent there any more.
     rig.function("f", [Act::Answer(200, "")]).await;
     rig.advance(Duration::from_secs(2));
     rig.until("it is dead", async |rig| rig.counts().await.contains("dead 1")).await;
-    let deliveries = rig.queue.deliveries(&call_id("two")).await.unwrap();
+    let deliveries = rig.queue.deliveries(&call_id("two"), &Filter::All).await.unwrap();
     let ends: Vec<_> = deliveries[0].attempts.iter().map(|attempt| format!("{:?}", attempt.end)).collect();
     assert!(ends[0].contains("delivery-failed") && ends[1].contains("callback-denied"), "{ends:?}");
     assert_eq!(rig.show("two").await.state, State::Succeeded, "the call itself ended well");

@@ -228,13 +228,13 @@ impl Rig {
 
     /// A call once it has ended.
     pub(crate) async fn ended(&self, id: &str) -> QueuedCall {
-        let call = self.queue.wait(&call_id(id), PATIENCE).await.unwrap();
+        let call = self.queue.wait(&call_id(id), &Filter::All, PATIENCE).await.unwrap();
         assert!(call.state.is_ended(), "{id} has not ended: {call:?}");
         call
     }
 
     pub(crate) async fn show(&self, id: &str) -> QueuedCall {
-        self.queue.show(&call_id(id)).await.unwrap()
+        self.queue.show(&call_id(id), |_| true).await.unwrap()
     }
 
     /// Waits until this is so.

@@ -38,12 +38,14 @@ impl Target {
             return fault("it does not begin with `postgres://`");
         }
         let (url, asked) = Asked::read(url)?;
+        const UNREADABLE: &str =
+            "it cannot be read; in a password, write `@` as %40, `/` as %2F, `?` as %3F and `%` as %25";
         // What the parser says may quote the password, if that has characters of which a URL makes something else.
-        let Ok(mut config) = url.parse::<Config>() else {
-            return fault(
-                "it cannot be read; in a password, write `@` as %40, `/` as %2F, `?` as %3F and `%` as %25",
-            );
-        };
+        let Ok(mut config) = url.parse::<Config>() else { return fault(UNREADABLE) };
+        // What stands behind the first `@` of a password is no host either.
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+            return fault(UNREADABLE);
+        }
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return fault("it names no host; for a Unix socket, write `?host=/run/postgresql` behind it");
         }
@@ -320,6 +322,7 @@ mod tests {
             ("me:s3cret@host", "does not begin"),
             ("postgres://me:s3cret", "cannot be read"),
             ("postgres://me:s3cret@host:port/db", "cannot be read"),
+            ("postgres://me:p@ss@w-s3cret@127.0.0.1:5432/db", "cannot be read"),
             ("postgres://me:s3cret@/db", "names no host"),
             ("postgres://me:s3cret@host/db?sslmode=maybe", "`sslmode`"),
             ("postgres://me:s3cret@host/db?sslrootcert=/nowhere/ca%2Epem", "/nowhere/ca.pem"),
