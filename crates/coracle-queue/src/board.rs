@@ -353,7 +353,7 @@ impl Board {
     pub(crate) fn next(&self, now: Timestamp) -> Option<Job> {
         let mut state = self.lock();
         let State { lanes, calls, deliveries, stopping, .. } = &mut *state;
-        let mut turn = |places: &mut Places| {
+        let turn = |places: &mut Places| {
             let is_free = places.free() > 0 && !*stopping;
             let topic =
                 is_free.then(|| places.fair.next(|topic| lanes.get(topic).and_then(Lane::next_cost)))??;

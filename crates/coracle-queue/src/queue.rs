@@ -24,8 +24,8 @@ use crate::status::{List, Page, Selection, Status};
 use crate::topics::{BODY_PREFIX, CANCEL_PREFIX};
 use crate::worker::{SETTLED_MAX, Worker, look_everywhere};
 use crate::{
-    Entry, Filter, QueuedCall, State, Submission, cancel, entries, heartbeat, purge, put, read, redrive,
-    sweep,
+    Entry, Filter, QueuedCall, State, Submission, bodies, cancel, entries, heartbeat, purge, put, read,
+    redrive, sweep,
 };
 
 /// Durable calls; a clone is a handle to the same.
