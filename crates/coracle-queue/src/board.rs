@@ -3,24 +3,23 @@
 //!
 //! A lane holds a page of what it is about to run, and never the whole backlog.
 
+mod lane;
+
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_model::{CallId, NamespaceName};
-use coracle_store::{Lease, MESSAGES_MAX, Message, Position, Taken, Topic};
+use coracle_store::{Lease, Message, MessageState, Position, Taken, Topic};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::fair::{Fair, cost_of};
+use self::lane::{Lane, More, Trust};
+use crate::fair::Fair;
 use crate::topics::Room;
 
-/// The most messages of one lane that are leased ahead of their start.
-const AHEAD_MAX: u32 = 128;
-/// How long the calls take that a lane leases ahead: enough to hide a commit, and little to lose if the server ends.
-const AHEAD_TIME: Duration = Duration::from_millis(20);
-/// Bytes that one lane leases at once, as far as its messages were of the usual size.
-const PAGE_BYTES: usize = 4 << 20;
+/// How long a call that was leased ahead runs before it is written down that it has begun: most have ended by then.
+const TELL_AFTER: Duration = Duration::from_millis(20);
 /// Deliveries of one function's results that run at once.
 pub(crate) const DELIVERIES_MAX: u32 = 10;
 
@@ -135,107 +134,31 @@ struct State {
     /// When lanes have something due that is not due yet.
     later: BTreeSet<(Timestamp, Topic)>,
     /// What runs, or is about to be.
-    jobs: HashMap<Position, (CallId, Arc<Stop>)>,
+    jobs: HashMap<Position, Running>,
+    /// What has begun and was leased ahead, and when: the first one first.
+    untold: VecDeque<(Timestamp, Lease)>,
     /// Calls that are to be cancelled wherever they run.
     cancelled: HashSet<String>,
 }
 
+/// A call that runs.
 #[derive(Debug)]
-struct Lane {
-    namespace: NamespaceName,
-    page: VecDeque<Leased>,
-    running: u32,
-    /// Calls that may run at once.
-    limit: u32,
-    trust: Trust,
-    /// How long its calls take, as an average that forgets.
-    took_us: f64,
-    /// How large its messages are, likewise.
-    bytes: f64,
-    more: More,
-    /// Whether a take is on its way to the database.
-    is_taking: bool,
-    /// Whether something arrived while it was.
-    has_news: bool,
-    is_hungry: bool,
+struct Running {
+    id: CallId,
+    stop: Arc<Stop>,
+    topic: Topic,
+    /// Whether the database knows that it has begun.
+    is_told: bool,
 }
 
-/// What the database has for a lane, as far as it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum More {
-    /// Something that is due.
-    Due,
-    /// Nothing before this time.
-    Later(Timestamp),
-    /// Nothing.
-    Nothing,
-}
-
-/// How much a lane may lease at once.
-///
-/// A call that brings the server down takes the attempts of all that was leased with it; so where attempts were lost,
-/// a lane begins with one call and leases one more with each that ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trust {
-    /// Nothing is known yet: one call is looked at first.
-    Unknown,
-    /// Attempts were lost: at most so many.
-    Careful(u32),
-    /// As much as it can run, and a page ahead.
-    Full,
-}
-
-impl Lane {
-    fn new(namespace: NamespaceName) -> Self {
-        Self {
-            namespace,
-            page: VecDeque::new(),
-            running: 0,
-            limit: DELIVERIES_MAX,
-            trust: Trust::Unknown,
-            took_us: 10_000.0,
-            bytes: 1_000.0,
-            more: More::Nothing,
-            is_taking: false,
-            has_news: false,
-            is_hungry: false,
-        }
-    }
-
-    fn ended(&mut self, took: Duration) {
-        self.took_us = self.took_us * 0.9 + took.as_secs_f64() * 1e6 * 0.1;
-        if let Trust::Careful(most) = self.trust {
-            self.trust = if most >= self.limit { Trust::Full } else { Trust::Careful(most + 1) };
-        }
-    }
-
-    /// How many more messages it should lease, given how many places are free.
-    fn wants(&self, places_free: u32) -> usize {
-        let here = self.page.len() + self.running as usize;
-        let places = self.limit.saturating_sub(self.running).min(places_free.max(1));
-        match self.trust {
-            Trust::Unknown => 1usize.saturating_sub(here),
-            Trust::Careful(most) => (most as usize).saturating_sub(here),
-            Trust::Full => {
-                let ahead = f64::from(self.limit) * AHEAD_TIME.as_secs_f64() * 1e6 / self.took_us.max(1.0);
-                let whole = places as usize + (ahead as usize).min(AHEAD_MAX as usize);
-                // In pages: a take for each call would be a commit for each.
-                if self.page.len() > whole / 2 { 0 } else { whole - self.page.len() }
-            }
-        }
-        .min((PAGE_BYTES as f64 / self.bytes) as usize + 1)
-        .min(MESSAGES_MAX)
-    }
-
-    /// What its next call costs, if it may start one.
-    fn next_cost(&self) -> Option<u32> {
-        let next = self.page.front()?;
-        (self.running < self.limit).then(|| cost_of(next.message.payload.len()))
-    }
-
-    fn is_idle(&self) -> bool {
-        self.page.is_empty() && self.running == 0 && !self.is_taking && self.more == More::Nothing
-    }
+/// What is to be leased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) topic: Topic,
+    /// At most so many messages.
+    pub(crate) limit: usize,
+    /// With so many of them it begins at once.
+    pub(crate) begins: usize,
 }
 
 impl State {
@@ -287,33 +210,28 @@ impl Board {
             hungry: VecDeque::new(),
             later: BTreeSet::new(),
             jobs: HashMap::new(),
+            untold: VecDeque::new(),
             cancelled: HashSet::new(),
         };
         Self(Arc::new(Inner { state: Mutex::new(state), idle: Notify::new(), nudge: Notify::new() }))
     }
 
-    /// Something has begun to wait in a topic, or may have.
-    pub(crate) fn arrived(&self, topic: &Topic) {
+    /// Something has begun to wait in a topic, or may have, and is due after this long.
+    pub(crate) fn arrived(&self, topic: &Topic, wait: Duration, now: Timestamp) {
         let mut state = self.lock();
         let Some(lane) = state.lane(topic) else { return };
+        let arrived = More::after(wait, now);
         if lane.is_taking {
-            lane.has_news = true;
+            lane.news = lane.news.min(arrived);
             return;
         }
-        state.set_more(topic, More::Due);
+        let more = lane.more.min(arrived);
+        state.set_more(topic, more);
         state.refresh(topic);
     }
 
-    /// Something waits in a topic until then.
-    pub(crate) fn due_later(&self, topic: &Topic, at: Timestamp) {
-        let mut state = self.lock();
-        if state.lane(topic).is_some_and(|lane| lane.more == More::Nothing && !lane.is_taking) {
-            state.set_more(topic, More::Later(at));
-        }
-    }
-
-    /// What is to be leased now: topics, and how many messages of each.
-    pub(crate) fn wishes(&self, now: Timestamp, topics_max: usize) -> Vec<(Topic, usize)> {
+    /// What is to be leased now.
+    pub(crate) fn wishes(&self, now: Timestamp, topics_max: usize) -> Vec<Wish> {
         let mut state = self.lock();
         while let Some((at, topic)) = state.later.first().cloned()
             && at <= now
@@ -329,11 +247,11 @@ impl Board {
             let stopping = state.stopping;
             let Some(lane) = state.lanes.get_mut(&topic) else { continue };
             lane.is_hungry = false;
-            let wanted = lane.wants(free);
-            if wanted > 0 && !lane.is_taking && !stopping {
+            let (limit, begins) = (lane.wants(free), lane.begins(free));
+            if limit > 0 && !lane.is_taking && !stopping {
                 lane.is_taking = true;
-                lane.has_news = false;
-                wishes.push((topic, wanted));
+                lane.news = More::Nothing;
+                wishes.push(Wish { topic, limit, begins });
             }
         }
         wishes
@@ -353,10 +271,11 @@ impl Board {
         taken: Taken,
         wanted: usize,
         limit: u32,
+        now: Timestamp,
         was_lost: impl Fn(&Message) -> bool,
     ) -> Vec<Leased> {
         let mut state = self.lock();
-        let Taken { topic, messages, next_due } = taken;
+        let Taken { topic, messages, next_in } = taken;
         let leased = |(lease, message)| Leased { lease, message };
         if state.stopping {
             return messages.into_iter().map(leased).collect();
@@ -368,17 +287,18 @@ impl Board {
         if messages.iter().any(|(_, message)| was_lost(message)) {
             lane.trust = Trust::Careful(1);
         } else if lane.trust == Trust::Unknown && !messages.is_empty() {
-            lane.trust = Trust::Full;
+            lane.trust = Trust::Watchful(0);
         }
         for leased in messages.into_iter().map(leased) {
             lane.bytes = lane.bytes * 0.9 + leased.message.payload.len() as f64 * 0.1;
             lane.page.push_back(leased);
         }
-        let more = match next_due {
-            _ if is_full || lane.has_news => More::Due,
-            Some(at) => More::Later(at),
+        let more = match next_in {
+            _ if is_full => More::Due,
+            Some(wait) => More::after(wait, now),
             None => More::Nothing,
         };
+        let more = more.min(lane.news);
         state.set_more(&topic, more);
         state.refresh(&topic);
         Vec::new()
@@ -395,7 +315,7 @@ impl Board {
     }
 
     /// The next call to run, if there is a place for one.
-    pub(crate) fn next(&self) -> Option<Job> {
+    pub(crate) fn next(&self, now: Timestamp) -> Option<Job> {
         let mut state = self.lock();
         let State { lanes, fair, places, running, stopping, .. } = &mut *state;
         if *running >= *places || *stopping {
@@ -412,7 +332,12 @@ impl Board {
             if state.cancelled.contains(id.as_str()) {
                 stop.tell(Why::Cancelled);
             }
-            state.jobs.insert(position, (id, Arc::clone(&stop)));
+            let is_told = !matches!(leased.message.state, MessageState::Ahead(_));
+            if !is_told {
+                state.untold.push_back((now, leased.lease.clone()));
+            }
+            let running = Running { id, stop: Arc::clone(&stop), topic: topic.clone(), is_told };
+            state.jobs.insert(position, running);
         }
         state.refresh(&topic);
         let place = Place { board: self.clone(), topic, position: Some(position) };
@@ -435,7 +360,7 @@ impl Board {
             return None;
         }
         if lane.trust == Trust::Unknown {
-            lane.trust = Trust::Full;
+            lane.trust = Trust::Watchful(0);
         }
         lane.running += 1;
         state.running += 1;
@@ -447,15 +372,16 @@ impl Board {
         let stop = Arc::new(Stop::default());
         let position = leased.lease.position;
         place.position = Some(position);
-        self.lock().jobs.insert(position, (id, Arc::clone(&stop)));
+        let running = Running { id, stop: Arc::clone(&stop), topic: place.topic.clone(), is_told: true };
+        self.lock().jobs.insert(position, running);
         Job { leased, place, stop }
     }
 
     /// Stops a call that is here; one that has not begun is taken out of its page and returned.
     pub(crate) fn cancel(&self, position: Position) -> Here {
         let mut state = self.lock();
-        if let Some((_, stop)) = state.jobs.get(&position) {
-            stop.tell(Why::Cancelled);
+        if let Some(running) = state.jobs.get(&position) {
+            running.stop.tell(Why::Cancelled);
             return Here::Running;
         }
         for lane in state.lanes.values_mut() {
@@ -476,9 +402,9 @@ impl Board {
             return;
         }
         state.cancelled.insert(id.to_owned());
-        for (job, stop) in state.jobs.values() {
-            if job.as_str() == id {
-                stop.tell(Why::Cancelled);
+        for running in state.jobs.values() {
+            if running.id.as_str() == id {
+                running.stop.tell(Why::Cancelled);
             }
         }
     }
@@ -492,7 +418,60 @@ impl Board {
 
     /// Stops all that runs: others may run it again.
     pub(crate) fn abandon(&self) {
-        self.lock().jobs.values().for_each(|(_, stop)| stop.tell(Why::Abandoned));
+        self.lock().jobs.values().for_each(|running| running.stop.tell(Why::Abandoned));
+    }
+
+    /// What runs for so long that the database is to know that it has begun.
+    pub(crate) fn to_tell(&self, now: Timestamp) -> Vec<Lease> {
+        let mut state = self.lock();
+        let State { untold, jobs, .. } = &mut *state;
+        let mut leases = Vec::new();
+        while let Some((_, lease)) = untold.pop_front_if(|(begun, _)| tell_at(*begun) <= now) {
+            if jobs.contains_key(&lease.position) {
+                leases.push(lease);
+            }
+        }
+        leases
+    }
+
+    /// The database knows that these have begun.
+    pub(crate) fn told(&self, leases: &[Lease]) {
+        let mut state = self.lock();
+        for lease in leases {
+            if let Some(running) = state.jobs.get_mut(&lease.position) {
+                running.is_told = true;
+            }
+        }
+    }
+
+    /// The database could not be told that these have begun: it is told again.
+    pub(crate) fn not_told(&self, leases: Vec<Lease>, now: Timestamp) {
+        self.lock().untold.extend(leases.into_iter().map(|lease| (now, lease)));
+    }
+
+    /// When the next one is to be told.
+    pub(crate) fn next_told(&self) -> Option<Timestamp> {
+        self.lock().untold.front().map(|(begun, _)| tell_at(*begun))
+    }
+
+    /// How many calls of a topic run here of which the database does not know that they have begun.
+    pub(crate) fn untold_in(&self, topic: &Topic) -> u64 {
+        let state = self.lock();
+        state.jobs.values().filter(|running| !running.is_told && running.topic == *topic).count() as u64
+    }
+
+    /// Whether a message runs here.
+    pub(crate) fn is_running(&self, position: Position) -> bool {
+        self.lock().jobs.contains_key(&position)
+    }
+
+    /// Leases nothing ahead for a while: another server was lost, and what it ran comes here.
+    pub(crate) fn watch(&self) {
+        for lane in self.lock().lanes.values_mut() {
+            if matches!(lane.trust, Trust::Full | Trust::Watchful(_)) {
+                lane.trust = Trust::Watchful(0);
+            }
+        }
     }
 
     /// Whether a message is leased by us and has not begun.
@@ -500,11 +479,6 @@ impl Board {
         let state = self.lock();
         let lane = state.lanes.get(topic);
         lane.is_some_and(|lane| lane.page.iter().any(|leased| leased.lease.position == position))
-    }
-
-    /// How many messages of a topic are leased by us and have not begun.
-    pub(crate) fn ahead_in(&self, topic: &Topic) -> u64 {
-        self.lock().lanes.get(topic).map_or(0, |lane| lane.page.len() as u64)
     }
 
     /// How many calls run.
@@ -543,6 +517,23 @@ impl Board {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+#[cfg(test)]
+impl Board {
+    /// How many messages of a topic are leased by us and have not begun.
+    pub(crate) fn ahead_in(&self, topic: &Topic) -> u64 {
+        self.lock().lanes.get(topic).map_or(0, |lane| lane.page.len() as u64)
+    }
+
+    /// Leases ahead from now on, as if many calls had ended well.
+    pub(crate) fn trust(&self) {
+        self.lock().lanes.values_mut().for_each(|lane| lane.trust = Trust::Full);
+    }
+}
+
+fn tell_at(begun: Timestamp) -> Timestamp {
+    begun.saturating_add(TELL_AFTER).unwrap_or(Timestamp::MAX)
 }
 
 /// Where a call is that was to be cancelled.

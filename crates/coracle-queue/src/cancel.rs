@@ -40,7 +40,9 @@ pub(crate) async fn cancel(engine: &Arc<Engine>, id: &CallId) -> Result<State, P
             return Err(ended.map_or_else(|| read::no_call(id), |state| has_ended(id, state)));
         };
         match message.state {
-            MessageState::Held(_) => return stop(engine, id, message).await.map(|()| State::Running),
+            MessageState::Held(_) | MessageState::Ahead(_) => {
+                return stop(engine, id, message).await.map(|()| State::Running);
+            }
             _ => match remove(engine, message).await {
                 Ok(()) => return Ok(State::Waiting),
                 // It was leased, or it ended, since it was looked at.

@@ -74,7 +74,7 @@ impl Endings {
 impl Engine {
     /// Starts what may start.
     pub(crate) fn start(self: &Arc<Self>) {
-        while let Some(job) = self.board.next() {
+        while let Some(job) = self.board.next(self.now()) {
             tokio::spawn(Arc::clone(self).work(job));
         }
     }
@@ -85,7 +85,7 @@ impl Engine {
         while let Some(job) = next {
             let after = Afterwards::default();
             let settled = Box::pin(self.deal_with(job, &after)).await;
-            next = self.board.next();
+            next = self.board.next(self.now());
             match settled {
                 // The worker that is gone took the leases with it.
                 Some(settled) => drop(self.settled.send(settled).await),

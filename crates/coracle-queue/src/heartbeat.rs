@@ -24,6 +24,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             Ok(committed) => {
                 since = 0;
                 if committed.reclaimed > 0 {
+                    engine.board.watch();
                     tracing::info!(calls = committed.reclaimed, "took over calls of a server that is gone");
                 }
                 leave(&engine).await;

@@ -65,8 +65,8 @@ async fn all(engine: &Engine, filter: &Filter, state: State) -> Result<u64, Prob
 }
 
 fn is_in(message: &Message, state: State) -> bool {
-    use coracle_store::MessageState::Held;
-    let is_held = matches!(message.state, Held(_));
+    use coracle_store::MessageState::{Ahead, Held};
+    let is_held = matches!(message.state, Held(_) | Ahead(_));
     match (Room::of(&message.topic), state) {
         (Some(Room::Dead(_)), State::Dead) => true,
         (Some(Room::Calls(_) | Room::Deliveries(_)), State::Waiting) => !is_held,

@@ -35,9 +35,9 @@ pub(crate) async fn status(engine: &Engine, filter: &Filter) -> Result<Status, P
         match room {
             Room::Calls(function) if filter.matches(&function) => {
                 let counts = functions.entry(function).or_default();
-                // What is leased ahead waits as well, as far as whoever asks is concerned.
-                let ahead = engine.board.ahead_in(&count.topic).min(held);
-                (counts.waiting, counts.running, counts.oldest) = (waiting + ahead, held - ahead, oldest_due);
+                let untold = engine.board.untold_in(&count.topic).min(waiting);
+                (counts.waiting, counts.running, counts.oldest) =
+                    (waiting - untold, held + untold, oldest_due);
             }
             Room::Deliveries(function) if filter.matches(&function) => {
                 functions.entry(function).or_default().deliveries = waiting + held;
@@ -171,6 +171,7 @@ pub(crate) fn read_message(engine: &Engine, message: Message) -> QueuedCall {
             MessageState::Held(_) if !engine.board.is_ahead(&message.topic, message.position) => {
                 (function, State::Running)
             }
+            MessageState::Ahead(_) if engine.board.is_running(message.position) => (function, State::Running),
             _ => (function, State::Waiting),
         },
         _ => {
@@ -182,7 +183,7 @@ pub(crate) fn read_message(engine: &Engine, message: Message) -> QueuedCall {
         (Ok(kept), Ok(mut story)) => {
             match message.state {
                 // One that runs is not lost; all before it are told of, or were.
-                MessageState::Held(_) => story.catch_up(message.attempt, &message),
+                MessageState::Held(_) | MessageState::Ahead(_) => story.catch_up(message.attempt, &message),
                 MessageState::Waiting | MessageState::Behind => story.catch_up(message.attempt + 1, &message),
                 MessageState::Kept => {}
             }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use coracle_faces::callback::Ended;
 use coracle_model::{CallId, FunctionRef, Principal, Problem, RetryPolicy, Target, Trace};
 use coracle_runtime::random_bits;
-use coracle_store::{Append, Batch, Begin, Due, Lease, Message, MessageId, Topic};
+use coracle_store::{Append, Batch, Begin, Due, Lease, Message, MessageId, MessageState, Topic};
 use http::{HeaderMap, HeaderValue, Method, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -366,6 +366,15 @@ pub(crate) fn describe(
         (kept.hops > HOPS_MAX)
             .then(|| format!("{HOPS_MAX} calls led to it, each by the end of the one before"))
     };
+    let made = match (state, &message.state) {
+        // The lease in which a call was found to be given up was no attempt.
+        (State::Dead, _) => story.told(),
+        // Nor is one that is leased and has not begun.
+        (State::Waiting, MessageState::Held(_) | MessageState::Ahead(_)) => {
+            story.before + message.attempt - 1
+        }
+        _ => story.before + message.attempt,
+    };
     QueuedCall {
         id: kept.id.clone(),
         function: function.clone(),
@@ -377,8 +386,7 @@ pub(crate) fn describe(
         ended: None,
         callback,
         body_bytes: kept.body.len(),
-        // The lease in which a call was found to be given up was no attempt.
-        attempts_made: if state == State::Dead { story.told() } else { story.before + message.attempt },
+        attempts_made: made,
         attempts: story.attempts.clone(),
         reason: story.reason.clone().or_else(too_many_hops),
         result: None,

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_store::{
-    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, Message, Take, Topic,
+    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, Lease, Message, Take,
     Topics, Where,
 };
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
-use crate::board::Leased;
+use crate::board::{Leased, Wish};
 use crate::engine::{Engine, until};
 use crate::heartbeat;
 use crate::settle::Settled;
@@ -50,7 +50,9 @@ pub(crate) struct Worker {
 /// One commit on its way.
 struct Round {
     settled: Vec<Settled>,
-    takes: Vec<(Topic, usize)>,
+    takes: Vec<Wish>,
+    /// What has begun and was leased ahead.
+    begun: Vec<Lease>,
     holder: Holder,
 }
 
@@ -77,7 +79,8 @@ impl Worker {
                 committing = self.round().map(|round| commit(Arc::clone(&self.engine), round));
             }
             let now = self.engine.now();
-            let due = self.engine.board.next_due().map(|at| until(at, now));
+            let next = [self.engine.board.next_due(), self.engine.board.next_told()];
+            let due = next.into_iter().flatten().min().map(|at| until(at, now));
             let sleep = due.unwrap_or(SLEEP_MAX).min(SLEEP_MAX);
             let room = SETTLED_MAX.saturating_sub(self.pending.len());
             tokio::select! {
@@ -89,7 +92,10 @@ impl Worker {
                     self.pending.extend(news.drain(..));
                 }
                 arrived = self.arrivals.next() => match arrived {
-                    Some(Where::In(topics)) => topics.iter().for_each(|topic| self.engine.board.arrived(topic)),
+                    Some(Where::In(topics)) => {
+                        let now = self.engine.now();
+                        topics.iter().for_each(|(topic, wait)| self.engine.board.arrived(topic, *wait, now));
+                    }
                     Some(Where::Everywhere) => look_everywhere(&self.engine).await,
                     None => return,
                 },
@@ -102,8 +108,9 @@ impl Worker {
 
     /// What is committed next, if there is anything to commit.
     fn round(&mut self) -> Option<Round> {
-        let takes = self.engine.board.wishes(self.engine.now(), TAKES_MAX);
-        if takes.is_empty() && self.pending.is_empty() {
+        let now = self.engine.now();
+        let (takes, begun) = (self.engine.board.wishes(now, TAKES_MAX), self.engine.board.to_tell(now));
+        if takes.is_empty() && begun.is_empty() && self.pending.is_empty() {
             return None;
         }
         let (mut settled, mut lines, mut bytes) = (Vec::new(), 0, 0);
@@ -114,7 +121,7 @@ impl Worker {
             }
             settled.extend(self.pending.pop_front());
         }
-        Some(Round { settled, takes, holder: self.engine.sessions.begin() })
+        Some(Round { settled, takes, begun, holder: self.engine.sessions.begin() })
     }
 
     async fn committed(&mut self, round: Round, result: Result<Committed, CommitError>) {
@@ -129,17 +136,18 @@ impl Worker {
     }
 
     fn done(&mut self, round: Round, committed: Committed) {
-        let engine = &self.engine;
+        let (engine, now) = (&self.engine, self.engine.now());
         for settled in round.settled {
             engine.sessions.over(&settled.lease.holder);
             if settled.state.is_ended() {
                 engine.endings.ended(&settled.id);
             }
         }
-        for (taken, (_, wanted)) in committed.taken.into_iter().zip(round.takes) {
+        engine.board.told(&round.begun);
+        for (taken, wish) in committed.taken.into_iter().zip(round.takes) {
             engine.sessions.more(&round.holder, taken.messages.len() as u64);
             let limit = Room::of(&taken.topic).map_or(1, |room| engine.limit(&room));
-            for Leased { lease, message } in engine.board.taken(taken, wanted, limit, was_lost) {
+            for Leased { lease, message } in engine.board.taken(taken, wish.limit, limit, now, was_lost) {
                 self.pending.push_back(crate::drain::released(lease, &message));
             }
         }
@@ -149,9 +157,13 @@ impl Worker {
     /// Keeps what was settled, to be committed again; what was leased anew, nobody knows.
     async fn failed(&mut self, mut round: Round, error: CommitError) {
         let engine = Arc::clone(&self.engine);
-        for (topic, _) in &round.takes {
-            engine.board.not_taken(topic);
+        for wish in &round.takes {
+            engine.board.not_taken(&wish.topic);
         }
+        if let CommitError::Lost { position } = error {
+            round.begun.retain(|lease| lease.position != position);
+        }
+        engine.board.not_told(std::mem::take(&mut round.begun), engine.now());
         match error {
             CommitError::Lost { position } => {
                 let lost = round.settled.iter().position(|settled| settled.lease.position == position);
@@ -226,8 +238,12 @@ fn commit(engine: Arc<Engine>, round: Round) -> BoxFuture<'static, (Round, Resul
         for settled in &round.settled {
             batch = batch.and(settled.batch.clone());
         }
-        for (topic, limit) in &round.takes {
-            batch = batch.take(Take { topic: topic.clone(), holder: round.holder.clone(), limit: *limit });
+        for lease in &round.begun {
+            batch = batch.begin(lease.clone());
+        }
+        for Wish { topic, limit, begins } in &round.takes {
+            let (topic, holder) = (topic.clone(), round.holder.clone());
+            batch = batch.take(Take { topic, holder, limit: *limit, begins: *begins });
         }
         let result = engine.database.commit(batch).await;
         (round, result)
@@ -255,11 +271,10 @@ pub(crate) async fn look_everywhere(engine: &Engine) {
         };
         let now = engine.now();
         for count in &page {
-            match count.oldest_due {
-                _ if !Room::of(&count.topic).is_some_and(|room| room.is_worked_on()) => {}
-                Some(at) if at > now => engine.board.due_later(&count.topic, at),
-                Some(_) => engine.board.arrived(&count.topic),
-                None => {}
+            if let Some(at) = count.oldest_due
+                && Room::of(&count.topic).is_some_and(|room| room.is_worked_on())
+            {
+                engine.board.arrived(&count.topic, until(at, now), now);
             }
         }
         let Some(last) = page.last() else { return };

@@ -1,8 +1,9 @@
 //! Telling workers where something has begun to wait: a set of topics for each, which forgets nothing and never grows
 //! beyond its bound. [`Arrivals`] is held by callers of [`Database::arrivals`](crate::Database::arrivals).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -20,8 +21,8 @@ pub struct Arrivals(Arc<Reader>);
 /// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Where {
-    /// In these topics.
-    In(HashSet<Topic>),
+    /// In these topics, and how long it is until the first of it is due: zero if it is due now.
+    In(HashMap<Topic, Duration>),
     /// Everywhere: too much has happened to say where, or news was missed.
     Everywhere,
 }
@@ -50,6 +51,22 @@ impl Arrivals {
     }
 }
 
+/// How long it is until something is due that has begun to wait, by topic.
+pub(crate) type Waits = HashMap<Topic, Duration>;
+
+/// Something has begun to wait in a topic; the shortest wait is kept.
+pub(crate) fn sooner(waits: &mut Waits, topic: &Topic, wait: Duration) {
+    match waits.get_mut(topic) {
+        Some(known) => *known = wait.min(*known),
+        None => drop(waits.insert(topic.clone(), wait)),
+    }
+}
+
+/// From one moment in microseconds to another; nothing, if it has passed.
+pub(crate) fn wait(due: i64, now: i64) -> Duration {
+    Duration::from_micros(u64::try_from(due.saturating_sub(now)).unwrap_or(0))
+}
+
 /// Everybody who waits for arrivals in one database.
 #[derive(Debug, Default)]
 pub(crate) struct Doorbells {
@@ -72,7 +89,7 @@ struct Reader {
 
 #[derive(Debug)]
 struct News {
-    topics: HashSet<Topic>,
+    topics: Waits,
     everywhere: bool,
     closed: bool,
 }
@@ -80,7 +97,7 @@ struct News {
 impl Doorbells {
     pub(crate) fn arrivals(&self) -> Arrivals {
         let mut readers = self.readers();
-        let news = News { topics: HashSet::new(), everywhere: false, closed: readers.closed };
+        let news = News { topics: Waits::new(), everywhere: false, closed: readers.closed };
         let reader = Arc::new(Reader { news: Mutex::new(news), filled: Notify::new() });
         readers.all.retain(|reader| reader.strong_count() > 0);
         readers.all.push(Arc::downgrade(&reader));
@@ -88,12 +105,12 @@ impl Doorbells {
     }
 
     /// Hands out where something has begun to wait, once that is durable.
-    pub(crate) fn publish(&self, topics: &HashSet<Topic>) {
+    pub(crate) fn publish(&self, topics: &Waits) {
         if topics.is_empty() {
             return;
         }
         self.each(|news| {
-            news.topics.extend(topics.iter().cloned());
+            topics.iter().for_each(|(topic, wait)| sooner(&mut news.topics, topic, *wait));
             if news.topics.len() > TOPICS_MAX {
                 news.everywhere = true;
             }
@@ -135,19 +152,22 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn topics(names: impl IntoIterator<Item = String>) -> HashSet<Topic> {
-        names.into_iter().map(|name| Topic::new(&name).unwrap()).collect()
+    const NOW: Duration = Duration::ZERO;
+    const LATER: Duration = Duration::from_secs(60);
+
+    fn waits<T: AsRef<str>>(all: impl IntoIterator<Item = (T, Duration)>) -> Waits {
+        all.into_iter().map(|(name, wait)| (Topic::new(name.as_ref()).unwrap(), wait)).collect()
     }
 
     #[tokio::test]
-    async fn a_slow_reader_hears_of_each_topic_once() {
+    async fn a_slow_reader_hears_of_each_topic_once_and_of_what_is_due_first() {
         let doorbells = Doorbells::default();
         let mut arrivals = doorbells.arrivals();
-        doorbells.publish(&topics(["a/1".to_owned()]));
-        doorbells.publish(&topics(["a/2".to_owned(), "a/1".to_owned()]));
-        let both = topics(["a/1".to_owned(), "a/2".to_owned()]);
-        assert_eq!(arrivals.next().await, Some(Where::In(both)));
-        doorbells.publish(&topics((0..=TOPICS_MAX).map(|n| format!("a/{n}"))));
+        doorbells.publish(&waits([("a/1", LATER), ("a/3", NOW)]));
+        doorbells.publish(&waits([("a/2", LATER), ("a/1", NOW), ("a/3", LATER)]));
+        let all = waits([("a/1", NOW), ("a/2", LATER), ("a/3", NOW)]);
+        assert_eq!(arrivals.next().await, Some(Where::In(all)));
+        doorbells.publish(&waits((0..=TOPICS_MAX).map(|n| (format!("a/{n}"), NOW))));
         assert_eq!(arrivals.next().await, Some(Where::Everywhere));
         doorbells.close();
         assert_eq!(arrivals.next().await, None);

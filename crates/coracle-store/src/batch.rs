@@ -75,6 +75,7 @@ pub(crate) enum Action {
 pub(crate) enum Step {
     Append(Append),
     Take(Take),
+    Begin(Lease),
     Ack(Lease),
     Retry { lease: Lease, due: Due, story: Bytes },
     Release(Lease),
@@ -88,10 +89,11 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// The message that it ends, gives back or moves.
+    /// The message that it begins, ends, gives back or moves.
     pub(crate) fn position(&self) -> Option<Position> {
         match self {
-            Self::Ack(lease)
+            Self::Begin(lease)
+            | Self::Ack(lease)
             | Self::Release(lease)
             | Self::Retry { lease, .. }
             | Self::Bury { lease, .. } => Some(lease.position),
@@ -178,6 +180,12 @@ impl Batch {
     #[must_use]
     pub fn take(self, take: Take) -> Self {
         self.then(Step::Take(take))
+    }
+
+    /// Says that the holder has begun with what it leased ahead: from now on it is an attempt, also if the holder is lost.
+    #[must_use]
+    pub fn begin(self, lease: Lease) -> Self {
+        self.then(Step::Begin(lease))
     }
 
     /// Ends a leased message: it is gone.

@@ -1,4 +1,4 @@
-//! Leases that ended with their holder: who had the message last, since when, and in which attempt.
+//! Attempts that ended with their holder: who had begun with the message, when, and in which attempt.
 //! Written by each database when it gives a message back for a holder that is gone, and read with the message.
 
 use jiff::Timestamp;
@@ -8,14 +8,14 @@ use crate::Holder;
 /// The most bytes that a message keeps of its losses; of more, the first are told.
 pub(crate) const LOSSES_BYTES_MAX: usize = 16 << 10;
 
-/// A lease whose holder went away and said nothing of it.
+/// An attempt whose holder went away and said nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     /// The how-manieth lease of the message it was.
     pub attempt: u32,
     /// Who had it.
     pub holder: Holder,
-    /// Since when.
+    /// When it had begun.
     pub since: Timestamp,
 }
 

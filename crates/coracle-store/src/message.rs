@@ -65,6 +65,9 @@ pub struct Take {
     pub holder: Holder,
     /// The most messages, from 1 to [`MESSAGES_MAX`]. A page of large ones is shorter: see [`MESSAGES_BYTES_MAX`].
     pub limit: usize,
+    /// With how many of them, the first ones, the holder begins at once. The others are leased ahead: until
+    /// [`Batch::begin`](crate::Batch::begin) says that one has begun, it is no attempt if the holder is lost.
+    pub begins: usize,
 }
 
 /// The right to end or give back one message; as long as its holder is alive nobody else has it.
@@ -94,9 +97,9 @@ pub struct Taken {
     pub topic: Topic,
     /// The messages, and the right to each.
     pub messages: Vec<(Lease, Message)>,
-    /// When the next one that waits is due, if there is one that no other node is taking right now; in the past if it
-    /// is due already.
-    pub next_due: Option<Timestamp>,
+    /// How long it is until the next one that waits is due, if there is one that no other node is taking right now;
+    /// zero if it is due already. A wait and no moment, for the clock of the database need not be that of the node.
+    pub next_in: Option<Duration>,
 }
 
 /// A message as it stands.
@@ -133,7 +136,9 @@ pub enum MessageState {
     Waiting,
     /// It waits for its turn: an earlier one of its group is there.
     Behind,
-    /// Somebody has leased it.
+    /// Somebody has leased it ahead, and not begun with it.
+    Ahead(Holder),
+    /// Somebody has leased it and begun with it.
     Held(Holder),
     /// It is only kept.
     Kept,
@@ -181,9 +186,9 @@ pub struct Topics {
 pub struct TopicCount {
     /// Which.
     pub topic: Topic,
-    /// Messages that wait, due or not, those behind others of their group included.
+    /// Messages that wait, due or not, those behind others of their group and those leased ahead included.
     pub waiting: u64,
-    /// Messages that are leased.
+    /// Messages that are leased and begun.
     pub held: u64,
     /// Messages that are only kept.
     pub kept: u64,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use coracle_model::Clock as _;
 use coracle_observe::clock::Simulated;
 use coracle_store::{
-    Append, Batch, Begin, CommitError, Condition, Database, Embedded, Holder, Key, Loss, MessageState,
-    OpenError, Read, ReadError, ReadFrom, Topic, conformance, read_all,
+    Append, Batch, Begin, CommitError, Condition, Database, Due, Embedded, Holder, Key, Loss, MessageState,
+    OpenError, Read, ReadError, ReadFrom, Take, Topic, conformance, read_all,
 };
 use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
@@ -102,21 +102,30 @@ async fn what_was_lost_with_its_holder_is_told() {
 }
 
 #[tokio::test]
+async fn what_is_leased_ahead_is_no_attempt() {
+    conformance::log::ahead(&fresh().1).await;
+}
+
+#[tokio::test]
 async fn what_a_server_held_that_is_gone_is_told_by_the_next() {
     let (dir, database, clock) = timed();
     let (calls, ann) = (Topic::new("calls").unwrap(), Holder::new("ann").unwrap());
     let begin = Begin::Held(ann.clone());
     let append = Append { topic: calls.clone(), id: None, group: None, begin, payload: "".into() };
     let keep = Batch::new().keep(ann.clone(), "", Duration::from_secs(60));
-    database.commit(keep.append(append)).await.unwrap();
+    let other = Append { begin: Begin::Waiting(Due::Now), ..append.clone() };
+    let ahead = Take { topic: calls.clone(), holder: ann.clone(), limit: 1, begins: 0 };
+    database.commit(keep.append(append).append(other).take(ahead)).await.unwrap();
     let since = clock.now();
     clock.advance(Duration::from_secs(1));
     drop(database);
     let database = Embedded::open(&dir.path().join("coracle.db"), clock).unwrap();
-    let read = Read { topic: calls, from: ReadFrom::Start, limit: 1 };
-    let message = database.read(read).await.unwrap().swap_remove(0);
-    assert_eq!(message.state, MessageState::Waiting);
-    assert_eq!(message.losses, [Loss { attempt: 1, holder: ann, since }]);
+    let read = Read { topic: calls, from: ReadFrom::Start, limit: 2 };
+    let messages = database.read(read).await.unwrap();
+    let told = messages.iter().map(|message| (&message.state, message.attempt, &message.losses[..]));
+    let loss = [Loss { attempt: 1, holder: ann, since }];
+    let waits = &MessageState::Waiting;
+    assert_eq!(told.collect::<Vec<_>>(), [(waits, 1, &loss[..]), (waits, 0, &[])], "a lease is no attempt");
 }
 
 #[tokio::test]

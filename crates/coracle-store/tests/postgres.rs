@@ -56,6 +56,7 @@ async fn messages_are_as_every_database_keeps_them() {
     conformance::log::one_fact(&fresh.database().await).await;
     conformance::log::groups(&fresh.database().await).await;
     conformance::log::time(&fresh.database().await, pass).await;
+    conformance::log::ahead(&fresh.database().await).await;
     conformance::log::losses(&fresh.database().await, pass).await;
     conformance::log::reads(&fresh.database().await, pass).await;
     conformance::log::message_bounds(&fresh.database().await).await;

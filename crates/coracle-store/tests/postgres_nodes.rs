@@ -1,7 +1,7 @@
 //! Several nodes on one PostgreSQL: each message goes to one of them, in its turn, and none is lost when some die.
 //! Each test has a server of its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -107,19 +107,19 @@ async fn other_nodes_hear_soon_where_something_waits() {
             }
             Err(_) => arrivals.next().await,
         };
-        assert_eq!(told, Some(Where::In(HashSet::from([calls.clone()]))));
+        assert_eq!(told, Some(Where::In(HashMap::from([(calls.clone(), Duration::ZERO)]))));
     }
     assert!(soon, "never within {SOON:?}");
 
     // A node that dies says nothing, and lets its time run out.
     let dying = holder("dying");
     let batch = Batch::new().keep(dying.clone(), "", Duration::from_millis(50));
-    let take = Take { topic: calls.clone(), holder: dying, limit: 1 };
+    let take = Take { topic: calls.clone(), holder: dying, limit: 1, begins: 1 };
     there.commit(batch.take(take)).await.unwrap();
     drop(there);
     let [third] = nodes(&own).await;
     while third.commit(Batch::new().reclaim()).await.unwrap().reclaimed == 0 {}
-    assert_eq!(arrivals.next().await, Some(Where::In(HashSet::from([calls]))));
+    assert_eq!(arrivals.next().await, Some(Where::In(HashMap::from([(calls, Duration::ZERO)]))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +193,7 @@ async fn messages_survive_a_kill_of_the_database_under_load() {
                 let last = over.load(Ordering::SeqCst);
                 // Kept for a moment: what was leased by a commit whose answer was lost comes back.
                 let keep = Batch::new().keep(me.clone(), "", Duration::from_secs(1)).reclaim();
-                let take = Take { topic: calls.clone(), holder: me.clone(), limit: 20 };
+                let take = Take { topic: calls.clone(), holder: me.clone(), limit: 20, begins: 20 };
                 let Ok(committed) = node.commit(keep.take(take)).await else { continue };
                 let messages = committed.taken.into_iter().next().expect("a take").messages;
                 for (lease, message) in &messages {
@@ -261,7 +261,7 @@ fn waiting(topic: &Topic, text: String) -> Append {
 }
 
 async fn take(node: &dyn Database, topic: &Topic, holder: &Holder, limit: usize) -> Vec<(Lease, Message)> {
-    let take = Take { topic: topic.clone(), holder: holder.clone(), limit };
+    let take = Take { topic: topic.clone(), holder: holder.clone(), limit, begins: limit };
     let committed = node.commit(Batch::new().take(take)).await.expect("writable");
     committed.taken.into_iter().next().expect("a take has its answer").messages
 }

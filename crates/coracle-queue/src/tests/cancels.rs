@@ -48,6 +48,7 @@ async fn a_call_that_was_leased_ahead_and_has_not_begun_is_cancelled() {
     rig.function("f", [Act::Hold]).await;
     rig.put("f", "one").await.unwrap();
     rig.script.until_begun(1).await;
+    rig.queue.engine().board.trust();
     for id in ["two", "three"] {
         rig.put("f", id).await.unwrap();
     }

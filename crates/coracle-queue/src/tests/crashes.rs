@@ -102,19 +102,43 @@ async fn a_lost_attempt_tells_which_server_had_it_and_since_when() {
     assert_eq!((&told[0], told.len()), (&lost, 2), "it is kept with the call");
 }
 
-#[tokio::test]
-async fn killed_when_calls_were_leased_and_had_not_begun() {
+/// A rig in which `one` runs, and `two` and `three` are leased and wait for its place.
+async fn one_at_a_time_and_two_ahead() -> Rig {
     let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
     rig.function("f", [Act::Hold]).await;
-    for id in ["one", "two", "three"] {
-        rig.put("f", id).await.unwrap();
-    }
+    rig.put("f", "one").await.unwrap();
     rig.script.until_begun(1).await;
+    rig.queue.engine().board.trust();
+    rig.put("f", "two").await.unwrap();
+    rig.put("f", "three").await.unwrap();
     rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    rig
+}
+
+#[tokio::test]
+async fn what_was_leased_ahead_and_runs_for_long_is_an_attempt() {
+    let rig = one_at_a_time_and_two_ahead().await;
+    rig.script.release(1);
+    rig.script.until_begun(2).await;
+    assert_eq!(rig.counts().await, "waiting 1 running 1 dead 0 deliveries 0", "it is known here at once");
+    rig.advance(Duration::from_millis(20));
+    rig.until("it is written down", async |rig| rig.held("f").await == 1).await;
+    assert_eq!(rig.counts().await, "waiting 1 running 1 dead 0 deliveries 0");
     let next = rig.killed().await;
+    next.script.until_begun(1).await;
+    check(&next, expect![[r#""#]]).await;
+}
+
+#[tokio::test]
+async fn killed_when_calls_were_leased_and_had_not_begun() {
+    let rig = one_at_a_time_and_two_ahead().await;
+    let next = rig.killed().await;
+    next.script.until_begun(1).await;
+    check(&next, expect![[r#""#]]).await;
     next.script.release(10);
-    for id in ["one", "two", "three"] {
-        assert_eq!(next.ended(id).await.state, State::Succeeded);
+    for (id, made) in [("one", 2), ("two", 1), ("three", 1)] {
+        let call = next.ended(id).await;
+        assert_eq!((call.state, call.attempts_made), (State::Succeeded, made), "{id}");
     }
 }
 
@@ -212,13 +236,7 @@ async fn a_server_that_was_believed_to_be_gone_drops_what_it_ran() {
 
 #[tokio::test]
 async fn a_server_that_stops_gives_back_what_has_not_begun_and_waits_for_what_runs() {
-    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
-    rig.function("f", [Act::Hold]).await;
-    for id in ["one", "two", "three"] {
-        rig.put("f", id).await.unwrap();
-    }
-    rig.script.until_begun(1).await;
-    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    let rig = one_at_a_time_and_two_ahead().await;
     let drained = async {
         let draining = rig.queue.drain(Duration::from_secs(10));
         tokio::pin!(draining);

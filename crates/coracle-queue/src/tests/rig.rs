@@ -16,7 +16,7 @@ use coracle_observe::Observe;
 use coracle_observe::clock::Simulated;
 use coracle_observe::logs::Limits;
 use coracle_runtime::{Bounds, Host, ImageBounds, Images, Printed, Programs, Runtime, Secret};
-use coracle_store::{Artifacts, DataDir, Database, Embedded, Faulty};
+use coracle_store::{Artifacts, DataDir, Database, Embedded, Faulty, Topics};
 use http::Request;
 use http_body_util::BodyExt as _;
 use tempfile::TempDir;
@@ -257,6 +257,13 @@ impl Rig {
     /// How many calls of a function are leased and have not begun.
     pub(crate) fn ahead(&self, name: &str) -> u64 {
         self.queue.engine().board.ahead_in(&crate::topics::Room::Calls(function(name)).topic())
+    }
+
+    /// How many calls of a function have begun, as far as the database knows.
+    pub(crate) async fn held(&self, name: &str) -> u64 {
+        let topic = crate::topics::Room::Calls(function(name)).topic();
+        let asked = Topics { prefix: topic.as_str().to_owned(), after: None, limit: 1 };
+        self.database.topics(asked).await.unwrap().first().map_or(0, |count| count.held)
     }
 
     /// How full the queue is, in a line.

@@ -1,7 +1,7 @@
 //! What every [`Database`] promises of its log: leases, groups, time, holders, counts and reads.
 //! Called by the tests of each implementation; `pass` lets that much time pass for the database's clock.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,15 +30,15 @@ pub async fn leases(database: &dyn Database) {
     for text in ["one", "two", "three"] {
         append(database, waiting(&topic, text)).await;
     }
-    let Taken { messages, next_due, .. } = taken(database, take(&topic, "ann", 2)).await;
+    let Taken { messages, next_in, .. } = taken(database, take(&topic, "ann", 2)).await;
     assert_eq!(texts(&messages), ["one", "two"], "those that came first are leased first");
-    assert!(next_due.is_some(), "one more is due");
+    assert!(next_in == Some(Duration::ZERO), "one more is due");
     let (first, message) = &messages[0];
     assert_eq!((first.attempt, message.attempt), (1, 1));
     assert_eq!(message.state, MessageState::Held(holder("ann")));
     let theirs = taken(database, take(&topic, "bob", 10)).await;
     assert_eq!(texts(&theirs.messages), ["three"], "what is leased is leased to nobody else");
-    assert_eq!(theirs.next_due, None);
+    assert_eq!(theirs.next_in, None);
 
     let stolen = Lease { holder: holder("bob"), ..first.clone() };
     let stale = Lease { attempt: 2, ..first.clone() };
@@ -171,17 +171,19 @@ pub async fn time(database: &dyn Database, pass: impl AsyncFn(Duration)) {
     append(database, Append { begin: Begin::Waiting(Due::In(SHORT)), ..waiting(&calls, "later") }).await;
     let early = taken(database, take(&calls, "ann", 1)).await;
     assert!(early.messages.is_empty());
-    let due = early.next_due.expect("it says when to come again");
+    let wait = early.next_in.expect("it says when to come again");
+    assert!(wait > Duration::ZERO && wait <= SHORT);
     pass(SHORT).await;
     let late = taken(database, take(&calls, "ann", 1)).await.messages;
-    assert_eq!((texts(&late), late[0].1.due), (vec!["later".to_owned()], due));
+    assert_eq!(texts(&late), ["later"]);
+    let due = late[0].1.due;
     database.commit(Batch::new().retry(late[0].0.clone(), Due::In(SHORT), "")).await.expect("ours");
     assert!(taken(database, take(&calls, "ann", 1)).await.messages.is_empty());
     let at = due - jiff::SignedDuration::from_secs(60);
     append(database, Append { begin: Begin::Waiting(Due::At(at)), ..waiting(&calls, "long ago") }).await;
     let past = taken(database, take(&calls, "ann", 1)).await;
     assert_eq!(texts(&past.messages), ["long ago"]);
-    assert!(past.next_due > Some(due));
+    assert!(past.next_in.is_some_and(|wait| wait <= SHORT));
     pass(SHORT).await;
 
     keep(database, "bob", SHORT).await;
@@ -210,7 +212,48 @@ pub async fn time(database: &dyn Database, pass: impl AsyncFn(Duration)) {
     );
 }
 
-/// Leases that ended with their holder are told, until its story is written; those that did not end so are not.
+/// What is leased ahead waits and is no attempt until it has begun, also if its holder is lost.
+pub async fn ahead(database: &dyn Database) {
+    let calls = topic("ahead/calls");
+    keep(database, "ann", LONG).await;
+    for text in ["one", "two", "three", "four"] {
+        append(database, waiting(&calls, text)).await;
+    }
+    let counted = async || {
+        let asked = Topics { prefix: calls.as_str().to_owned(), after: None, limit: 1 };
+        let topics = database.topics(asked).await.expect("readable");
+        topics.first().map(|count| (count.waiting, count.held))
+    };
+    let messages = taken(database, Take { begins: 1, ..take(&calls, "ann", 4) }).await.messages;
+    let (held, ahead) = (|| MessageState::Held(holder("ann")), || MessageState::Ahead(holder("ann")));
+    let states = |messages: &[Message]| -> Vec<MessageState> {
+        messages.iter().map(|message| message.state.clone()).collect()
+    };
+    let leased: Vec<Message> = messages.iter().map(|(_, message)| message.clone()).collect();
+    assert_eq!(states(&leased), [held(), ahead(), ahead(), ahead()]);
+    assert_eq!(states(&all(database, &calls).await), states(&leased), "and so it is kept");
+    assert_eq!(counted().await, Some((3, 1)), "what has not begun waits");
+    assert!(taken(database, take(&calls, "ann", 4)).await.messages.is_empty(), "and is nobody else's");
+
+    let [_, two, three, four] = [0, 1, 2, 3].map(|at| messages[at].0.clone());
+    let both = Batch::new().begin(two.clone()).ack(four);
+    database.commit(both).await.expect("ours");
+    database.commit(Batch::new().begin(two.clone())).await.expect("it may be said twice");
+    assert_eq!(counted().await, Some((1, 2)));
+    let stolen = Lease { holder: holder("bob"), ..three };
+    let lost = database.commit(Batch::new().begin(stolen)).await;
+    assert!(matches!(lost, Err(CommitError::Lost { .. })));
+
+    database.commit(Batch::new().leave(holder("ann"))).await.expect("writable");
+    assert_eq!(counted().await, Some((3, 0)));
+    let told: Vec<_> =
+        all(database, &calls).await.iter().map(|message| (message.attempt, message.losses.len())).collect();
+    assert_eq!(told, [(1, 1), (1, 1), (0, 0)], "an attempt is lost with its holder, a lease is nothing");
+    let gone = database.commit(Batch::new().begin(two)).await;
+    assert!(matches!(gone, Err(CommitError::Lost { .. })));
+}
+
+/// Attempts that ended with their holder are told, until its story is written; those that did not end so are not.
 pub async fn losses(database: &dyn Database, pass: impl AsyncFn(Duration)) {
     let (calls, dead) = (topic("losses/calls"), topic("losses/dead"));
     keep(database, "ann's", LONG).await;
@@ -372,11 +415,15 @@ pub async fn arrivals(database: &dyn Database) {
     append(database, Append { begin: Begin::Kept, ..waiting(&kept, "") }).await;
     append(database, Append { begin: Begin::Held(holder("ann")), ..waiting(&kept, "") }).await;
     append(database, waiting(&calls, "")).await;
-    let here = Some(Where::In(HashSet::from([calls.clone()])));
+    let here = Some(Where::In(HashMap::from([(calls.clone(), Duration::ZERO)])));
     assert_eq!(arrivals.next().await, here);
     let lease = taken(database, take(&calls, "ann", 1)).await.messages[0].0.clone();
     database.commit(Batch::new().retry(lease, Due::Now, "")).await.expect("ours");
     assert_eq!(arrivals.next().await, here, "what is given back waits again");
+    append(database, Append { begin: Begin::Waiting(Due::In(LONG)), ..waiting(&calls, "") }).await;
+    let Some(Where::In(later)) = arrivals.next().await else { panic!("it says where") };
+    let wait = later[&calls];
+    assert!(wait > LONG / 2 && wait <= LONG, "nobody needs to look before it is due: {wait:?}");
 }
 
 /// Of many that lease from one topic at once, each message goes to exactly one.
@@ -481,7 +528,7 @@ fn waiting(topic: &Topic, payload: &str) -> Append {
 }
 
 fn take(topic: &Topic, name: &str, limit: usize) -> Take {
-    Take { topic: topic.clone(), holder: holder(name), limit }
+    Take { topic: topic.clone(), holder: holder(name), limit, begins: limit }
 }
 
 async fn keep(database: &dyn Database, name: &str, time: Duration) {

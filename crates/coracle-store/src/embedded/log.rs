@@ -1,13 +1,15 @@
 //! Writing the log: what each step of a batch does to the tables of messages, topics and holders.
 //! Called by the writer, within its transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{CachedStatement, OptionalExtension, Row, Transaction};
 
 use super::schema::losses_and_this;
+use crate::arrivals::{Waits, sooner, wait};
 use crate::batch::Step;
 use crate::loss;
 use crate::{
@@ -66,6 +68,14 @@ struct Found {
     topic: i64,
     group: Option<String>,
     state: i64,
+    is_begun: bool,
+}
+
+impl Found {
+    /// The state as which it is counted: what is leased ahead waits.
+    fn counted(&self) -> i64 {
+        if self.state == HELD && !self.is_begun { WAITING } else { self.state }
+    }
 }
 
 impl<'t> Log<'t> {
@@ -99,7 +109,8 @@ impl<'t> Log<'t> {
                 return Ok(Some(CommitError::Lapsed { holder: holder.clone() }));
             }
             let lost = match step {
-                Step::Ack(lease)
+                Step::Begin(lease)
+                | Step::Ack(lease)
                 | Step::Release(lease)
                 | Step::Retry { lease, .. }
                 | Step::Bury { lease, .. } => (!self.is_ours(lease)?).then_some(lease.position),
@@ -116,18 +127,15 @@ impl<'t> Log<'t> {
         Ok(None)
     }
 
-    /// Makes the steps of a batch, and says where something has begun to wait.
-    pub(super) fn apply(
-        &mut self,
-        batch: &Batch,
-        committed: &mut Committed,
-    ) -> rusqlite::Result<HashSet<Topic>> {
-        let mut arrived = HashSet::new();
+    /// Makes the steps of a batch, and says where something has begun to wait, and for how long.
+    pub(super) fn apply(&mut self, batch: &Batch, committed: &mut Committed) -> rusqlite::Result<Waits> {
+        let mut arrived = Waits::new();
         for step in batch.steps() {
             self.touched = true;
             match step {
                 Step::Append(append) => committed.appended.push(self.append(append, &mut arrived)?),
                 Step::Take(take) => committed.taken.push(self.take(take)?),
+                Step::Begin(lease) => self.begun(lease.position)?,
                 Step::Ack(lease) => self.remove(lease.position, &mut arrived)?,
                 Step::Release(lease) => self.give_back(lease.position, Back::Untried, &mut arrived)?,
                 Step::Retry { lease, due, story } => {
@@ -187,7 +195,7 @@ impl<'t> Log<'t> {
         Ok(())
     }
 
-    fn append(&mut self, append: &Append, arrived: &mut HashSet<Topic>) -> rusqlite::Result<Appended> {
+    fn append(&mut self, append: &Append, arrived: &mut Waits) -> rusqlite::Result<Appended> {
         let topic = self.number(&append.topic)?;
         let position = self.next_position();
         let behind = match &append.group {
@@ -206,8 +214,8 @@ impl<'t> Log<'t> {
         };
         let (id, group) = (append.id.as_ref(), append.group.as_ref());
         self.execute(
-            "INSERT INTO message (position, topic, id, grp, appended, due, attempt, state, holder)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO message (position, topic, id, grp, appended, due, attempt, state, holder, begun)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             (
                 position,
                 topic,
@@ -218,6 +226,7 @@ impl<'t> Log<'t> {
                 i64::from(holder.is_some()),
                 state,
                 number,
+                number.map(|_| self.now),
             ),
         )?;
         self.execute(
@@ -226,7 +235,7 @@ impl<'t> Log<'t> {
         )?;
         self.count(topic, state, 1);
         if state == WAITING {
-            arrived.insert(append.topic.clone());
+            sooner(arrived, &append.topic, self.wait(due));
         }
         let position = Position(position.cast_unsigned());
         let lease = holder.map(|holder| Lease { position, holder: holder.clone(), attempt: 1 });
@@ -238,29 +247,31 @@ impl<'t> Log<'t> {
         let holder = self.holder(&take.holder)?.map(|held| held.number);
         let mut messages = self.due_messages(topic, take)?;
         let mut hold = self.transaction.prepare_cached(
-            "UPDATE message SET state = 2, holder = ?2, attempt = ?3, leased = ?4 WHERE position = ?1",
+            "UPDATE message SET state = 2, holder = ?2, attempt = ?3, begun = ?4 WHERE position = ?1",
         )?;
-        for (lease, message) in &mut messages {
+        for (index, (lease, message)) in messages.iter_mut().enumerate() {
+            let begins = index < take.begins;
             lease.attempt += 1;
             message.attempt = lease.attempt;
-            message.state = MessageState::Held(take.holder.clone());
-            hold.execute((number(lease.position), holder, lease.attempt, self.now))?;
+            message.state =
+                if begins { MessageState::Held } else { MessageState::Ahead }(take.holder.clone());
+            hold.execute((number(lease.position), holder, lease.attempt, begins.then_some(self.now)))?;
         }
         drop(hold);
-        let taken = i64::try_from(messages.len()).unwrap_or(i64::MAX);
-        self.count(topic, WAITING, -taken);
-        self.count(topic, HELD, taken);
-        let next_due = self
+        let begun = i64::try_from(messages.len().min(take.begins)).unwrap_or(i64::MAX);
+        self.count(topic, WAITING, -begun);
+        self.count(topic, HELD, begun);
+        let next_due: Option<i64> = self
             .cached("SELECT due FROM message WHERE topic = ?1 AND state = 0 ORDER BY due, position LIMIT 1")?
             .query_row([topic], |row| row.get(0))
             .optional()?;
-        Ok(Taken { topic: take.topic.clone(), messages, next_due: next_due.map(moment) })
+        Ok(Taken { topic: take.topic.clone(), messages, next_in: next_due.map(|due| self.wait(due)) })
     }
 
     /// The first messages that are due, as they stand before they are leased.
     fn due_messages(&self, topic: i64, take: &Take) -> rusqlite::Result<Vec<(Lease, Message)>> {
         let mut statement = self.cached(
-            "SELECT m.position, m.id, m.grp, m.appended, m.due, m.attempt, m.state, p.story, p.payload, m.losses
+            "SELECT m.position, m.id, m.grp, m.appended, m.due, m.attempt, m.state, p.story, p.payload, m.losses, m.begun
              FROM message m JOIN payload p ON p.position = m.position
              WHERE m.topic = ?1 AND m.state = 0 AND m.due <= ?2 ORDER BY m.due, m.position LIMIT ?3",
         )?;
@@ -277,19 +288,28 @@ impl<'t> Log<'t> {
         Ok(messages)
     }
 
+    /// Makes an attempt of what was leased ahead.
+    fn begun(&mut self, position: Position) -> rusqlite::Result<()> {
+        let Some(found) = self.found(position)?.filter(|found| !found.is_begun) else { return Ok(()) };
+        self.execute("UPDATE message SET begun = ?2 WHERE position = ?1", (number(position), self.now))?;
+        self.count(found.topic, WAITING, -1);
+        self.count(found.topic, HELD, 1);
+        Ok(())
+    }
+
     /// Lets a leased message wait again.
-    fn give_back(
-        &mut self,
-        position: Position,
-        back: Back,
-        arrived: &mut HashSet<Topic>,
-    ) -> rusqlite::Result<()> {
+    fn give_back(&mut self, position: Position, back: Back, arrived: &mut Waits) -> rusqlite::Result<()> {
         let Some(found) = self.found(position)? else { return Ok(()) };
-        match back {
-            Back::Tried(due) => self.execute(
-                "UPDATE message SET state = 0, holder = NULL, due = ?2, losses = NULL WHERE position = ?1",
-                (number(position), self.due(due)),
-            )?,
+        let due = match back {
+            Back::Lost if !found.is_begun => return self.give_back(position, Back::Untried, arrived),
+            Back::Tried(due) => {
+                let due = self.due(due);
+                self.execute(
+                    "UPDATE message SET state = 0, holder = NULL, due = ?2, losses = NULL WHERE position = ?1",
+                    (number(position), due),
+                )?;
+                due
+            }
             Back::Lost => {
                 let losses = losses_and_this();
                 self.execute(
@@ -298,23 +318,27 @@ impl<'t> Log<'t> {
                     ),
                     (number(position), self.now),
                 )?;
+                self.now
             }
-            Back::Untried => self.execute(
-                "UPDATE message SET state = 0, holder = NULL, attempt = attempt - 1 WHERE position = ?1",
-                [number(position)],
-            )?,
-        }
-        self.count(found.topic, found.state, -1);
+            Back::Untried => {
+                self.execute(
+                    "UPDATE message SET state = 0, holder = NULL, attempt = attempt - 1 WHERE position = ?1",
+                    [number(position)],
+                )?;
+                self.now
+            }
+        };
+        self.count(found.topic, found.counted(), -1);
         self.count(found.topic, WAITING, 1);
-        arrived.insert(self.name(found.topic)?);
+        sooner(arrived, &self.name(found.topic)?, self.wait(due));
         Ok(())
     }
 
-    fn remove(&mut self, position: Position, arrived: &mut HashSet<Topic>) -> rusqlite::Result<()> {
+    fn remove(&mut self, position: Position, arrived: &mut Waits) -> rusqlite::Result<()> {
         let Some(found) = self.found(position)? else { return Ok(()) };
         self.execute("DELETE FROM message WHERE position = ?1", [number(position)])?;
         self.execute("DELETE FROM payload WHERE position = ?1", [number(position)])?;
-        self.count(found.topic, found.state, -1);
+        self.count(found.topic, found.counted(), -1);
         self.lead_on(&found, arrived)
     }
 
@@ -324,7 +348,7 @@ impl<'t> Log<'t> {
         position: Position,
         to: &Topic,
         due: Option<Due>,
-        arrived: &mut HashSet<Topic>,
+        arrived: &mut Waits,
     ) -> rusqlite::Result<Appended> {
         let moved = self.next_position();
         let appended = Appended { position: Position(moved.cast_unsigned()), lease: None };
@@ -346,33 +370,35 @@ impl<'t> Log<'t> {
             (number(position), moved, topic, self.now, when, state),
         )?;
         self.execute("UPDATE payload SET position = ?2 WHERE position = ?1", (number(position), moved))?;
-        self.count(found.topic, found.state, -1);
+        self.count(found.topic, found.counted(), -1);
         self.count(topic, state, 1);
         if state == WAITING {
-            arrived.insert(to.clone());
+            sooner(arrived, to, self.wait(when));
         }
         self.lead_on(&found, arrived)?;
         Ok(appended)
     }
 
     /// Lets the next of a group wait for its lease, now that one of it is gone.
-    fn lead_on(&mut self, gone: &Found, arrived: &mut HashSet<Topic>) -> rusqlite::Result<()> {
+    fn lead_on(&mut self, gone: &Found, arrived: &mut Waits) -> rusqlite::Result<()> {
         let Some(group) = gone.group.as_ref().filter(|_| gone.state != KEPT) else { return Ok(()) };
         let next = self
             .cached(
-                "SELECT position, state FROM message WHERE topic = ?1 AND grp = ?2 AND state < 3
+                "SELECT position, state, due FROM message WHERE topic = ?1 AND grp = ?2 AND state < 3
                  ORDER BY position LIMIT 1",
             )?
-            .query_row((gone.topic, group), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+            .query_row((gone.topic, group), |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+            })
             .optional()?;
-        if let Some((position, BEHIND)) = next {
+        if let Some((position, BEHIND, due)) = next {
             self.execute("UPDATE message SET state = 0 WHERE position = ?1", [position])?;
-            arrived.insert(self.name(gone.topic)?);
+            sooner(arrived, &self.name(gone.topic)?, self.wait(due));
         }
         Ok(())
     }
 
-    fn reclaim(&mut self, arrived: &mut HashSet<Topic>) -> rusqlite::Result<u64> {
+    fn reclaim(&mut self, arrived: &mut Waits) -> rusqlite::Result<u64> {
         let mut statement = self.cached("SELECT number FROM holder WHERE until <= ?1")?;
         let gone: Vec<i64> = statement.query_map([self.now], |row| row.get(0))?.collect::<Result<_, _>>()?;
         drop(statement);
@@ -384,7 +410,7 @@ impl<'t> Log<'t> {
     }
 
     /// Gives back all that a holder held, and forgets it.
-    fn end_holder(&mut self, holder: i64, arrived: &mut HashSet<Topic>) -> rusqlite::Result<u64> {
+    fn end_holder(&mut self, holder: i64, arrived: &mut Waits) -> rusqlite::Result<u64> {
         let mut statement = self.cached("SELECT position FROM message WHERE holder = ?1")?;
         let held: Vec<i64> = statement.query_map([holder], |row| row.get(0))?.collect::<Result<_, _>>()?;
         drop(statement);
@@ -396,7 +422,7 @@ impl<'t> Log<'t> {
         Ok(held.len() as u64)
     }
 
-    fn trim(&mut self, topic: &Topic, before: i64, arrived: &mut HashSet<Topic>) -> rusqlite::Result<u64> {
+    fn trim(&mut self, topic: &Topic, before: i64, arrived: &mut Waits) -> rusqlite::Result<u64> {
         let topic = self.number(topic)?;
         let mut statement = self.cached(
             "SELECT position, appended, state FROM message WHERE topic = ?1 ORDER BY position LIMIT ?2",
@@ -439,9 +465,14 @@ impl<'t> Log<'t> {
     }
 
     fn found(&self, position: Position) -> rusqlite::Result<Option<Found>> {
-        self.cached("SELECT topic, grp, state FROM message WHERE position = ?1")?
+        self.cached("SELECT topic, grp, state, begun IS NOT NULL FROM message WHERE position = ?1")?
             .query_row([number(position)], |row| {
-                Ok(Found { topic: row.get(0)?, group: row.get(1)?, state: row.get(2)? })
+                Ok(Found {
+                    topic: row.get(0)?,
+                    group: row.get(1)?,
+                    state: row.get(2)?,
+                    is_begun: row.get(3)?,
+                })
             })
             .optional()
     }
@@ -494,6 +525,11 @@ impl<'t> Log<'t> {
         }
     }
 
+    /// How long it is until that moment.
+    fn wait(&self, due: i64) -> Duration {
+        wait(due, self.now)
+    }
+
     fn count(&mut self, topic: i64, state: i64, by: i64) {
         let Counts([waiting, held, kept]) = self.counts.entry(topic).or_default();
         *match state {
@@ -512,7 +548,7 @@ impl<'t> Log<'t> {
     }
 }
 
-/// A message from the columns position, id, grp, appended, due, attempt, state, story, payload, losses.
+/// A message from the columns position, id, grp, appended, due, attempt, state, story, payload, losses, begun.
 pub(super) fn message(
     row: &Row<'_>,
     topic: Topic,
@@ -520,6 +556,7 @@ pub(super) fn message(
 ) -> rusqlite::Result<Message> {
     let position = Position(row.get::<_, i64>(0)?.cast_unsigned());
     let state = match (row.get(6)?, holder(row)?) {
+        (HELD, Some(holder)) if row.get::<_, Option<i64>>(10)?.is_none() => MessageState::Ahead(holder),
         (HELD, Some(holder)) => MessageState::Held(holder),
         (BEHIND, _) => MessageState::Behind,
         (KEPT, _) => MessageState::Kept,

@@ -12,7 +12,7 @@ use crate::{
 
 /// What [`message`] reads, then the holder's name, then the topic's.
 const COLUMNS: &str = "m.position, m.id, m.grp, m.appended, m.due, m.attempt, m.state, p.story, p.payload,
-    m.losses, h.name, t.name FROM message m
+    m.losses, m.begun, h.name, t.name FROM message m
     JOIN payload p ON p.position = m.position
     JOIN topic t ON t.number = m.topic
     LEFT JOIN holder h ON h.number = m.holder";
@@ -120,6 +120,6 @@ pub(super) fn alive(connection: &Connection, now: Timestamp) -> rusqlite::Result
 
 fn whole(row: &Row<'_>) -> rusqlite::Result<Message> {
     let holder =
-        |row: &Row<'_>| Ok(row.get_ref(10)?.as_str_or_null()?.and_then(|name| Holder::new(name).ok()));
-    message(row, topic(row, 11)?, holder)
+        |row: &Row<'_>| Ok(row.get_ref(11)?.as_str_or_null()?.and_then(|name| Holder::new(name).ok()));
+    message(row, topic(row, 12)?, holder)
 }

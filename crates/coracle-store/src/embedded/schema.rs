@@ -71,8 +71,9 @@ const UPGRADES: [&str; VERSION as usize] = ["
         payload  BLOB NOT NULL
     ) STRICT;
 ", "
-    -- When it was last leased; NULL if that was when it was appended.
-    ALTER TABLE message ADD COLUMN leased INTEGER;
+    -- When its holder began with it; NULL if it is only leased ahead. Without meaning if nobody holds it.
+    ALTER TABLE message ADD COLUMN begun INTEGER;
+    UPDATE message SET begun = appended WHERE state = 2;
     -- The leases since its story was written that ended with their holder: see `loss.rs`.
     ALTER TABLE message ADD COLUMN losses TEXT;
 "];
@@ -81,7 +82,8 @@ const UPGRADES: [&str; VERSION as usize] = ["
 fn nobody_holds() -> String {
     let losses = losses_and_this();
     format!(
-        "UPDATE message SET state = 0, holder = NULL, losses = {losses} WHERE holder IS NOT NULL;
+        "UPDATE message SET state = 0, holder = NULL, attempt = attempt - (begun IS NULL), losses = {losses}
+             WHERE holder IS NOT NULL;
          UPDATE topic SET waiting = waiting + held, held = 0 WHERE held > 0;
          DELETE FROM holder;
          DELETE FROM topic WHERE waiting = 0 AND kept = 0;"
@@ -91,8 +93,8 @@ fn nobody_holds() -> String {
 /// The losses of a held message, if its holder is gone as well; in SQL, and as `loss.rs` reads them.
 pub(super) fn losses_and_this() -> String {
     format!(
-        "CASE WHEN octet_length(losses) > {LOSSES_BYTES_MAX} THEN losses ELSE
-             concat(losses, attempt, ' ', coalesce(leased, appended), ' ',
+        "CASE WHEN begun IS NULL OR octet_length(losses) > {LOSSES_BYTES_MAX} THEN losses ELSE
+             concat(losses, attempt, ' ', begun, ' ',
                  (SELECT name FROM holder WHERE number = message.holder), char(10))
          END"
     )

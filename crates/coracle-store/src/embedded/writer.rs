@@ -1,7 +1,6 @@
 //! The one thread that writes: it takes every batch that waits, commits them as one transaction, and answers all.
 //! Started by [`Embedded::open`](super::Embedded::open), ended when the last sender of commits is gone.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +11,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::log::{Log, Numbers};
 use super::{is_full, schema};
-use crate::arrivals::Doorbells;
+use crate::arrivals::{Doorbells, Waits, sooner};
 use crate::batch::{Action, Operation};
 use crate::watch::Hub;
-use crate::{BATCH_BYTES_MAX, Batch, Cause, Change, CommitError, Committed, Entry, Topic};
+use crate::{BATCH_BYTES_MAX, Batch, Cause, Change, CommitError, Committed, Entry};
 
 /// The most batches in one transaction.
 const GROUP_BATCHES_MAX: usize = 256;
 /// A group that has this many bytes takes no further batch.
 const GROUP_BYTES_MAX: usize = BATCH_BYTES_MAX;
+/// A commit waits at most this part of what the one before took for those whom that one answered.
+const GATHER_PART: u32 = 8;
+const GATHER_MAX: Duration = Duration::from_millis(1);
 
 /// A batch and whom to tell.
 #[derive(Debug)]
@@ -39,6 +41,14 @@ pub(super) struct Writer {
     pending: mpsc::Receiver<Pending>,
     /// How much longer each commit takes than it does.
     delay: Duration,
+    last: Last,
+}
+
+/// What is remembered of the last group.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    batches: usize,
+    took: Duration,
 }
 
 /// Who is told of what has become durable.
@@ -56,8 +66,8 @@ impl Writer {
         news: News,
         pending: mpsc::Receiver<Pending>,
     ) -> Self {
-        let (numbers, delay) = (Numbers::new(), Duration::ZERO);
-        Self { connection: Some(connection), path, clock, numbers, news, pending, delay }
+        let (numbers, delay, last) = (Numbers::new(), Duration::ZERO, Last::default());
+        Self { connection: Some(connection), path, clock, numbers, news, pending, delay, last }
     }
 
     /// The same with a slower disk.
@@ -69,12 +79,21 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(first) = self.pending.blocking_recv() {
             let group = self.gather(first);
+            let begun = self.clock.instant();
+            let batches = group.len();
             self.commit(group);
+            self.last = Last { batches, took: self.clock.instant().saturating_duration_since(begun) };
         }
     }
 
     /// The first batch and those that wait behind it: while one group is synced, the next one gathers.
+    ///
+    /// Whoever was answered just now is about to come again: half of all callers would wait for the other half, turn and
+    /// turn about, if the first of them were not kept for a moment.
     fn gather(&mut self, first: Pending) -> Vec<Pending> {
+        if self.pending.len() + 1 < self.last.batches {
+            std::thread::sleep((self.last.took / GATHER_PART).min(GATHER_MAX));
+        }
         let mut bytes = first.batch.bytes();
         let mut group = vec![first];
         while group.len() < GROUP_BATCHES_MAX && bytes < GROUP_BYTES_MAX {
@@ -89,10 +108,10 @@ impl Writer {
         match self.try_commit(&group) {
             Ok(verdicts) => {
                 // Watchers first: whoever is answered may rely on the change being on its way to them.
-                let mut arrived = HashSet::new();
+                let mut arrived = Waits::new();
                 for applied in verdicts.iter().flatten() {
                     self.news.hub.publish(&applied.changes);
-                    arrived.extend(applied.arrived.iter().cloned());
+                    applied.arrived.iter().for_each(|(topic, wait)| sooner(&mut arrived, topic, *wait));
                 }
                 for (pending, verdict) in group.into_iter().zip(verdicts) {
                     answer(pending, verdict.map(|applied| applied.committed));
@@ -184,7 +203,7 @@ type Verdict = Result<Applied, CommitError>;
 struct Applied {
     committed: Committed,
     changes: Vec<Change>,
-    arrived: HashSet<Topic>,
+    arrived: Waits,
 }
 
 /// The first condition of a batch that does not hold. All are looked at before anything is written, so that a batch

@@ -1,7 +1,7 @@
 //! Hearing of what other nodes have done: it listens, and has the feed catch up.
 //! Started by [`Postgres::open`](super::Postgres::open), and ended by its close.
 
-use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::group::LISTEN;
 use super::session::Session;
 use super::target::{ConnectError, Target};
 use crate::Topic;
+use crate::arrivals::{Waits, sooner};
 
 /// How often removals are swept that everybody has seen.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -90,7 +91,7 @@ async fn follow(
 struct News {
     /// The newest revision of an entry.
     newest: Option<u64>,
-    arrived: HashSet<Topic>,
+    arrived: Waits,
     everywhere: bool,
     /// Some said something: with none, the connection is gone, which the next query then says.
     any: bool,
@@ -106,7 +107,9 @@ impl News {
             return;
         }
         self.everywhere |= topics == EVERYWHERE;
-        self.arrived.extend(topics.lines().filter_map(|topic| Topic::new(topic).ok()));
+        for (topic, wait) in topics.lines().filter_map(arrival) {
+            sooner(&mut self.arrived, &topic, wait);
+        }
     }
 
     async fn tell(self, session: &Session, feed: &Feed) -> Result<(), Error> {
@@ -126,23 +129,36 @@ impl News {
     }
 }
 
-/// What a notification says of these news: the newest revision, if there is one, and then the topics, one a line.
-pub(super) fn payload(newest: Option<u64>, arrived: &HashSet<Topic>) -> String {
+/// What a notification says of these news: the newest revision, if there is one, and then the topics, one a line, each
+/// behind the microseconds until something in it is due.
+pub(super) fn payload(newest: Option<u64>, arrived: &Waits) -> String {
     let newest = newest.map(|newest| newest.to_string()).unwrap_or_default();
-    let bytes: usize = arrived.iter().map(|topic| topic.as_str().len() + 1).sum();
-    let topics = match bytes + newest.len() {
-        0..=PAYLOAD_BYTES_MAX => arrived.iter().map(Topic::as_str).collect::<Vec<_>>().join("\n"),
-        _ => EVERYWHERE.to_owned(),
-    };
-    format!("{newest}\n{topics}")
+    let mut payload = format!("{newest}\n");
+    let all = payload.len();
+    for (topic, wait) in arrived {
+        let _ = writeln!(payload, "{} {topic}", wait.as_micros()); // A string takes all.
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            payload.truncate(all);
+            payload.push_str(EVERYWHERE);
+            break;
+        }
+    }
+    payload
+}
+
+/// What one line says.
+fn arrival(line: &str) -> Option<(Topic, Duration)> {
+    let (wait, topic) = line.split_once(' ')?;
+    Some((Topic::new(topic).ok()?, Duration::from_micros(wait.parse().ok()?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn topics(count: usize) -> HashSet<Topic> {
-        (0..count).map(|number| Topic::new(&format!("default/calls/{number:06}")).unwrap()).collect()
+    fn topics(count: usize) -> Waits {
+        let topic = |number| Topic::new(&format!("default/calls/{number:06}")).unwrap();
+        (0..count).map(|number| (topic(number), Duration::from_micros(number as u64))).collect()
     }
 
     #[test]

@@ -25,7 +25,7 @@ const FLOORS: &str = "
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 const PAGE: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload, losses FROM (
+    SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload, losses, begun FROM (
         SELECT *, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM (
             SELECT *, octet_length(payload) + octet_length(story) AS bytes FROM coracle.message
             WHERE (topic, position) > ($1, $2) AND (topic, position) <= ($1, $3) ORDER BY topic, position LIMIT $4
@@ -51,7 +51,7 @@ const NEWEST: &str = "
     ORDER BY topic DESC, position DESC LIMIT 1";
 
 const FIND: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload, losses FROM coracle.message
+    SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload, losses, begun FROM coracle.message
     WHERE id IS NOT NULL AND (id, position) > ($1, 0) AND (id, position) <= ($1, 9223372036854775807)
     ORDER BY id DESC, position DESC LIMIT $2";
 

@@ -10,12 +10,13 @@ use tokio_postgres::{Error, Row};
 use self::columns::{Inserts, Updates};
 pub(super) use self::statements::STATEMENTS;
 use self::statements::{
-    ABANDONED, COUNT, DELETE, FLOOR, FORGET, HELD_BY, HOLDERS, KEEP, LEAVE, LED, LOCK_GROUPS, NAMED,
+    ABANDONED, BEGIN, COUNT, DELETE, FLOOR, FORGET, HELD_BY, HOLDERS, KEEP, LEAVE, LED, LOCK_GROUPS, NAMED,
     NEXT_DUE, NOW, OLDEST, POSITIONS, PROMOTE, TAKE,
 };
 use super::plan::{self, BEHIND, HELD, KEPT, Origin, Plan, Stored, number};
 use super::schema::{LOCK_CLASS_FLOORS, LOCK_CLASS_GROUPS};
 use super::session::Session;
+use crate::arrivals::wait;
 use crate::batch::Step;
 use crate::loss;
 use crate::{
@@ -102,14 +103,20 @@ pub(super) async fn write(session: &Session, plan: &Plan<'_>) -> Result<Vec<Topi
         session.query(PROMOTE, &[&topics, &groups]).await
     };
     // Those that end or move go before those that come, and who leads is looked at last.
-    let (ended, updated, inserted, (held, promoted)) = join4(
-        some(session, DELETE, &plan.ended),
+    let begin = async {
+        if plan.begun.is_empty() {
+            return Ok(());
+        }
+        session.query(BEGIN, &[&plan.begun, &plan.now]).await.map(drop)
+    };
+    let ((begun, ended), updated, inserted, (held, promoted)) = join4(
+        join(begin, some(session, DELETE, &plan.ended)),
         updates.write(session),
         inserts.write(session),
         join(write_holders(session, plan), promote),
     )
     .await;
-    ended.map(drop).and(updated).and(inserted).and(held)?;
+    begun.and(ended.map(drop)).and(updated).and(inserted).and(held)?;
     Ok(promoted?.iter().map(|row| topic(row, 0)).collect())
 }
 
@@ -217,7 +224,10 @@ async fn write_holders(session: &Session, plan: &Plan<'_>) -> Result<(), Error> 
 async fn take_some(session: &Session, take: &Take, now: i64) -> Result<Taken, Error> {
     let (holder, topic) = (take.holder.as_str(), take.topic.as_str());
     let (rows, next) = join(
-        session.query(TAKE, &[&holder, &topic, &now, &limit(take.limit), &limit(MESSAGES_BYTES_MAX)]),
+        session.query(
+            TAKE,
+            &[&holder, &topic, &now, &limit(take.limit), &limit(MESSAGES_BYTES_MAX), &limit(take.begins)],
+        ),
         session.query(NEXT_DUE, &[&topic]),
     )
     .await;
@@ -227,8 +237,8 @@ async fn take_some(session: &Session, take: &Take, now: i64) -> Result<Taken, Er
     };
     let mut messages: Vec<(Lease, Message)> = rows?.iter().map(|row| lease(message(row))).collect();
     messages.sort_unstable_by_key(|(_, message)| (message.due, message.position));
-    let next_due = next?.first().map(|row| moment(row.get(0)));
-    Ok(Taken { topic: take.topic.clone(), messages, next_due })
+    let next_in = next?.first().map(|row| wait(row.get(0), now));
+    Ok(Taken { topic: take.topic.clone(), messages, next_in })
 }
 
 /// A query about some numbers, which is not made if there are none.
@@ -242,17 +252,16 @@ async fn some_of(session: &Session, sql: &'static str, names: &[&str]) -> Result
 }
 
 fn stored<'b>(row: &Row) -> Stored<'b> {
-    let appended = row.get(3);
     Stored {
         origin: Origin::Row(row.get(0)),
         topic: topic(row, 1),
         group: group(row, 2),
-        appended,
+        appended: row.get(3),
         due: row.get(4),
         attempt: row.get(5),
         state: row.get(6),
         holder: holder(row, 7),
-        leased: row.get::<_, Option<i64>>(8).unwrap_or(appended),
+        begun: row.get(8),
         story: None,
         loss: None,
         changed: false,
@@ -260,9 +269,10 @@ fn stored<'b>(row: &Row) -> Stored<'b> {
 }
 
 /// A message from the columns position, topic, grp, appended, due, attempt, state, holder, id, story, payload,
-/// losses.
+/// losses, begun.
 pub(super) fn message(row: &Row) -> Message {
     let state = match (row.get(6), holder(row, 7)) {
+        (HELD, Some(holder)) if row.get::<_, Option<i64>>(12).is_none() => MessageState::Ahead(holder),
         (HELD, Some(holder)) => MessageState::Held(holder),
         (BEHIND, _) => MessageState::Behind,
         (KEPT, _) => MessageState::Kept,

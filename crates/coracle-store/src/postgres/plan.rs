@@ -2,14 +2,16 @@
 //! Filled and carried out by `messages.rs`; asked batch by batch by `group.rs`. It does no I/O.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::arrivals::{Waits, sooner, wait};
 use crate::batch::Step;
 use crate::loss;
 use crate::{
-    Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, Position, Take, Taken,
-    Topic,
+    Append, Appended, Batch, Begin, CommitError, Committed, Due, Group, Holder, Lease, MessageState,
+    Position, Take, Taken, Topic,
 };
 
 /// The state of a message, as it stands in its row.
@@ -29,6 +31,8 @@ pub(super) struct Plan<'b> {
     pub(super) messages: HashMap<i64, Stored<'b>>,
     /// The rows to remove.
     pub(super) ended: Vec<i64>,
+    /// The rows with which their holders have begun.
+    pub(super) begun: Vec<i64>,
     /// Until when the holders live that the group names; `None` if they are not known.
     pub(super) holders: HashMap<Holder, Option<i64>>,
     /// The holders to write down, with what they say of themselves.
@@ -47,8 +51,8 @@ pub(super) struct Plan<'b> {
     pub(super) moved: BTreeSet<(Topic, Group)>,
     /// By how much topics grow: waiting, held, kept.
     pub(super) counts: HashMap<Topic, [i64; 3]>,
-    /// Where something has begun to wait.
-    pub(super) arrived: HashSet<Topic>,
+    /// Where something has begun to wait, and for how long.
+    pub(super) arrived: Waits,
     /// What is leased when all else was written: for which batch, as the how-manieth of it.
     pub(super) takes: Vec<(usize, usize, &'b Take)>,
 }
@@ -64,8 +68,8 @@ pub(super) struct Stored<'b> {
     pub(super) attempt: i32,
     pub(super) state: i16,
     pub(super) holder: Option<Holder>,
-    /// When it was last leased.
-    pub(super) leased: i64,
+    /// When its holder began with it.
+    pub(super) begun: Option<i64>,
     /// A story that is not yet in the row.
     pub(super) story: Option<Bytes>,
     /// A loss that is not yet in the row, as a line of text.
@@ -93,6 +97,13 @@ enum Back {
     Lost,
 }
 
+impl Stored<'_> {
+    /// The state as which it is counted: what is leased ahead waits.
+    fn counted(&self) -> i16 {
+        if self.state == HELD && self.begun.is_none() { WAITING } else { self.state }
+    }
+}
+
 impl<'b> Plan<'b> {
     /// Why the steps of a batch cannot happen. All are looked at before one is made, so that a batch that is refused
     /// leaves nothing behind.
@@ -114,7 +125,8 @@ impl<'b> Plan<'b> {
     /// The message of a step that cannot happen to it.
     fn lost(&self, step: &Step) -> Option<Position> {
         match step {
-            Step::Ack(lease)
+            Step::Begin(lease)
+            | Step::Ack(lease)
             | Step::Release(lease)
             | Step::Retry { lease, .. }
             | Step::Bury { lease, .. } => (!self.is_ours(lease)).then_some(lease.position),
@@ -134,8 +146,9 @@ impl<'b> Plan<'b> {
                 Step::Take(take) => {
                     self.takes.push((index, committed.taken.len(), take));
                     let topic = take.topic.clone();
-                    committed.taken.push(Taken { topic, messages: Vec::new(), next_due: None });
+                    committed.taken.push(Taken { topic, messages: Vec::new(), next_in: None });
                 }
+                Step::Begin(lease) => self.begin(number(lease.position)),
                 Step::Ack(lease) => self.remove(number(lease.position)),
                 Step::Release(lease) => self.give_back(number(lease.position), Back::Untried),
                 Step::Retry { lease, due, story } => {
@@ -185,7 +198,7 @@ impl<'b> Plan<'b> {
         };
         self.count(topic, state, 1);
         if state == WAITING {
-            self.arrived.insert(topic.clone());
+            sooner(&mut self.arrived, topic, wait(due, self.now));
         }
         let place = Position(position.cast_unsigned());
         let lease = holder.clone().map(|holder| Lease { position: place, holder, attempt: 1 });
@@ -198,13 +211,26 @@ impl<'b> Plan<'b> {
             attempt: i32::from(holder.is_some()),
             state,
             holder,
-            leased: self.now,
+            begun: (state == HELD).then_some(self.now),
             story: None,
             loss: None,
             changed: true,
         };
         self.messages.insert(position, stored);
         Appended { position: place, lease }
+    }
+
+    /// Makes an attempt of what was leased ahead.
+    fn begin(&mut self, position: i64) {
+        let Some(stored) = self.messages.get_mut(&position) else { return };
+        if stored.begun.replace(self.now).is_none() {
+            if let Origin::Row(row) = stored.origin {
+                self.begun.push(row);
+            }
+            let topic = stored.topic.clone();
+            self.count(&topic, WAITING, -1);
+            self.count(&topic, HELD, 1);
+        }
     }
 
     fn tell(&mut self, position: Position, story: &Bytes) {
@@ -220,18 +246,21 @@ impl<'b> Plan<'b> {
         match back {
             Back::Tried(due) => stored.due = due,
             Back::Untried => stored.attempt -= 1,
-            Back::Lost => {
-                stored.due = self.now;
-                stored.loss =
-                    stored.holder.as_ref().map(|holder| loss::line(stored.attempt, stored.leased, holder));
-            }
+            Back::Lost => match (stored.begun, &stored.holder) {
+                (Some(begun), Some(holder)) => {
+                    stored.due = self.now;
+                    stored.loss = Some(loss::line(stored.attempt, begun, holder));
+                }
+                _ => stored.attempt -= 1,
+            },
         }
-        let was = std::mem::replace(&mut stored.state, WAITING);
+        let was = stored.counted();
+        stored.state = WAITING;
         (stored.holder, stored.changed) = (None, true);
-        let topic = stored.topic.clone();
+        let (topic, due) = (stored.topic.clone(), stored.due);
         self.count(&topic, was, -1);
         self.count(&topic, WAITING, 1);
-        self.arrived.insert(topic);
+        sooner(&mut self.arrived, &topic, wait(due, self.now));
     }
 
     fn remove(&mut self, position: i64) {
@@ -257,14 +286,15 @@ impl<'b> Plan<'b> {
                 }
             };
             self.count(to, state, 1);
+            let due = due.unwrap_or(self.now);
             if state == WAITING {
-                self.arrived.insert(to.clone());
+                sooner(&mut self.arrived, to, wait(due, self.now));
             }
             let stored = Stored {
                 topic: to.clone(),
                 appended: self.now,
-                due: due.unwrap_or(self.now),
-                attempt: if due.is_some() { 0 } else { stored.attempt },
+                due,
+                attempt: if state == KEPT { stored.attempt } else { 0 },
                 state,
                 holder: None,
                 changed: true,
@@ -276,7 +306,7 @@ impl<'b> Plan<'b> {
     }
 
     fn leave_topic(&mut self, stored: &Stored<'_>) {
-        self.count(&stored.topic, stored.state, -1);
+        self.count(&stored.topic, stored.counted(), -1);
         if let Some(group) = stored.group.as_ref().filter(|_| stored.state != KEPT) {
             self.moved.insert((stored.topic.clone(), group.clone()));
         }
@@ -355,9 +385,12 @@ impl<'b> Plan<'b> {
 
     /// Takes in what was found out while it was written: where one of a group leads on, and what was leased.
     pub(super) fn settle<'t>(&mut self, leading: Vec<Topic>, taken: impl Iterator<Item = &'t Taken>) {
-        self.arrived.extend(leading);
+        // Whether they are due, their lease says.
+        leading.iter().for_each(|topic| sooner(&mut self.arrived, topic, Duration::ZERO));
         for taken in taken {
-            let many = i64::try_from(taken.messages.len()).unwrap_or(i64::MAX);
+            let begun =
+                taken.messages.iter().filter(|(_, message)| matches!(message.state, MessageState::Held(_)));
+            let many = i64::try_from(begun.count()).unwrap_or(i64::MAX);
             self.count(&taken.topic, WAITING, -many);
             self.count(&taken.topic, HELD, many);
         }
@@ -388,8 +421,6 @@ pub(super) fn number(position: Position) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn topic(text: &str) -> Topic {
@@ -411,7 +442,7 @@ mod tests {
             attempt: 1,
             state: HELD,
             holder: Some(holder),
-            leased: 5,
+            begun: Some(5),
             story: None,
             loss: None,
             changed: false,
@@ -455,7 +486,7 @@ mod tests {
         let state = |position| (plan.messages[&position].state, plan.messages[&position].changed);
         assert_eq!((state(1), state(2)), ((HELD, false), (WAITING, true)));
         assert_eq!(plan.messages[&2].loss.as_deref(), Some("1 5 bob\n"), "who had it is told");
-        assert_eq!(plan.arrived, HashSet::from([topic("calls")]));
+        assert_eq!(plan.arrived, Waits::from([(topic("calls"), Duration::ZERO)]));
     }
 
     #[test]

@@ -92,8 +92,9 @@ const UPGRADES: [&str; VERSION as usize] = ["
     );
     ALTER TABLE coracle.artifact_part ALTER COLUMN bytes SET STORAGE EXTERNAL;
 ", "
-    -- When it was last leased; NULL if that was when it was appended.
-    ALTER TABLE coracle.message ADD COLUMN leased bigint;
+    -- When its holder began with it; NULL if it is only leased ahead. Without meaning if nobody holds it.
+    ALTER TABLE coracle.message ADD COLUMN begun bigint;
+    UPDATE coracle.message SET begun = appended WHERE state = 2;
     -- The leases since its story was written that ended with their holder: see `loss.rs`.
     ALTER TABLE coracle.message ADD COLUMN losses text COLLATE \"C\";
 "];

@@ -21,6 +21,7 @@ pub(super) struct Inserts<'p> {
     attempts: Vec<i32>,
     states: Vec<i16>,
     holders: Vec<Option<&'p str>>,
+    begun: Vec<Option<i64>>,
     payloads: Vec<&'p [u8]>,
     losses: Vec<Option<&'p str>>,
 }
@@ -39,6 +40,7 @@ impl<'p> Inserts<'p> {
             inserts.attempts.push(stored.attempt);
             inserts.states.push(stored.state);
             inserts.holders.push(stored.holder.as_ref().map(Holder::as_str));
+            inserts.begun.push(stored.begun);
             inserts.payloads.push(&append.payload);
             inserts.losses.push(stored.loss.as_deref());
         }
@@ -59,6 +61,7 @@ impl<'p> Inserts<'p> {
             &self.attempts,
             &self.states,
             &self.holders,
+            &self.begun,
             &self.payloads,
             &self.losses,
         ];

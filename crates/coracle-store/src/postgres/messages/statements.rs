@@ -5,7 +5,7 @@
 ///
 /// A range of `(topic, position)` in the order of both can be read from the index of both alone. Were it `topic = $1` in
 /// the order of positions, PostgreSQL might walk the primary key, past a million messages of another topic.
-pub(in super::super) const STATEMENTS: [&str; 20] = [
+pub(in super::super) const STATEMENTS: [&str; 21] = [
     LOCK_GROUPS,
     NOW,
     FLOOR,
@@ -17,6 +17,7 @@ pub(in super::super) const STATEMENTS: [&str; 20] = [
     HOLDERS,
     LED,
     DELETE,
+    BEGIN,
     UPDATE,
     INSERT,
     KEEP,
@@ -51,20 +52,20 @@ pub(super) const FLOOR: &str =
 pub(super) const POSITIONS: &str = "SELECT nextval('coracle.position') FROM generate_series(1, $1::int)";
 
 pub(super) const NAMED: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder, leased FROM coracle.message
+    SELECT position, topic, grp, appended, due, attempt, state, holder, begun FROM coracle.message
     WHERE position = ANY($1) ORDER BY position FOR UPDATE";
 pub(super) const HELD_BY: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder, leased FROM coracle.message
+    SELECT position, topic, grp, appended, due, attempt, state, holder, begun FROM coracle.message
     WHERE holder = ANY($1) AND state = 2 ORDER BY position FOR UPDATE";
 /// Also those whose holder was forgotten by a node that did not see them.
 pub(super) const ABANDONED: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder, leased FROM coracle.message
+    SELECT position, topic, grp, appended, due, attempt, state, holder, begun FROM coracle.message
     WHERE state = 2 AND NOT EXISTS (
         SELECT FROM coracle.holder WHERE name = message.holder
         AND until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
     ) FOR UPDATE SKIP LOCKED";
 pub(super) const OLDEST: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder, leased FROM coracle.message
+    SELECT position, topic, grp, appended, due, attempt, state, holder, begun FROM coracle.message
     WHERE position = ANY(ARRAY(
         SELECT position FROM coracle.message
         WHERE (topic, position) > ($1, 0) AND (topic, position) <= ($1, 9223372036854775807)
@@ -78,6 +79,7 @@ pub(super) const LED: &str = "
     )";
 
 pub(super) const DELETE: &str = "DELETE FROM coracle.message WHERE position = ANY($1)";
+pub(super) const BEGIN: &str = "UPDATE coracle.message SET begun = $2 WHERE position = ANY($1)";
 pub(super) const UPDATE: &str = "
     UPDATE coracle.message AS m SET position = new.position, topic = new.topic, appended = new.appended,
         due = new.due, attempt = new.attempt, state = new.state, holder = NULL, story = coalesce(new.story, m.story),
@@ -91,9 +93,9 @@ pub(super) const UPDATE: &str = "
     WHERE m.position = new.row";
 pub(super) const INSERT: &str = "
     INSERT INTO coracle.message
-        (position, topic, id, grp, appended, due, attempt, state, holder, payload, losses, story)
+        (position, topic, id, grp, appended, due, attempt, state, holder, begun, payload, losses, story)
     SELECT *, ''::bytea FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
-        $7::int[], $8::smallint[], $9::text[], $10::bytea[], $11::text[])";
+        $7::int[], $8::smallint[], $9::text[], $10::bigint[], $11::bytea[], $12::text[])";
 
 pub(super) const KEEP: &str = "
     INSERT INTO coracle.holder (name, info, until) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[])
@@ -121,17 +123,19 @@ pub(super) const PROMOTE: &str = "
 
 /// The window adds up what lies before each message, so that a page of large ones is short.
 pub(super) const TAKE: &str = "
-    UPDATE coracle.message AS m SET state = 2, holder = $1, attempt = attempt + 1, leased = $3 FROM (
-        SELECT position FROM (
-            SELECT position, sum(bytes) OVER (ORDER BY due, position) - bytes AS before FROM (
+    UPDATE coracle.message AS m SET state = 2, holder = $1, attempt = attempt + 1,
+        begun = CASE WHEN due.number <= $6 THEN $3 END
+    FROM (
+        SELECT position, number FROM (
+            SELECT position, row_number() OVER in_order AS number, sum(bytes) OVER in_order - bytes AS before FROM (
                 SELECT position, due, octet_length(payload) + octet_length(story) AS bytes FROM coracle.message
                 WHERE topic = $2 AND state = 0 AND due <= $3
                 ORDER BY due, position LIMIT $4 FOR UPDATE SKIP LOCKED
-            ) AS page
+            ) AS page WINDOW in_order AS (ORDER BY due, position)
         ) AS page WHERE before < $5
     ) AS due WHERE m.position = due.position
     RETURNING m.position, m.topic, m.grp, m.appended, m.due, m.attempt, m.state, m.holder, m.id, m.story, m.payload,
-        m.losses";
+        m.losses, m.begun";
 pub(super) const NEXT_DUE: &str = "
     SELECT due FROM coracle.message WHERE topic = $1 AND state = 0 ORDER BY due, position LIMIT 1
     FOR UPDATE SKIP LOCKED";
