@@ -119,7 +119,7 @@ async fn tables_of_the_version_before_are_upgraded_and_keep_what_they_hold() {
     before.commit(keep.append(append)).await.unwrap();
     drop(before);
     // What version 2 added.
-    own.sql("postgres", "ALTER TABLE coracle.message DROP COLUMN leased, DROP COLUMN losses").unwrap();
+    own.sql("postgres", "ALTER TABLE coracle.message DROP COLUMN begun, DROP COLUMN losses").unwrap();
     own.sql("postgres", "UPDATE coracle.version SET version = 1").unwrap();
 
     let after = Postgres::open(&own.url()).await.unwrap();

@@ -33,7 +33,7 @@ const PAGE: &str = "
     ) AS page WHERE before < $5 ORDER BY position";
 
 const PAGE_BACK: &str = "
-    SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload, losses FROM (
+    SELECT position, topic, grp, appended, due, attempt, state, holder, id, story, payload, losses, begun FROM (
         SELECT *, sum(bytes) OVER (ORDER BY position DESC) - bytes AS before FROM (
             SELECT *, octet_length(payload) + octet_length(story) AS bytes FROM coracle.message
             WHERE (topic, position) > ($1, 0) AND (topic, position) <= ($1, $2)
