@@ -94,3 +94,19 @@ async fn a_body_over_the_bound_is_refused_and_leaves_nothing() {
     assert_eq!(kept(&rig).await, 0);
     assert_eq!(code_of(rig.queue.show(&call_id("one"), |_| true).await), "call-not-found");
 }
+
+#[tokio::test]
+async fn while_too_many_bodies_are_being_read_those_that_come_are_written_to_the_disk() {
+    let rig = rig(Act::Answer(200, "")).await;
+    let engine = rig.queue.engine();
+    let all = engine.reading.available_permits();
+    let others = engine.reading.try_acquire_many(u32::try_from(all).unwrap()).unwrap();
+    let mut call = long("one", 100);
+    call.delay = Delay::For(Duration::from_secs(60));
+    rig.queue.put(call).await.unwrap();
+    assert_eq!((kept(&rig).await, rig.show("one").await.body_bytes), (1, 100));
+    drop(others);
+    rig.queue.put(long("two", 100)).await.unwrap();
+    rig.ended("two").await;
+    assert_eq!((kept(&rig).await, engine.reading.available_permits()), (1, all), "what was read makes room");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coracle_model::{Queueing, RetryPolicy, Settings};
 use coracle_store::{Batch, Condition, Database as _, read_all};
 
-use super::rig::{Act, Rig, call_id, code_of, submission};
+use super::rig::{Act, Rig, call_id, code_of, function, submission};
 use crate::topics::{CANCEL_PREFIX, cancel_key};
 use crate::{Delay, Filter, Group, List, Options, Selection, State, sweep};
 
@@ -203,4 +203,23 @@ async fn listed(rig: &Rig, state: State) -> Vec<String> {
             return all;
         }
     }
+}
+
+#[tokio::test]
+async fn a_call_of_another_function_with_the_same_identity_is_not_meant() {
+    let rig = Rig::open().await;
+    for name in ["f", "g"] {
+        rig.function(name, [Act::Answer(200, "")]).await;
+        let mut call = submission(name, "one", "");
+        call.delay = Delay::For(Duration::from_secs(60));
+        rig.queue.put(call).await.unwrap();
+    }
+    let of = |name: &str| Filter::Function(function(name));
+    assert_eq!(rig.queue.cancel(&call_id("one"), &of("f")).await.unwrap(), State::Waiting);
+    assert_eq!(code_of(rig.queue.cancel(&call_id("one"), &of("f")).await), "call-ended");
+    let other = rig.queue.show(&call_id("one"), |asked| *asked == function("g")).await.unwrap();
+    assert_eq!((other.function, other.state), (function("g"), State::Waiting));
+    let purged = rig.queue.purge(&Selection::Call(call_id("one"), of("f")), State::Waiting).await;
+    assert_eq!(purged.unwrap(), 0);
+    assert_eq!(code_of(rig.queue.cancel(&call_id("one"), &of("h")).await), "call-not-found");
 }

@@ -305,3 +305,20 @@ async fn a_private_callback_is_refused_and_one_that_nobody_takes_is_a_dead_deliv
     assert!(ends[0].contains("delivery-failed") && ends[1].contains("callback-denied"), "{ends:?}");
     assert_eq!(rig.show("two").await.state, State::Succeeded, "the call itself ended well");
 }
+
+#[tokio::test]
+async fn the_key_of_a_call_that_was_removed_is_free_again() {
+    let rig = Rig::open().await;
+    rig.function("f", [Act::Answer(200, "")]).await;
+    let put = async |id: &str, delay: Delay| {
+        let mut call = submission("f", id, "");
+        (call.once, call.delay) = (Some(OnceKey::parse("order-17").unwrap()), delay);
+        rig.queue.put(call).await.unwrap()
+    };
+    put("one", Delay::For(Duration::from_secs(60))).await;
+    assert_eq!(rig.queue.purge(&Selection::All(Filter::All), State::Waiting).await.unwrap(), 1);
+    let second = put("two", Delay::None).await;
+    assert_eq!((second.id.as_str(), second.again), ("two", false));
+    rig.ended("two").await;
+    assert!(put("three", Delay::None).await.again);
+}
