@@ -76,10 +76,12 @@ async fn cancel_from_elsewhere(rig: &Rig, id: &str) {
 async fn another_server_cancels_what_runs_here_and_what_was_leased_and_has_not_begun() {
     let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
     rig.function("f", [Act::Hold]).await;
-    for id in ["one", "two", "three"] {
+    rig.put("f", "one").await.unwrap();
+    rig.script.until_begun(1).await;
+    rig.queue.engine().board.trust();
+    for id in ["two", "three"] {
         rig.put("f", id).await.unwrap();
     }
-    rig.script.until_begun(1).await;
     rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
     cancel_from_elsewhere(&rig, "two").await;
     assert_eq!(rig.ended("two").await.state, State::Cancelled, "while the first runs");

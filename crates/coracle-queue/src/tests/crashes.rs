@@ -119,14 +119,19 @@ async fn a_lost_attempt_tells_which_server_had_it_and_since_when() {
 async fn what_was_leased_ahead_and_runs_for_long_is_an_attempt() {
     let rig = one_runs_and_two_are_leased().await;
     rig.script.release(1);
-    rig.script.until_begun(2).await;
-    assert_eq!(rig.counts().await, "waiting 1 running 1 dead 0 deliveries 0", "it is known here at once");
+    rig.script.until_begun(1).await;
+    const NOW: &str = "waiting 1 running 1 dead 0 deliveries 0";
+    rig.until("it is known here", async |rig| rig.counts().await == NOW).await;
     rig.advance(Duration::from_millis(20));
     rig.until("it is written down", async |rig| rig.held("f").await == 1).await;
-    assert_eq!(rig.counts().await, "waiting 1 running 1 dead 0 deliveries 0");
+    assert_eq!(rig.counts().await, NOW);
     let next = rig.killed().await;
     next.script.until_begun(1).await;
-    check(&next, expect![[r#""#]]).await;
+    check(&next, expect![[r#"
+        three waiting, 0 attempts: []
+        two running, 2 attempts: ["Failed { code: \"attempt-lost\", message: \"the server ended while it ran\" }"]
+        one succeeded, 1 attempts: ["Answered(200)"]
+    "#]]).await;
 }
 
 #[tokio::test]

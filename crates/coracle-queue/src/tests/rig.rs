@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 use crate::run::Executor;
+use crate::worker::look_everywhere;
 use crate::{Filter, Options, Parts, Queue, QueuedCall, Submission};
 
 /// What no guest asks here.
@@ -223,7 +224,12 @@ impl Rig {
     /// Lets time pass, and the queue see it.
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
-        self.queue.engine().board.nudge();
+        let engine = Arc::clone(self.queue.engine());
+        tokio::spawn(async move {
+            // What was said before to be due after some time was said of a time that has not passed as it does here.
+            look_everywhere(&engine).await;
+            engine.board.nudge();
+        });
     }
 
     /// A call once it has ended.
