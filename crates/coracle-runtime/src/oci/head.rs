@@ -2,7 +2,7 @@
 //! The gateway has taken off what belongs to the client's connection; what belongs to the guest's is put on here.
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Version, header};
 use hyper::upgrade::OnUpgrade;
 
 use crate::bodies::request::RequestBody;
@@ -32,10 +32,6 @@ fn prepare_http1(head: &mut Parts) {
         let host = head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         head.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
     }
-    // To an origin, a request names its path.
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = head.uri.path_and_query().cloned();
-    head.uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
 fn prepare_http2(head: &mut Parts) {
@@ -47,20 +43,10 @@ fn prepare_http2(head: &mut Parts) {
     head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
 }
 
-/// Takes from a guest's response what is not true of it: a length, where the body came in chunks and says its end itself.
-///
-/// Who believed the length would take the rest of the body for the next response (RFC 9112, section 6.3).
-pub(super) fn correct(head: &mut http::response::Parts) {
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
-        head.headers.remove(header::CONTENT_LENGTH);
-    }
-}
-
-/// A copy of a request that may be sent twice: it changes nothing and has no body.
+/// A copy of a request of HTTP/2 that may be sent twice: it changes nothing and has no body.
 pub(super) fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-    let is_upgrade = request.headers().contains_key(header::UPGRADE);
-    if !is_safe || is_upgrade || !http_body::Body::is_end_stream(request.body()) {
+    if !is_safe || !http_body::Body::is_end_stream(request.body()) {
         return None;
     }
     let mut spare = Request::new(RequestBody::empty());
