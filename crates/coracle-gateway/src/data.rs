@@ -66,6 +66,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// Headers that a request gets on its way to the guest.
+const HEADERS_ADDED: usize = 6;
+
 /// How much is read of a call that is refused already, and for how long.
 const LINGER_BYTES_MAX: usize = 4 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -282,6 +285,8 @@ pub(crate) fn prepare_head(
     };
     let headers = &mut head.headers;
     remove_hop_by_hop(headers);
+    // At once, and while there are few to move: what is put in here, and the trace.
+    headers.reserve(HEADERS_ADDED);
     let before = headers.insert(FORWARDED_FOR, client.clone());
     if let (Some(before), Ok(client)) =
         (before.as_ref().and_then(|value| value.to_str().ok()), client.to_str())

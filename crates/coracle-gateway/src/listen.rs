@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::Admin;
 use crate::activity::{Activity, Explaining};
+use crate::apart::Apart;
 use crate::data::{Front, address_named, ask};
 
 /// Connections at once, at the most; beyond that new ones wait in the kernel.
@@ -216,13 +217,15 @@ async fn connection<A, F>(
     // A connection that changes its protocol is over for hyper, and goes on in the call that changed it.
     let connection = builder.serve_connection_with_upgrades(io, service);
     let mut connection = std::pin::pin!(connection);
+    let abandoned = Apart::new(activity.abandoned_for(bounds.head_timeout));
+    let stopping = Apart::new(draining.wait_for(|stop| *stop));
     tokio::select! {
         biased;
         // How a connection ends is its client's matter; calls have their own records.
         _ = connection.as_mut() => return,
         never = tidy(after) => match never {},
-        () = activity.abandoned_for(bounds.head_timeout) => return,
-        _ = draining.wait_for(|stop| *stop) => {}
+        () = abandoned => return,
+        _ = stopping => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {

@@ -103,7 +103,7 @@ impl Invoke {
                 return Err(Box::new(problem));
             }
         };
-        let work = Work { id: call.id, request: call.request, deadline: deadline.into() };
+        let work = Work { id: call.id, request: Box::new(call.request), deadline: deadline.into() };
         if !matches!(revision.code, Code::Wasm(_)) {
             // In a box, so that calls of Wasm need not move what only a program needs.
             return Box::pin(self.call_program(&room, &revision, work, recorder, held)).await;

@@ -58,14 +58,14 @@ impl Failure {
 
 impl Line {
     /// Sends a request, and waits for the head of its response.
-    pub(super) async fn ask(self, request: Request<RequestBody>) -> Result<(Source, Parts), Failure> {
+    pub(super) async fn ask(self, head: Request<()>, body: RequestBody) -> Result<(Source, Parts), Failure> {
         match self {
             Self::Plain(mut plain) => {
-                let head = plain.ask(Sending::new(request)).await?;
+                let head = plain.ask(Sending::new(&head, body)).await?;
                 Ok((Source::Plain(plain), head))
             }
             Self::Multiplexed(mut sender) => {
-                let (head, body) = sender.send_request(request).await?.into_parts();
+                let (head, body) = sender.send_request(head.map(|()| body)).await?.into_parts();
                 Ok((Source::Multiplexed(body), head))
             }
         }

@@ -84,18 +84,18 @@ impl Ingress {
     }
 
     async fn serve_on(&self, line: Option<Result<(Line, Carried), Unconnected>>, work: Work) -> Answer {
-        let Work { id, request, deadline } = work;
+        let Work { id, mut request, deadline } = work;
         let inlet = &self.0;
-        let (mut head, body) = request.into_parts();
-        let client = head::prepare(&mut head, inlet.pool.protocol);
+        let client = head::prepare(&mut request, inlet.pool.protocol);
         let limits = &inlet.revision.settings.limits;
+        let body = std::mem::take(request.body_mut());
         let (body, seen) = RequestBody::new(body, limits.request_body_bytes, limits.stream_timeout);
-        let method = head.method.clone();
+        let method = request.method().clone();
         let exchanged = match line {
             None => None,
             Some(Err(unconnected)) => Some(Err(Trouble::Unconnected(unconnected))),
             Some(Ok(line)) => {
-                let exchange = before(deadline, inlet.exchange(line, Request::from_parts(head, body)));
+                let exchange = before(deadline, inlet.exchange(line, request, body));
                 tokio::select! {
                     biased;
                     exchanged = exchange => exchanged,
@@ -158,12 +158,19 @@ impl Inlet {
     async fn exchange(
         &self,
         (line, carried): (Line, Carried),
-        request: Request<RequestBody>,
+        head: Box<Request<Body>>,
+        body: RequestBody,
     ) -> Result<(Source, Parts), Trouble> {
         match line {
-            Line::Plain(plain) => self.exchange_plain(plain, carried, Sending::new(request)).await,
+            Line::Plain(plain) => {
+                let request = Sending::new(&head, body);
+                drop(head);
+                self.exchange_plain(plain, carried, request).await
+            }
             // In a box, so that the usual call need not carry it along.
-            Line::Multiplexed(sender) => Box::pin(self.exchange_multiplexed(sender, carried, request)).await,
+            Line::Multiplexed(sender) => {
+                Box::pin(self.exchange_multiplexed(sender, carried, head.map(|_| body))).await
+            }
         }
     }
 

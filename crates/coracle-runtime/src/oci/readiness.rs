@@ -102,12 +102,11 @@ impl Inlet {
     }
 
     async fn ask_on(&self, line: Line, path: &str) -> Result<(), Unready> {
-        let mut request = Request::new(RequestBody::empty());
+        let mut request = Request::new(());
         *request.uri_mut() = format!("http://localhost{path}").parse().map_err(|_| Unready::Mute)?;
-        let (mut parts, body) = request.into_parts();
-        parts.headers.insert(header::USER_AGENT, HeaderValue::from_static("coracle-health"));
-        head::prepare(&mut parts, self.pool.protocol);
-        let asked = line.ask(Request::from_parts(parts, body)).await;
+        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("coracle-health"));
+        head::prepare(&mut request, self.pool.protocol);
+        let asked = line.ask(request, RequestBody::empty()).await;
         let (mut source, head) = asked.map_err(|_| Unready::Mute)?;
         if !head.status.is_success() {
             return Err(Unready::Unwell(head.status));

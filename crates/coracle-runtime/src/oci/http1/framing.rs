@@ -112,13 +112,17 @@ fn data(left: &mut u64, buffer: &mut BytesMut) -> Option<Frame<Bytes>> {
 
 /// The size of the next chunk; `None` while its line is not whole.
 fn size(buffer: &mut BytesMut) -> Result<Option<u64>, Malformed> {
+    // An empty line would be read as the last chunk.
+    if buffer.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
+        return Err(Malformed::Chunk);
+    }
     match httparse::parse_chunk_size(buffer) {
-        Ok(httparse::Status::Complete((length, size))) => {
+        Ok(httparse::Status::Complete((length, size))) if length <= CHUNK_LINE_BYTES_MAX => {
             buffer.advance(length);
             Ok(Some(size))
         }
         Ok(httparse::Status::Partial) if buffer.len() < CHUNK_LINE_BYTES_MAX => Ok(None),
-        Ok(httparse::Status::Partial) | Err(_) => Err(Malformed::Chunk),
+        Ok(_) | Err(_) => Err(Malformed::Chunk),
     }
 }
 
@@ -130,9 +134,9 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
     }
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let (length, fields) = match httparse::parse_headers(buffer, &mut fields) {
-        Ok(httparse::Status::Complete(parsed)) => parsed,
+        Ok(httparse::Status::Complete(parsed)) if parsed.0 <= TRAILER_BYTES_MAX => parsed,
         Ok(httparse::Status::Partial) if buffer.len() < TRAILER_BYTES_MAX => return Ok(None),
-        Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed::Trailers),
+        Ok(_) | Err(_) => return Err(Malformed::Trailers),
     };
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Method, Request, header};
 use http_body::Body as _;
 use tokio::io::AsyncWrite;
@@ -55,23 +54,22 @@ pub(super) enum Unsendable {
 }
 
 impl Sending {
-    /// A request that is to be sent; its head names the host, and nothing that is another connection's.
-    pub(in crate::oci) fn new(request: Request<RequestBody>) -> Self {
-        let (head, body) = request.into_parts();
+    /// A request that is to be sent, and its body; its head names the host, and nothing that is another connection's.
+    pub(in crate::oci) fn new<B>(head: &Request<B>, body: RequestBody) -> Self {
         let length = body.size_hint().exact().map_or(Length::Chunks, Length::Known);
         let body = (length != Length::Known(0)).then_some(body);
-        let is_safe = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-        let is_repeatable = is_safe && body.is_none() && !head.headers.contains_key(header::UPGRADE);
+        let is_safe = matches!(*head.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+        let is_repeatable = is_safe && body.is_none() && !head.headers().contains_key(header::UPGRADE);
         Self {
             is_repeatable,
             is_begun: false,
-            lead: written_out(&head, length),
+            lead: written_out(head, length),
             piece: Bytes::new(),
             tail: b"",
             written: 0,
             body,
             length,
-            method: head.method,
+            method: head.method().clone(),
         }
     }
 
@@ -185,13 +183,13 @@ impl Sending {
 }
 
 /// A head in bytes; what it says of its body is what the body is.
-fn written_out(head: &Parts, length: Length) -> Vec<u8> {
+fn written_out<B>(head: &Request<B>, length: Length) -> Vec<u8> {
     const LINE_BYTES: usize = 16;
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let fields = || head.headers.iter().filter(|(name, _)| !is_of_body(name));
+    let path = head.uri().path_and_query().map_or("/", |path| path.as_str());
+    let fields = || head.headers().iter().filter(|(name, _)| !is_of_body(name));
     let bytes: usize = fields().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
     let mut lines = Vec::with_capacity(bytes + path.len() + 4 * LINE_BYTES);
-    for part in [head.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
+    for part in [head.method().as_str(), " ", path, " HTTP/1.1\r\n"] {
         lines.extend_from_slice(part.as_bytes());
     }
     for (name, value) in fields() {
@@ -200,7 +198,7 @@ fn written_out(head: &Parts, length: Length) -> Vec<u8> {
         }
     }
     match length {
-        Length::Known(0) if !head.headers.contains_key(header::CONTENT_LENGTH) => {}
+        Length::Known(0) if !head.headers().contains_key(header::CONTENT_LENGTH) => {}
         // Writing to memory does not fail.
         Length::Known(bytes) => {
             let _ = write!(lines, "content-length: {bytes}\r\n");

@@ -192,7 +192,7 @@ proptest! {
 async fn written(request: Request<Body>, window: usize) -> String {
     let (head, body) = request.into_parts();
     let (body, _) = RequestBody::new(body, 1 << 20, Duration::from_secs(30));
-    let mut sending = Sending::new(Request::from_parts(head, body));
+    let mut sending = Sending::new(&Request::from_parts(head, ()), body);
     let (mut near, mut far) = tokio::io::duplex(window);
     let sent = async {
         let sent = std::future::poll_fn(|cx| sending.poll_write(cx, &mut near)).await;
@@ -279,7 +279,7 @@ fn only_what_changes_nothing_is_sent_twice_once_it_was_begun() {
     for (method, content, is_repeatable) in table {
         let request = || {
             let (body, _) = RequestBody::new(Body::once(content), 1 << 20, Duration::ZERO);
-            Sending::new(Request::builder().method(method).uri("http://x/").body(body).unwrap())
+            Sending::new(&Request::builder().method(method).uri("http://x/").body(()).unwrap(), body)
         };
         assert!(request().anew().is_some(), "{method} of which nothing was sent");
         let mut begun = request();
@@ -287,8 +287,8 @@ fn only_what_changes_nothing_is_sent_twice_once_it_was_begun() {
         assert!(begun.poll_write(&mut cx, &mut sink).is_ready());
         assert_eq!(begun.anew().is_some(), is_repeatable, "{method} {content:?}");
     }
-    let upgrade = Request::get("http://x/").header("upgrade", "x").body(RequestBody::empty()).unwrap();
-    let mut begun = Sending::new(upgrade);
+    let upgrade = Request::get("http://x/").header("upgrade", "x").body(()).unwrap();
+    let mut begun = Sending::new(&upgrade, RequestBody::empty());
     let _ = begun.poll_write(&mut Context::from_waker(Waker::noop()), &mut tokio::io::sink());
     assert!(begun.anew().is_none());
 }
