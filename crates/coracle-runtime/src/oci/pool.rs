@@ -41,6 +41,7 @@ pub(super) struct Pool {
     address: SocketAddr,
     pub(super) protocol: Protocol,
     // Std mutex: held to move one connection, never over an await.
+    #[expect(clippy::vec_box, reason = "a connection passes through many hands, and is kept as it is")]
     idle: Mutex<Vec<Box<Plain>>>,
     // Held while the connection is opened, so that calls that come at once share one.
     shared: tokio::sync::Mutex<Option<Multiplexed>>,
