@@ -66,6 +66,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// Headers that a request gets on its way to the guest.
+const HEADERS_ADDED: usize = 6;
+
 /// How much is read of a call that is refused already, and for how long.
 const LINGER_BYTES_MAX: usize = 4 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -96,7 +99,7 @@ impl Front {
             }
             Ok(Target::Admin) => {
                 let mut request = request;
-                request.extensions_mut().insert(ClientAddress(client.address.ip()));
+                request.extensions_mut().insert(ClientAddress(client.address));
                 Box::pin(ask(self.0.admin.clone(), request))
             }
             Ok(Target::Named { function, path, announces }) => {
@@ -120,7 +123,6 @@ impl Front {
     ) -> Response<Body> {
         let inner = &self.0;
         let after = may_leave_chores(&request).then_some(&client.after);
-        let client = client.address.ip();
         let (mut head, body) = request.into_parts();
         let sent = head.headers.get(CALL_ID).and_then(|id| CallId::parse(id.to_str().ok()?));
         let ours = sent.is_none();
@@ -160,7 +162,7 @@ impl Front {
             random_bits(),
         );
         let protocol = other_protocol(&head, &revision);
-        if let Err(problem) = prepare_head(&mut head, path, client, id_value) {
+        if let Err(problem) = prepare_head(&mut head, path, &client.named, id_value) {
             return refuse(&problem);
         }
         if let Some(protocol) = protocol {
@@ -170,7 +172,7 @@ impl Front {
             head.headers.insert(START_TIME, announced.started.clone());
         }
         let request = Request::from_parts(head, Body::stream(Passing(body)));
-        let call = Call { id: id.clone(), function, request, principal, trace, client: Some(client) };
+        let call = Call { id: id.clone(), function, request, principal, trace, client: Some(client.address) };
         match inner.invoke.call(call, revision, after).await {
             Ok(mut reply) => {
                 let protocol = agreed_protocol(&reply);
@@ -274,7 +276,7 @@ pub(crate) fn admit(
 pub(crate) fn prepare_head(
     head: &mut http::request::Parts,
     path: PathAndQuery,
-    client: IpAddr,
+    client: &HeaderValue,
     id: Option<HeaderValue>,
 ) -> Result<(), Problem> {
     let host = match head.uri.authority() {
@@ -283,12 +285,14 @@ pub(crate) fn prepare_head(
     };
     let headers = &mut head.headers;
     remove_hop_by_hop(headers);
-    let mut forwarded = client.to_canonical().to_string();
-    if let Some(before) = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
-        forwarded = format!("{before}, {forwarded}");
-    }
-    if let Ok(value) = HeaderValue::from_str(&forwarded) {
-        headers.insert(FORWARDED_FOR, value);
+    // At once, and while there are few to move: what is put in here, and the trace.
+    headers.reserve(HEADERS_ADDED);
+    let before = headers.insert(FORWARDED_FOR, client.clone());
+    if let (Some(before), Ok(client)) =
+        (before.as_ref().and_then(|value| value.to_str().ok()), client.to_str())
+        && let Ok(both) = HeaderValue::from_str(&format!("{before}, {client}"))
+    {
+        headers.insert(FORWARDED_FOR, both);
     }
     if let Some(host) = headers.get(header::HOST).cloned() {
         headers.entry(FORWARDED_HOST).or_insert(host);
@@ -305,6 +309,12 @@ pub(crate) fn prepare_head(
         Problem::new(&code::BAD_REQUEST, format!("the address of the request is invalid: {error}"))
     })?;
     Ok(())
+}
+
+/// The address of a client as guests are told it.
+pub(crate) fn address_named(client: IpAddr) -> HeaderValue {
+    // Digits, dots and colons are always valid there.
+    HeaderValue::from_str(&client.to_canonical().to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 /// The protocol that a client asks for in place of HTTP, if the function's code could speak it: it has a connection of its own.

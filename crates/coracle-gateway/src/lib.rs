@@ -3,6 +3,7 @@
 
 mod activity;
 mod admin;
+mod apart;
 mod auth;
 mod data;
 mod listen;

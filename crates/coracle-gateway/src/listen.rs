@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use coracle_invoke::Afterwards;
 use coracle_model::Body;
 use coracle_observe::metrics::Metrics;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,7 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::Admin;
 use crate::activity::{Activity, Explaining};
-use crate::data::{Front, ask};
+use crate::apart::Apart;
+use crate::data::{Front, address_named, ask};
 
 /// Connections at once, at the most; beyond that new ones wait in the kernel.
 pub const CONNECTIONS_MAX: u32 = 20_000;
@@ -81,7 +82,9 @@ pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Rec
 /// Who asks, as far as the connection tells.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: IpAddr,
+    /// The address as guests are told it, who hear of it with every call.
+    pub(crate) named: HeaderValue,
     /// What calls leave to be done when the connection has nothing more to write.
     pub(crate) after: Afterwards,
 }
@@ -109,7 +112,8 @@ async fn accept_all<A, F>(
         let (answer, builder) = (answer.clone(), Arc::clone(&builder));
         let (metrics, draining) = (metrics.clone(), draining.clone());
         tokio::spawn(async move {
-            let client = Client { address: peer, after: Afterwards::default() };
+            let client =
+                Client { address: peer.ip(), named: address_named(peer.ip()), after: Afterwards::default() };
             let after = client.after.clone();
             let place = Place::taken(place, metrics);
             connection(stream, place, client, answer, &builder, bounds, draining).await;
@@ -213,13 +217,15 @@ async fn connection<A, F>(
     // A connection that changes its protocol is over for hyper, and goes on in the call that changed it.
     let connection = builder.serve_connection_with_upgrades(io, service);
     let mut connection = std::pin::pin!(connection);
+    let abandoned = Apart::new(activity.abandoned_for(bounds.head_timeout));
+    let stopping = Apart::new(draining.wait_for(|stop| *stop));
     tokio::select! {
         biased;
         // How a connection ends is its client's matter; calls have their own records.
         _ = connection.as_mut() => return,
         never = tidy(after) => match never {},
-        () = activity.abandoned_for(bounds.head_timeout) => return,
-        _ = draining.wait_for(|stop| *stop) => {}
+        () = abandoned => return,
+        _ = stopping => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {

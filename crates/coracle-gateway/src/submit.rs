@@ -21,7 +21,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::admin::Admin;
 use crate::admin::artifacts::linger;
-use crate::data::{CALL_ID, TRACEPARENT, admit, prepare_head};
+use crate::data::{CALL_ID, TRACEPARENT, address_named, admit, prepare_head};
 
 const CALLBACK: HeaderName = HeaderName::from_static("x-callback-url");
 const DELAY: HeaderName = HeaderName::from_static("x-coracle-delay");
@@ -116,7 +116,7 @@ fn prepare(admin: &Admin, head: &mut http::request::Parts, wanted: Wanted) -> Re
     let trace = Trace::of_call(parent, random_128(), random_bits());
     let client = head.extensions.get::<ClientAddress>().map(|client| client.0);
     let seen_as = client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    prepare_head(head, path, seen_as, HeaderValue::from_str(id.as_str()).ok())?;
+    prepare_head(head, path, &address_named(seen_as), HeaderValue::from_str(id.as_str()).ok())?;
     let mut request = Request::new(Body::empty());
     *request.method_mut() = method;
     *request.uri_mut() = head.uri.clone();

@@ -103,10 +103,10 @@ impl Invoke {
                 return Err(Box::new(problem));
             }
         };
-        let work = Work { id: call.id, request: call.request, deadline: deadline.into() };
+        let work = Work { id: call.id, request: Box::new(call.request), deadline: deadline.into() };
         if !matches!(revision.code, Code::Wasm(_)) {
             // In a box, so that calls of Wasm need not move what only a program needs.
-            return Box::pin(self.call_program(&revision, work, recorder, held)).await;
+            return Box::pin(self.call_program(&room, &revision, work, recorder, held)).await;
         }
         let pool = room.instances(&revision, &inner.runtime);
         let ready = pool.idle.take();

@@ -12,7 +12,7 @@ use crate::call::{Held, Invoke, stopping};
 use crate::fleet::{InstanceCounts, Refusal};
 use crate::keepers::Keepers;
 use crate::record::{Recorder, Usage};
-use crate::room::{Pool, Room};
+use crate::room::{Pool, Program, Room};
 
 /// The least time that programs are given to end when the server stops, however long its calls took.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -163,7 +163,8 @@ impl Invoke {
     /// Runs a call in an instance of a program, and lets the instance go when the call is over.
     pub(crate) async fn call_program(
         &self,
-        revision: &Revision,
+        room: &Room,
+        revision: &Arc<Revision>,
         work: Work,
         mut recorder: Recorder,
         held: Held,
@@ -179,8 +180,10 @@ impl Invoke {
             recorder.end(outcome.as_ref().err().map(|problem| &**problem), Usage::default());
             return outcome;
         }
+        // Nearly always what the call was resolved to is current still, and nobody need look it up again.
+        let mut program = room.program_at(revision);
         let (lease, Answer { reply, running }) = loop {
-            let (lease, revision) = match self.lease(function, work.deadline).await {
+            let (lease, revision) = match self.lease(function, program.take(), work.deadline).await {
                 Ok(leased) => leased,
                 Err(problem) => {
                     recorder.end(Some(&problem), Usage::default());
@@ -251,16 +254,13 @@ impl Invoke {
     async fn lease(
         &self,
         function: &FunctionRef,
+        mut program: Option<Arc<Program>>,
         deadline: Instant,
     ) -> Result<(crate::fleet::Lease<crate::program::Launcher>, Arc<Revision>), Box<Problem>> {
-        let inner = &self.0;
         loop {
-            let current =
-                inner.catalog.resolve(function).ok_or_else(|| Box::new(Problem::no_function(function)))?;
-            // Not the room that the call was admitted in: the function may have been removed and deployed anew since.
-            let room = self.room_of(&current);
-            let Some(program) = room.program(&current, &inner.rooms.starts(&inner.runtime)) else {
-                return Err(Box::new(became_other_code(function)));
+            let program = match program.take() {
+                Some(program) => program,
+                None => self.current_program(function)?,
             };
             match program.lease(deadline).await {
                 Ok(leased) => return Ok(leased),
@@ -270,6 +270,15 @@ impl Invoke {
                 Err(Refusal::Retired) => tokio::task::yield_now().await,
             }
         }
+    }
+
+    fn current_program(&self, function: &FunctionRef) -> Result<Arc<Program>, Box<Problem>> {
+        let inner = &self.0;
+        let current =
+            inner.catalog.resolve(function).ok_or_else(|| Box::new(Problem::no_function(function)))?;
+        // Not the room that the call was admitted in: the function may have been removed and deployed anew since.
+        let program = self.room_of(&current).program(&current, &inner.rooms.starts(&inner.runtime));
+        program.ok_or_else(|| Box::new(became_other_code(function)))
     }
 
     fn room_of(&self, revision: &Arc<Revision>) -> Arc<Room> {

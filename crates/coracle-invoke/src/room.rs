@@ -119,7 +119,8 @@ impl Room {
         }
     }
 
-    fn program_at(&self, current: &Arc<Revision>) -> Option<Arc<Program>> {
+    /// The program of the function, if it is at this revision.
+    pub(crate) fn program_at(&self, current: &Arc<Revision>) -> Option<Arc<Program>> {
         match &**self.pool.load() {
             Pool::Program(program) if Arc::ptr_eq(program.revision(), current) => Some(Arc::clone(program)),
             _ => None,

@@ -194,15 +194,19 @@ impl Calls {
         let full = self.0.kept.load(Relaxed) >= CALLS_KEPT_MAX;
         let room = if full { CALLS_PER_FUNCTION_MIN } else { CALLS_PER_FUNCTION_MAX };
         let mut shard = lock(self.shard(&record.function));
-        // Looked up by reference first: the entry interface would clone the name for every call.
-        if !shard.contains_key(&record.function) {
-            shard.insert(record.function.clone(), Ring::new());
-        }
-        let Some(ring) = shard.get_mut(&record.function) else { return };
-        let before = ring.len();
-        ring.drain(..before.saturating_sub(room - 1));
-        ring.push_back(Arc::clone(record));
-        let after = ring.len();
+        // Looked up by reference: the entry interface would clone the name for every call.
+        let (before, after) = match shard.get_mut(&record.function) {
+            Some(ring) => {
+                let before = ring.len();
+                ring.drain(..before.saturating_sub(room - 1));
+                ring.push_back(Arc::clone(record));
+                (before, ring.len())
+            }
+            None => {
+                shard.insert(record.function.clone(), Ring::from([Arc::clone(record)]));
+                (0, 1)
+            }
+        };
         self.0.followers.publish(record);
         drop(shard);
         if after >= before {

@@ -5,34 +5,30 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use coracle_model::{Body, CallId, Problem};
 use http_body::{Body as _, Frame};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::bodies::request::Seen;
 use crate::bodies::response::{Done, Progress, Streamed};
 use crate::fault::{self, gone};
-use crate::oci::connection::Line;
+use crate::oci::connection::{Failure, Source};
 use crate::oci::ingress::{Inlet, ended};
 use crate::wasm::Ended;
 
 /// The longest body that is taken in one piece, in bytes.
 const WHOLE_BYTES_MAX: usize = 64 << 10;
 
-/// A body that is being read, and the line it comes on.
+/// A body that is being read off its connection.
 pub(super) struct Reading {
     inlet: Arc<Inlet>,
-    incoming: Incoming,
-    /// `None` when it was given back.
-    line: Option<Line>,
-    /// Whether the end was seen.
-    is_over: bool,
+    /// `None` when the end was seen, and the connection given back.
+    source: Option<Source>,
 }
 
 /// What of a body is there already.
@@ -42,12 +38,12 @@ pub(super) enum Ahead {
     /// Less than all of it, or more than data.
     Rest(VecDeque<Frame<Bytes>>),
     /// It broke off.
-    Broken(hyper::Error),
+    Broken(Failure),
 }
 
 impl Reading {
-    pub(super) fn new(inlet: &Arc<Inlet>, incoming: Incoming, line: Line) -> Self {
-        Self { inlet: Arc::clone(inlet), incoming, line: Some(line), is_over: false }
+    pub(super) fn new(inlet: &Arc<Inlet>, source: Source) -> Self {
+        Self { inlet: Arc::clone(inlet), source: Some(source) }
     }
 
     /// Takes what is there, without waiting.
@@ -77,32 +73,20 @@ impl Reading {
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if self.is_over {
-            return Poll::Ready(None);
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let Some(source) = &mut self.source else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut *source).poll_frame(cx);
+        match &frame {
+            Poll::Pending => source.acknowledge(),
+            Poll::Ready(None) => self.give_back(),
+            Poll::Ready(Some(_)) => {}
         }
-        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        if let (Poll::Pending, Some(line)) = (&frame, &mut self.line) {
-            line.drive(cx);
-            frame = Pin::new(&mut self.incoming).poll_frame(cx);
-            if frame.is_pending() {
-                line.acknowledge();
-            }
-        }
-        let frame = ready!(frame);
-        if frame.is_none() {
-            self.is_over = true;
-            self.give_back(cx);
-        }
-        Poll::Ready(frame)
+        frame
     }
 
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        if let Some(mut line) = self.line.take() {
-            line.drive(cx);
-            if let Line::Plain(plain) = line {
-                self.inlet.pool.keep(plain);
-            }
+    fn give_back(&mut self) {
+        if let Some(Source::Plain(plain)) = self.source.take() {
+            self.inlet.pool.keep(plain);
         }
     }
 }
@@ -110,8 +94,8 @@ impl Reading {
 impl Drop for Reading {
     /// A reader that has as many bytes as the head promised does not ask for the end.
     fn drop(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.give_back(&mut Context::from_waker(Waker::noop()));
+        if self.source.as_ref().is_some_and(Source::is_end_stream) {
+            self.give_back();
         }
     }
 }
@@ -201,7 +185,7 @@ impl http_body::Body for GuestBody {
 
 impl GuestBody {
     /// Lets go of the connection, and finds out why it broke off.
-    fn fail(&mut self, error: Option<hyper::Error>) {
+    fn fail(&mut self, error: Option<Failure>) {
         let Some(reading) = self.reading.take() else { return };
         let (inlet, seen) = (Arc::clone(&reading.inlet), Arc::clone(&self.seen));
         match error {

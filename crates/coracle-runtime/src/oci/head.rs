@@ -1,66 +1,52 @@
 //! The heads of requests and responses on the last step to and from a guest.
 //! The gateway has taken off what belongs to the client's connection; what belongs to the guest's is put on here.
 
-use http::request::Parts;
-use http::{HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Version, header};
 use hyper::upgrade::OnUpgrade;
 
 use crate::bodies::request::RequestBody;
 use crate::oci::pool::Protocol;
 
-/// Prepares a head for the guest; gives the client's end of the connection if it asks for another protocol.
-pub(super) fn prepare(head: &mut Parts, protocol: Protocol) -> Option<OnUpgrade> {
-    let client = head.extensions.remove::<OnUpgrade>();
+/// Prepares the head of a request for the guest; gives the client's end of the connection if it asks for another protocol.
+pub(super) fn prepare<B>(request: &mut Request<B>, protocol: Protocol) -> Option<OnUpgrade> {
+    let client = request.extensions_mut().remove::<OnUpgrade>();
     // What else stands there is the server's own.
-    head.extensions.clear();
+    request.extensions_mut().clear();
     match protocol {
         Protocol::Http1 => {
-            prepare_http1(head);
-            client.filter(|_| head.headers.contains_key(header::UPGRADE))
+            name_host(request);
+            client.filter(|_| request.headers().contains_key(header::UPGRADE))
         }
         Protocol::Http2 => {
-            prepare_http2(head);
+            prepare_http2(request);
             None
         }
     }
 }
 
-fn prepare_http1(head: &mut Parts) {
-    head.version = Version::HTTP_11;
+fn name_host<B>(request: &mut Request<B>) {
     // A client of HTTP/2 names the host beside its headers.
-    if !head.headers.contains_key(header::HOST) {
-        let host = head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        head.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
+    if !request.headers().contains_key(header::HOST) {
+        let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        let host = host.unwrap_or(HeaderValue::from_static("localhost"));
+        request.headers_mut().insert(header::HOST, host);
     }
-    // To an origin, a request names its path.
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = head.uri.path_and_query().cloned();
-    head.uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
-fn prepare_http2(head: &mut Parts) {
-    head.version = Version::HTTP_2;
+fn prepare_http2<B>(request: &mut Request<B>) {
+    *request.version_mut() = Version::HTTP_2;
+    let headers = request.headers_mut();
     for name in [header::HOST, header::CONNECTION, header::UPGRADE] {
-        head.headers.remove(name);
+        headers.remove(name);
     }
     // Servers of gRPC ask for it, and we do pass trailers on.
-    head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
 }
 
-/// Takes from a guest's response what is not true of it: a length, where the body came in chunks and says its end itself.
-///
-/// Who believed the length would take the rest of the body for the next response (RFC 9112, section 6.3).
-pub(super) fn correct(head: &mut http::response::Parts) {
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
-        head.headers.remove(header::CONTENT_LENGTH);
-    }
-}
-
-/// A copy of a request that may be sent twice: it changes nothing and has no body.
+/// A copy of a request of HTTP/2 that may be sent twice: it changes nothing and has no body.
 pub(super) fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-    let is_upgrade = request.headers().contains_key(header::UPGRADE);
-    if !is_safe || is_upgrade || !http_body::Body::is_end_stream(request.body()) {
+    if !is_safe || !http_body::Body::is_end_stream(request.body()) {
         return None;
     }
     let mut spare = Request::new(RequestBody::empty());

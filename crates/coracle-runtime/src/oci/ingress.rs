@@ -7,16 +7,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use coracle_model::{Body, CallId, Owner, Problem, Revision, code};
+use http::response::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::bodies::request::{RequestBody, Seen};
 use crate::bodies::response::promised_by;
 use crate::fault;
-use crate::oci::connection::Line;
+use crate::oci::connection::{Failure, Line, Multiplexed, Source};
 use crate::oci::guest_body::{Ahead, Reading, stream};
+use crate::oci::http1::{Broken, Plain, Sending};
 use crate::oci::pool::{Carried, Pool, Protocol, Sockets, Unconnected};
 use crate::oci::{head, upgrade};
 use crate::output::Output;
@@ -83,18 +84,18 @@ impl Ingress {
     }
 
     async fn serve_on(&self, line: Option<Result<(Line, Carried), Unconnected>>, work: Work) -> Answer {
-        let Work { id, request, deadline } = work;
+        let Work { id, mut request, deadline } = work;
         let inlet = &self.0;
-        let (mut head, body) = request.into_parts();
-        let client = head::prepare(&mut head, inlet.pool.protocol);
+        let client = head::prepare(&mut request, inlet.pool.protocol);
         let limits = &inlet.revision.settings.limits;
+        let body = std::mem::take(request.body_mut());
         let (body, seen) = RequestBody::new(body, limits.request_body_bytes, limits.stream_timeout);
-        let method = head.method.clone();
+        let method = request.method().clone();
         let exchanged = match line {
             None => None,
             Some(Err(unconnected)) => Some(Err(Trouble::Unconnected(unconnected))),
             Some(Ok(line)) => {
-                let exchange = before(deadline, inlet.exchange(line, Request::from_parts(head, body)));
+                let exchange = before(deadline, inlet.exchange(line, request, body));
                 tokio::select! {
                     biased;
                     exchanged = exchange => exchanged,
@@ -111,17 +112,17 @@ impl Ingress {
                 let problem = inlet.explain(&trouble, &seen).await;
                 inlet.refuse(&id, problem, &seen)
             }
-            Some(Ok((line, response))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                match client {
-                    Some(client) => upgrade::join(inlet, id, line, response, client),
-                    None => {
+            Some(Ok((source, head))) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                match (source, client) {
+                    (Source::Plain(guest), Some(client)) => upgrade::join(inlet, id, *guest, head, client),
+                    _ => {
                         let reason = "101 is an answer to a request for another protocol, which this was not";
                         let problem = fault::invalid_response(&inlet.revision.function, reason);
                         inlet.refuse(&id, problem, &seen)
                     }
                 }
             }
-            Some(Ok((line, response))) => inlet.answer(id, line, response, seen, &method).await,
+            Some(Ok((source, head))) => inlet.answer(id, source, head, seen, &method).await,
         }
     }
 
@@ -149,56 +150,92 @@ pub(super) enum Trouble {
     /// The instance has ended.
     Ended,
     Unconnected(Unconnected),
-    Http(hyper::Error),
+    Http(Failure),
 }
 
 impl Inlet {
     /// Sends a request on this connection, and on others if the guest has closed it.
     async fn exchange(
         &self,
-        (mut line, mut carried): (Line, Carried),
-        mut request: Request<RequestBody>,
-    ) -> Result<(Line, Response<Incoming>), Trouble> {
+        (line, carried): (Line, Carried),
+        head: Box<Request<Body>>,
+        body: RequestBody,
+    ) -> Result<(Source, Parts), Trouble> {
+        match line {
+            Line::Plain(plain) => {
+                let request = Sending::new(&head, body);
+                drop(head);
+                self.exchange_plain(plain, carried, request).await
+            }
+            // In a box, so that the usual call need not carry it along.
+            Line::Multiplexed(sender) => {
+                Box::pin(self.exchange_multiplexed(sender, carried, head.map(|_| body))).await
+            }
+        }
+    }
+
+    async fn exchange_plain(
+        &self,
+        mut plain: Box<Plain>,
+        mut carried: Carried,
+        mut request: Sending,
+    ) -> Result<(Source, Parts), Trouble> {
         loop {
-            if carried == Carried::Nothing {
-                return match line.send(request).await {
-                    Ok(response) => Ok((line, response)),
-                    Err(unsent) => Err(Trouble::Http(unsent.into_error())),
-                };
-            }
+            let broken = match plain.ask(request).await {
+                Ok(head) => return Ok((Source::Plain(plain), head)),
+                Err(broken) => broken,
+            };
             // The guest may close a connection while a request is on its way: nobody's fault, and no call's end.
-            let spare = head::spare(&request);
-            match line.send(request).await {
-                Ok(response) => return Ok((line, response)),
-                Err(mut unsent) => {
-                    let never_sent = unsent.take_message();
-                    let error = unsent.into_error();
-                    match never_sent.or(spare.filter(|_| is_closed(&error))) {
-                        Some(again) => request = again,
-                        None => return Err(Trouble::Http(error)),
-                    }
+            let may_retry = carried == Carried::Before && broken == Broken::Ended;
+            request = match may_retry.then(|| plain.take_unanswered()).flatten() {
+                Some(again) => again,
+                None => return Err(Trouble::Http(broken.into())),
+            };
+            (plain, carried) = self.pool.plain().await.map_err(Trouble::Unconnected)?;
+        }
+    }
+
+    async fn exchange_multiplexed(
+        &self,
+        mut sender: Multiplexed,
+        mut carried: Carried,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Source, Parts), Trouble> {
+        loop {
+            let spare = if carried == Carried::Before { head::spare(&request) } else { None };
+            // A connection that is gone says so when it is sent to.
+            let _ = sender.ready().await;
+            let mut unsent = match sender.try_send_request(request).await {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    return Ok((Source::Multiplexed(body), head));
                 }
-            }
-            (line, carried) = self.pool.line().await.map_err(Trouble::Unconnected)?;
+                Err(unsent) => unsent,
+            };
+            let never_sent = unsent.take_message().filter(|_| carried == Carried::Before);
+            let error = unsent.into_error();
+            request = match never_sent.or(spare.filter(|_| is_closed(&error))) {
+                Some(again) => again,
+                None => return Err(Trouble::Http(error.into())),
+            };
+            (sender, carried) = self.pool.multiplexed().await.map_err(Trouble::Unconnected)?;
         }
     }
 
     async fn answer(
         self: &Arc<Self>,
         id: CallId,
-        line: Line,
-        response: Response<Incoming>,
+        source: Source,
+        head: Parts,
         seen: Arc<Seen>,
         method: &Method,
     ) -> Answer {
-        let (mut head, incoming) = response.into_parts();
-        head::correct(&mut head);
         let bytes_max = self.revision.settings.limits.response_body_bytes;
         let promised = promised_by(&head.headers).filter(|_| *method != Method::HEAD);
         if promised.is_some_and(|promised| promised > bytes_max) {
             return self.refuse(&id, fault::too_large(bytes_max), &seen);
         }
-        let mut reading = Reading::new(self, incoming, line);
+        let mut reading = Reading::new(self, source);
         let ahead = poll_fn(|cx| Poll::Ready(reading.take_ahead(cx))).await;
         match ahead {
             Ahead::Whole(bytes) if bytes.len() as u64 > bytes_max => {
@@ -245,8 +282,10 @@ impl Inlet {
                 let what = format!("`{function}` cannot be reached: {error}");
                 self.end().await.unwrap_or_else(|| Problem::new(&code::INTERNAL, what))
             }
-            Trouble::Http(error) | Trouble::Unconnected(Unconnected::Http(error)) if error.is_parse() => {
-                fault::invalid_response(function, &story(error))
+            Trouble::Http(failure) | Trouble::Unconnected(Unconnected::Http(failure))
+                if failure.is_malformed() =>
+            {
+                fault::invalid_response(function, &failure.to_string())
             }
             Trouble::Http(_) if seen.was_cut() => no_response(self, "did not take the whole request"),
             Trouble::Ended | Trouble::Http(_) | Trouble::Unconnected(_) => {
@@ -262,10 +301,10 @@ impl Inlet {
     }
 
     /// Why a body broke off, and whose fault that is.
-    pub(super) async fn explain_body(&self, error: &hyper::Error, seen: &Seen) -> Problem {
+    pub(super) async fn explain_body(&self, failure: &Failure, seen: &Seen) -> Problem {
         let function = &self.revision.function;
-        let problem = if error.is_parse() {
-            fault::invalid_response(function, &story(error))
+        let problem = if failure.is_malformed() {
+            fault::invalid_response(function, &failure.to_string())
         } else if seen.was_cut() {
             fault::broken()
         } else {
@@ -299,17 +338,6 @@ fn is_closed(error: &hyper::Error) -> bool {
 
 fn is_io(error: &hyper::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
-}
-
-/// An error with its causes.
-fn story(error: &hyper::Error) -> String {
-    let mut story = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        story.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    story
 }
 
 #[cfg(test)]

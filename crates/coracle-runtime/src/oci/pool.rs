@@ -10,12 +10,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::client::conn::http2;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::bodies::request::RequestBody;
-use crate::oci::connection::{Line, Plain, open_multiplexed};
+use crate::oci::connection::{Failure, Line, Multiplexed, open_multiplexed};
+use crate::oci::http1::Plain;
 
 /// Connections that wait for a call; more are closed after theirs.
 const IDLE_CONNECTIONS_MAX: usize = 256;
@@ -42,9 +41,10 @@ pub(super) struct Pool {
     address: SocketAddr,
     pub(super) protocol: Protocol,
     // Std mutex: held to move one connection, never over an await.
-    idle: Mutex<Vec<Plain>>,
+    #[expect(clippy::vec_box, reason = "a connection passes through many hands, and is kept as it is")]
+    idle: Mutex<Vec<Box<Plain>>>,
     // Held while the connection is opened, so that calls that come at once share one.
-    shared: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
+    shared: tokio::sync::Mutex<Option<Multiplexed>>,
 }
 
 impl Pool {
@@ -55,24 +55,39 @@ impl Pool {
 
     /// A line to send a call on, and whether it has carried one before.
     pub(super) async fn line(&self) -> Result<(Line, Carried), Unconnected> {
-        match self.protocol {
-            Protocol::Http1 => match self.take() {
-                Some(plain) => Ok((Line::Plain(plain), Carried::Before)),
-                None => {
-                    let plain = Plain::open(self.connect().await?).await.map_err(Unconnected::Http)?;
-                    Ok((Line::Plain(plain), Carried::Nothing))
-                }
-            },
+        Ok(match self.protocol {
+            Protocol::Http1 => {
+                let (plain, carried) = self.plain().await?;
+                (Line::Plain(plain), carried)
+            }
             Protocol::Http2 => {
-                let mut shared = self.shared.lock().await;
-                if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
-                    return Ok((Line::Multiplexed(sender.clone()), Carried::Before));
-                }
-                let sender = open_multiplexed(self.connect().await?).await.map_err(Unconnected::Http)?;
-                *shared = Some(sender.clone());
-                Ok((Line::Multiplexed(sender), Carried::Nothing))
+                let (sender, carried) = self.multiplexed().await?;
+                (Line::Multiplexed(sender), carried)
+            }
+        })
+    }
+
+    /// The same, of HTTP/1.1.
+    pub(super) async fn plain(&self) -> Result<(Box<Plain>, Carried), Unconnected> {
+        match self.take() {
+            Some(plain) => Ok((plain, Carried::Before)),
+            None => {
+                let stream = Box::pin(self.connect()).await?;
+                Ok((Box::new(Plain::new(stream)), Carried::Nothing))
             }
         }
+    }
+
+    /// The same, of HTTP/2.
+    pub(super) async fn multiplexed(&self) -> Result<(Multiplexed, Carried), Unconnected> {
+        let mut shared = self.shared.lock().await;
+        if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok((sender.clone(), Carried::Before));
+        }
+        let sender =
+            open_multiplexed(self.connect().await?).await.map_err(|error| Unconnected::Http(error.into()))?;
+        *shared = Some(sender.clone());
+        Ok((sender, Carried::Nothing))
     }
 
     /// A connection to the guest, which sends at once.
@@ -96,7 +111,7 @@ impl Pool {
     }
 
     /// The connection that was used last, if the guest has not closed it.
-    fn take(&self) -> Option<Plain> {
+    fn take(&self) -> Option<Box<Plain>> {
         loop {
             let mut plain = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
             if plain.is_free() {
@@ -106,8 +121,9 @@ impl Pool {
     }
 
     /// Keeps a connection whose call is over, if it can carry another.
-    pub(super) fn keep(&self, mut plain: Plain) {
+    pub(super) fn keep(&self, mut plain: Box<Plain>) {
         if plain.is_free() {
+            plain.rest();
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < IDLE_CONNECTIONS_MAX {
                 idle.push(plain);
@@ -155,5 +171,5 @@ pub(super) enum Unconnected {
     Refused(#[source] io::Error),
     /// The guest does not speak the protocol.
     #[error("{0}")]
-    Http(#[source] hyper::Error),
+    Http(#[source] Failure),
 }

@@ -9,8 +9,9 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::bodies::request::RequestBody;
-use crate::oci::connection::{Line, Plain, open_multiplexed};
+use crate::oci::connection::{Line, Source, open_multiplexed};
 use crate::oci::head;
+use crate::oci::http1::Plain;
 use crate::oci::ingress::{Ingress, Inlet};
 use crate::oci::pool::Protocol;
 
@@ -77,19 +78,20 @@ impl Inlet {
             match health {
                 None => {
                     // The first call needs a connection, and here is one.
-                    if self.pool.protocol == Protocol::Http1
-                        && let Ok(plain) = Plain::open(stream).await
-                    {
-                        self.pool.keep(plain);
+                    if self.pool.protocol == Protocol::Http1 {
+                        self.pool.keep(Box::new(Plain::new(stream)));
                     }
                     Ok(())
                 }
                 Some(path) => {
                     let line = match self.pool.protocol {
-                        Protocol::Http1 => Plain::open(stream).await.map(Line::Plain),
-                        Protocol::Http2 => open_multiplexed(stream).await.map(Line::Multiplexed),
+                        Protocol::Http1 => Line::Plain(Box::new(Plain::new(stream))),
+                        Protocol::Http2 => {
+                            let sender = open_multiplexed(stream).await.map_err(|_| Unready::Mute)?;
+                            Line::Multiplexed(sender)
+                        }
                     };
-                    self.ask_on(line.map_err(|_| Unready::Mute)?, path).await
+                    self.ask_on(line, path).await
                 }
             }
         };
@@ -99,26 +101,19 @@ impl Inlet {
         }
     }
 
-    async fn ask_on(&self, mut line: Line, path: &str) -> Result<(), Unready> {
-        let mut request = Request::new(RequestBody::empty());
+    async fn ask_on(&self, line: Line, path: &str) -> Result<(), Unready> {
+        let mut request = Request::new(());
         *request.uri_mut() = format!("http://localhost{path}").parse().map_err(|_| Unready::Mute)?;
-        let (mut parts, body) = request.into_parts();
-        parts.headers.insert(header::USER_AGENT, HeaderValue::from_static("coracle-health"));
-        head::prepare(&mut parts, self.pool.protocol);
-        let response = line.send(Request::from_parts(parts, body)).await.map_err(|_| Unready::Mute)?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(Unready::Unwell(status));
+        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("coracle-health"));
+        head::prepare(&mut request, self.pool.protocol);
+        let asked = line.ask(request, RequestBody::empty()).await;
+        let (mut source, head) = asked.map_err(|_| Unready::Mute)?;
+        if !head.status.is_success() {
+            return Err(Unready::Unwell(head.status));
         }
-        let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-        let mut reading = std::pin::pin!(body.collect());
         // What it says beside its status is of no interest, but a connection that is read out can carry a call.
-        let read = std::future::poll_fn(|cx| {
-            line.drive(cx);
-            reading.as_mut().poll(cx)
-        })
-        .await;
-        if let (Ok(_), Line::Plain(plain)) = (read, line) {
+        let read = http_body_util::Limited::new(&mut source, ANSWER_BYTES_MAX).collect().await;
+        if let (Ok(_), Source::Plain(plain)) = (read, source) {
             self.pool.keep(plain);
         }
         Ok(())

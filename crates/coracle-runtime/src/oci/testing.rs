@@ -79,7 +79,8 @@ impl Guest {
     }
 
     pub(super) async fn serve_within(&self, request: Request<Body>, within: Duration) -> Answer {
-        let work = Work { id: CallId::from_bits(7), request, deadline: Instant::now() + within };
+        let work =
+            Work { id: CallId::from_bits(7), request: Box::new(request), deadline: Instant::now() + within };
         self.ingress.serve(work).await.expect("the instance has not ended")
     }
 }

@@ -1,50 +1,34 @@
 //! A call that changes its protocol: the guest agreed with a 101, and bytes pass both ways from then on.
 //! `ingress` joins the client's connection with the guest's; the call is in flight until one of them ends.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 
 use coracle_model::{Body, CallId};
 use http::Response;
-use hyper::body::Incoming;
+use http::response::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use crate::fault;
-use crate::oci::connection::Line;
+use crate::oci::http1::Plain;
 use crate::oci::ingress::{Inlet, ended};
 use crate::oci::tunnel::{End, tunnel};
 use crate::wasm::{Answer, Ended, Running};
 
 /// Answers with the guest's 101, and joins both connections when the client's is free for it.
-pub(super) fn join(
-    inlet: &Arc<Inlet>,
-    id: CallId,
-    line: Line,
-    mut response: Response<Incoming>,
-    client: OnUpgrade,
-) -> Answer {
-    let guest = hyper::upgrade::on(&mut response);
-    let reply = response.map(|_| Body::empty());
-    let joined = joined(Arc::clone(inlet), id, line, guest, client);
+pub(super) fn join(inlet: &Arc<Inlet>, id: CallId, guest: Plain, head: Parts, client: OnUpgrade) -> Answer {
+    let reply = Response::from_parts(head, Body::empty());
+    let joined = joined(Arc::clone(inlet), id, guest, client);
     Answer { reply: Ok(reply), running: Running::Still(tokio::spawn(joined)) }
 }
 
-async fn joined(inlet: Arc<Inlet>, id: CallId, mut line: Line, guest: OnUpgrade, client: OnUpgrade) -> Ended {
+async fn joined(inlet: Arc<Inlet>, id: CallId, guest: Plain, client: OnUpgrade) -> Ended {
     let silence_max = inlet.revision.settings.limits.stream_timeout;
-    let mut guest = std::pin::pin!(guest);
-    let ends = async {
-        let guest = poll_fn(|cx| {
-            line.drive(cx);
-            guest.as_mut().poll(cx)
-        })
-        .await;
-        (guest, client.await)
-    };
+    let ends = async { (guest.into_other_protocol().await, client.await) };
     let problem = match timeout(silence_max, ends).await {
         Ok((Ok(guest), Ok(client))) => {
-            let tunnel = tunnel(TokioIo::new(client), TokioIo::new(guest), silence_max);
+            let tunnel = tunnel(TokioIo::new(client), guest, silence_max);
             let carried = tokio::select! {
                 biased;
                 carried = tunnel => carried,

@@ -123,7 +123,7 @@ impl Begun {
         let method = request.method().clone();
         let slot = Slot::default();
         let limits = &plan.revision.settings.limits;
-        let Handed { handles: (request, out), seen } = hand_over(&mut instance, id, request, limits, &slot)?;
+        let Handed { handles: (request, out), seen } = hand_over(&mut instance, id, *request, limits, &slot)?;
         let guest = Box::pin(async move {
             let Kind::Component(component) = &mut instance.kind else {
                 unreachable!("only components are served here")

@@ -38,8 +38,8 @@ pub(super) enum Kind {
 pub struct Work {
     /// Its identity.
     pub id: CallId,
-    /// What the guest sees.
-    pub request: http::Request<Body>,
+    /// What the guest sees; in a box, because it passes through many hands.
+    pub request: Box<http::Request<Body>>,
     /// When the head of its response must be there.
     pub deadline: Instant,
 }

@@ -363,7 +363,7 @@ async fn the_end_of_the_instance_ends_its_calls() {
     assert_eq!(told(streaming).await, "200 then guest-exited");
     let work = Work {
         id: CallId::from_bits(8),
-        request: Request::get(uri("/late")).body(Body::empty()).unwrap(),
+        request: Box::new(Request::get(uri("/late")).body(Body::empty()).unwrap()),
         deadline: Instant::now() + Duration::from_secs(30),
     };
     let untouched = guest.ingress.serve(work).await.unwrap_err();
