@@ -118,7 +118,7 @@ pub struct QueuedCallView {
     /// What it answered, while that is kept; a list has it without its body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<ResultView>,
-    /// Deliveries of its result that have not ended well: those that wait, run, or are dead.
+    /// Deliveries of its result, wherever they stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(no_recursion)]
     pub deliveries: Vec<QueuedCallView>,

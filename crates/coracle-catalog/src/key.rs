@@ -25,7 +25,7 @@ impl SecretKey {
     /// # Errors
     /// `DATA_UNUSABLE` if others can read the file, if it holds no key, or if it cannot be read or written.
     pub fn load_or_create(path: &Path) -> Result<Self, Problem> {
-        match Self::load(path)? {
+        match Self::find(path)? {
             Some(key) => Ok(key),
             None => {
                 let key = Self(Zeroizing::new(random()?));
@@ -34,6 +34,19 @@ impl SecretKey {
                 Ok(key)
             }
         }
+    }
+
+    /// Reads the key file, and makes none: it is of a database whose secrets others can read as well. Blocks.
+    ///
+    /// # Errors
+    /// `DATA_UNUSABLE` if there is none, if others can read the file, if it holds no key, or if it cannot be read.
+    pub fn load(path: &Path) -> Result<Self, Problem> {
+        Self::find(path)?.ok_or_else(|| {
+            let file = path.display();
+            Problem::new(&code::DATA_UNUSABLE, format!("read the key file {file}: no such file")).hint(format!(
+                "copy it from another server; for the first one: (umask 077; head -c {KEY_BYTES} /dev/urandom > {file})"
+            ))
+        })
     }
 
     /// The key of these bytes.
@@ -55,7 +68,7 @@ impl SecretKey {
         crate::tokens::text_of(&id, &secret)
     }
 
-    fn load(path: &Path) -> Result<Option<Self>, Problem> {
+    fn find(path: &Path) -> Result<Option<Self>, Problem> {
         let mut file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -162,6 +175,18 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing partial is left");
         assert_eq!(SecretKey::load_or_create(&path).unwrap().id(), key.id());
+    }
+
+    #[test]
+    fn a_key_file_that_must_be_there_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        let problem = SecretKey::load(&path).unwrap_err();
+        assert_eq!(problem.code, &code::DATA_UNUSABLE);
+        assert_eq!(problem.message, format!("read the key file {}: no such file", path.display()));
+        assert!(!path.exists());
+        let key = SecretKey::load_or_create(&path).unwrap();
+        assert_eq!(SecretKey::load(&path).unwrap().id(), key.id());
     }
 
     #[test]

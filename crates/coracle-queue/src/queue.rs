@@ -219,7 +219,7 @@ impl Queue {
         read::find(self.engine(), id).await.map(|found| !found.is_empty())
     }
 
-    /// The deliveries that a call caused and that have not ended well: those that wait, run, or are dead.
+    /// The deliveries that a call caused, wherever they stand.
     ///
     /// # Errors
     /// `store-unavailable`.

@@ -126,7 +126,7 @@ pub(crate) async fn show(
     call.ok_or_else(|| no_call(id))
 }
 
-/// The deliveries that a call caused and that have not ended well.
+/// The deliveries that a call caused.
 pub(crate) async fn deliveries(
     engine: &Engine,
     id: &CallId,
@@ -135,8 +135,7 @@ pub(crate) async fn deliveries(
     let found = find(engine, id).await?;
     let calls = found.into_iter().map(|message| read_message(engine, message));
     Ok(calls
-        .filter(|call| matches!(call.kind, Kind::Delivery { .. }) && call.state != State::Succeeded)
-        .filter(|delivery| of.matches(&delivery.function))
+        .filter(|call| matches!(call.kind, Kind::Delivery { .. }) && of.matches(&call.function))
         .collect())
 }
 

@@ -187,6 +187,7 @@ pub(crate) async fn serve(
     let metrics_listener = options.metrics_listen.listen()?;
     let metrics = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let login = options.basic_auth.as_deref().map(basic_auth::login).transpose()?;
+    let shared_key = shared_key(&options)?;
     let data = open_data(&options)?;
     let clock = Arc::new(coracle_observe::clock::System);
     let storage = Storage::open(options.store.as_ref(), &data, clock.clone(), options.commit_delay).await?;
@@ -194,7 +195,10 @@ pub(crate) async fn serve(
     let artifacts = storage.artifacts(&data).map_err(|error| unusable(&data, &error))?;
     let observe = Observe::open(&data.logs(), Limits::default(), clock.clone())
         .map_err(|error| unusable(&data, &error))?;
-    let key = SecretKey::load_or_create(&options.key_file.clone().unwrap_or_else(|| data.key()))?;
+    let key = match shared_key {
+        Some(key) => key,
+        None => SecretKey::load_or_create(&options.key_file.clone().unwrap_or_else(|| data.key()))?,
+    };
     let shared_token = storage.is_shared().then(|| key.admin_token_text());
     let catalog = Catalog::open(Arc::clone(&database), key, clock.clone()).await?;
     let admin_token = admin_token(&data.admin_token(), shared_token.as_deref())?;
@@ -316,6 +320,14 @@ fn host_name() -> String {
 /// The file in which a server says where it listens, for the command line on the same machine.
 pub(crate) fn server_file(data: &Path) -> PathBuf {
     data.join("server.json")
+}
+
+/// The key of a database that several servers share, if a file of it was named: one made here would be another.
+fn shared_key(options: &Options) -> Result<Option<SecretKey>, Problem> {
+    match (&options.store, &options.key_file) {
+        (Some(_), Some(file)) => SecretKey::load(file).map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn open_data(options: &Options) -> Result<DataDir, Problem> {

@@ -238,3 +238,32 @@ fn a_name_that_stands_for_a_private_address_is_found_out_and_may_be_allowed() {
     server.ok(&["queue", "redrive", &id]);
     assert!(received.recv().unwrap().contains(&format!("host: hooks.example.com:{port}\r\n")));
 }
+
+#[test]
+fn what_a_receiver_said_is_shown_and_its_result_is_delivered_again() {
+    let server = Server::start();
+    let (port, received) = receiver("HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\n\r\n");
+    let grant = format!("http://127.0.0.1:{port}");
+    let hello = harness::wasm("hello");
+    server.ok(&["deploy", hello.to_str().unwrap(), "--name", "hello", "--outbound", &grant]);
+    let id = queued(&server, "/async-function/hello", &[("x-callback-url", &grant)], b"");
+    received.recv().unwrap();
+    let dead = until("the delivery that is dead", || {
+        let shown = server.run(&["queue", "show", &id]);
+        shown.stdout.contains("is dead").then_some(shown)
+    });
+    let (shown, said) = (&dead.stdout, &dead.stderr);
+    assert!(
+        shown.contains(&format!("to {grant} is dead, tried once: trying again would not help")),
+        "{shown}"
+    );
+    let (_, told) =
+        shown.split_once(&format!("\n\nits result to {grant}\n1. delivery-redirected  ")).unwrap();
+    assert!(
+        told.contains("\n   ") && told.contains("answered 302, a redirect to `http://elsewhere/`"),
+        "{told}"
+    );
+    assert_eq!(*said, format!("hint: to send its result again: coracle queue redrive {id}\n"));
+    assert_eq!(server.json(&["queue", "redrive", &id])["calls"], 1);
+    assert!(received.recv().unwrap().starts_with("POST / HTTP/1.1\r\n"));
+}

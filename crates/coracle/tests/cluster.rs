@@ -1,6 +1,8 @@
 //! Several servers on one PostgreSQL, as their users see them: what one knows all know, and what one loses none loses.
 //! Each test starts a PostgreSQL of its own.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
+
 #[expect(dead_code, reason = "these tests use some of what they share with others")]
 mod guests;
 #[expect(dead_code, reason = "these tests use some of what they share with others")]
@@ -197,6 +199,21 @@ fn a_node_that_comes_with_another_key_is_refused() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn a_key_file_that_is_named_and_not_there_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, data) = (folder.path().join("key"), folder.path().join("data"));
+    let mut command = harness::coracle();
+    command.args(["up", "--listen", "127.0.0.1:0", "--metrics-listen", "none", "--data"]).arg(&data);
+    // The key is looked for before the database is, which nobody has to start here.
+    command.env("CORACLE_STORE", "postgres://ann@127.0.0.1:1/coracle").env("CORACLE_KEY_FILE", &key);
+    let ended = Ended::of(command.output().unwrap());
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    let said = format!("error[data-unusable]: read the key file {}: no such file\n", key.display());
+    assert!(ended.stderr.starts_with(&said) && ended.stderr.contains("/dev/urandom"), "{}", ended.stderr);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made");
 }
 
 #[test]

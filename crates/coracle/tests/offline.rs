@@ -96,6 +96,74 @@ fn every_verb_fits_a_screen_and_has_an_example_that_it_understands() {
         let (_, examples) = help.split_once("Example").unwrap_or_else(|| panic!("{verb} shows no example"));
         assert!(examples.contains(&format!("coracle {verb}")), "{verb}: {examples}");
     }
+    for verb in ["status", "list", "show", "topic", "cancel", "redrive", "purge"] {
+        let help = run(&["queue", verb, "--help"]).stdout;
+        assert!(help.lines().count() <= SCREEN_LINES, "queue {verb} has more than a screen\n{help}");
+        let (_, examples) = help.split_once("Example").unwrap_or_else(|| panic!("{verb} shows no example"));
+        assert!(examples.contains(&format!("coracle queue {verb}")), "{verb}: {examples}");
+    }
+}
+
+#[test]
+fn whoever_runs_or_removes_many_calls_says_which() {
+    check(
+        &["queue", "redrive"],
+        expect![[r#"
+        exit code 2
+        --- stderr
+        error: the following required arguments were not provided:
+          <ID|--all|--function <NAME>>
+
+        Usage: coracle queue redrive [OPTIONS] <ID|--all|--function <NAME>>
+
+        For more information, try '--help'.
+    "#]],
+    );
+    check(
+        &["queue", "purge", "--yes"],
+        expect![[r#"
+        exit code 2
+        --- stderr
+        error: the following required arguments were not provided:
+          <--all|--function <NAME>>
+
+        Usage: coracle queue purge [OPTIONS] <--all|--function <NAME>>
+
+        For more information, try '--help'.
+    "#]],
+    );
+    check(
+        &["queue", "list", "--help"],
+        expect![[r#"
+        exit code 0
+        --- stdout
+        List calls of one state: those that wait, unless another is named
+
+        Usage: coracle queue list [OPTIONS] [NAME]
+
+        Arguments:
+          [NAME]  The function, as NAME or NAME.NS [default: all]
+
+        Options:
+              --state <STATE>  Where they stand: waiting, running, succeeded, failed, cancelled or dead
+                               [default: waiting]
+              --limit <N>      How many at most [default: 20]
+          -h, --help           Print help
+
+        Options of every verb:
+              --url <URL>       The server [default: the one of the data directory] [env: CORACLE_URL]
+              --token <TOKEN>   The token to show it [default: in the data directory] [env: CORACLE_TOKEN]
+              --data <DIR>      The data directory [default: ~/.local/share/coracle] [env: CORACLE_DATA]
+          -n, --namespace <NS>  The namespace [default: default]
+              --json            Print JSON, for programs
+
+        Those of one state are listed: those that wait, unless `--state` names another.
+
+        Examples:
+          coracle queue list
+          coracle queue list resize --state dead
+    "#]],
+    );
 }
 
 #[test]

@@ -9,6 +9,9 @@ mod queued;
 #[expect(dead_code, reason = "these tests use a part of the harness")]
 mod wire;
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use expect_test::expect;
 use guests::{acid, until};
 use harness::Server;
@@ -95,7 +98,8 @@ fn a_call_that_is_given_up_is_shown_with_its_story_and_runs_again() {
     server.ok(&["remove", "acid"]);
     let gone = server.run(&["queue", "redrive", "mine"]);
     assert!(gone.code == 1 && gone.stderr.starts_with("error[function-not-found]:"), "{}", gone.stderr);
-    assert_eq!(server.json(&["queue", "purge"])["calls"], 1);
+    assert_eq!(server.run(&["queue", "purge", "--yes"]).code, 2, "whose calls are removed must be said");
+    assert_eq!(server.json(&["queue", "purge", "--function", "acid"])["calls"], 1);
     let purged = server.run(&["queue", "show", "mine"]);
     assert!(purged.stderr.starts_with("error[call-not-found]:"), "{}", purged.stderr);
 }
@@ -118,12 +122,83 @@ fn a_call_that_waits_is_cancelled_and_one_that_has_ended_is_not() {
     let again = server.run(&["queue", "cancel", "later"]);
     assert!(again.code == 1 && again.stderr.starts_with("error[call-ended]:"), "{}", again.stderr);
 
+    // One that is not there keeps no other from it.
+    for id in ["a", "b"] {
+        queued(&server, "/async-function/hello", &[("x-coracle-delay", "1h"), ("x-call-id", id)], b"");
+    }
+    expect![[r#"
+        exit code 1
+        --- stderr
+        cancelled a: it never runs
+        error[call-not-found]: the queue has no call `nope`, nor remembers one
+        hint: how a call ended is kept for a day; `coracle queue list` shows what is there
+        see: coracle explain call-not-found
+        cancelled b: it never runs
+    "#]]
+    .assert_eq(&server.run(&["queue", "cancel", "a", "nope", "b"]).to_text());
+
     let id = queued(&server, "/async-function/hello", &[("x-coracle-delay", "1h")], b"");
     assert_eq!(admin(&server, "DELETE", &format!("/async-function/{id}"), b"").status, 202);
     let reply = admin(&server, "DELETE", &format!("/async-function/{id}"), b"");
     assert_eq!(refused(&reply), (409, "call-ended".into()));
     let none = admin(&server, "POST", "/v1/calls/nobody/cancel", b"");
     assert_eq!(refused(&none), (404, "call-not-found".into()));
+}
+
+#[test]
+fn a_function_that_nobody_knows_is_named() {
+    let server = Server::start();
+    for verb in [
+        &["queue", "list", "nobody"][..],
+        &["queue", "status", "nobody"],
+        &["queue", "redrive", "--function", "nobody"],
+        &["queue", "purge", "--function", "nobody"],
+    ] {
+        let ended = server.run(verb);
+        let said = ended.stderr.starts_with("error[function-not-found]:");
+        assert!(ended.code == 1 && said, "{verb:?}: {}", ended.stderr);
+    }
+    // One that is gone is known as long as it has calls.
+    server.deploy("hello");
+    queued(&server, "/async-function/hello", &[("x-coracle-delay", "1h")], b"");
+    server.ok(&["remove", "hello"]);
+    assert_eq!(server.ok(&["queue", "list", "hello", "--state", "dead"]).lines().count(), 0);
+    assert_eq!(server.json(&["queue", "purge", "--function", "hello", "--state", "waiting"])["calls"], 1);
+    assert_eq!(server.run(&["queue", "list", "hello"]).code, 1);
+}
+
+#[test]
+fn a_queued_call_that_printed_nothing_has_no_lines() {
+    let server = acid(&[]);
+    let delay = [("x-coracle-delay", "1h"), ("x-call-id", "later")];
+    queued(&server, "/async-function/acid/count", &delay, b"");
+    expect![[r#"
+        exit code 0
+        --- stderr
+        no lines of the call later
+        hint: it was queued, and is waiting: coracle queue show later
+    "#]]
+    .assert_eq(&server.run(&["logs", "acid", "--call", "later"]).to_text());
+    let unknown = server.run(&["logs", "--call", "nobody"]);
+    assert!(unknown.stderr.starts_with("error[call-not-found]:"), "{}", unknown.stderr);
+}
+
+#[test]
+fn whoever_waits_for_a_call_is_told_that_it_outlives_the_server() {
+    let server = Server::start();
+    server.deploy("hello");
+    let wait = ["call", "hello", "--async", "--wait", "-H", "x-coracle-delay: 1h", "-H", "x-call-id: later"];
+    let mut waiting = server.command(&wait).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "waiting for later");
+    server.kill();
+    let said: Vec<_> = lines.map(Result::unwrap).collect();
+    assert_eq!(waiting.wait().unwrap().code(), Some(1));
+    assert!(
+        said[0].starts_with("error[server-unreachable]: the call later is still queued, but "),
+        "{said:?}"
+    );
+    assert_eq!(said[1], "hint: once the server is back: coracle queue show later");
 }
 
 #[test]
@@ -166,7 +241,7 @@ fn a_full_queue_says_when_to_come_again() {
     });
     assert_eq!(refused(&full), (429, "queue-full".into()));
     assert!(full.header("retry-after").is_some());
-    assert_eq!(server.json(&["queue", "purge", "--state", "waiting", "--yes"])["calls"], 2);
+    assert_eq!(server.json(&["queue", "purge", "--all", "--state", "waiting", "--yes"])["calls"], 2);
     expect![[r#"
         exit code 0
         --- stderr

@@ -61,13 +61,13 @@ fn dead(server: &Server) -> u64 {
 fn purge_asks_and_does_nothing_unless_the_answer_is_yes() {
     let server = with_dead(2);
     for answer in ["n\n", "no\n", "\n", "yesterday\n", "\u{4}"] {
-        let asked = typed(&server, &["queue", "purge"], answer);
+        let asked = typed(&server, &["queue", "purge", "--all"], answer);
         assert_eq!(asked.code, 1, "{answer:?}: {}", asked.to_text());
         assert!(asked.stdout.contains("remove 2 dead calls for good? [y/N] "), "{}", asked.to_text());
         assert!(asked.stdout.ends_with("nothing was done\n"), "{}", asked.to_text());
         assert_eq!(dead(&server), 2, "{answer:?}");
     }
-    let asked = typed(&server, &["queue", "purge"], "y\n");
+    let asked = typed(&server, &["queue", "purge", "--all"], "y\n");
     assert_eq!(asked.code, 0, "{}", asked.to_text());
     assert!(asked.stdout.ends_with("removed 2 dead calls\n"), "{}", asked.to_text());
     assert_eq!(dead(&server), 0);
@@ -108,5 +108,5 @@ fn nobody_is_asked_who_said_yes_or_sits_at_no_terminal() {
         --- stderr
         removed 1 dead call
     "#]]
-    .assert_eq(&server.run(&["queue", "purge"]).to_text());
+    .assert_eq(&server.run(&["queue", "purge", "--all"]).to_text());
 }

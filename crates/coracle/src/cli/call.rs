@@ -31,7 +31,10 @@ Examples:
   coracle call resize -d @cat.jpg --path '/?width=200' -o small.jpg
   coracle call shop -X PUT -H 'content-type: application/json' -d @- -i < order.json
   coracle call resize --async -d @cat.jpg -H 'x-callback-url: https://example.com/done'
-  coracle call hello --repeat 1000 --concurrency 8";
+  coracle call hello --repeat 1000 --concurrency 8
+
+With --async, `-H 'x-coracle-delay: 30s'` delays it, `x-coracle-group: order-17` runs those of a
+group in order, and `idempotency-key: KEY` sent twice is one call.";
 
 /// The largest answer that `--json` holds in memory, in bytes.
 const JSON_BODY_BYTES_MAX: usize = 64 << 20;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use anstyle::{AnsiColor, Style};
-use coracle_api::{CallQuery, LogLine, LogQuery, LogStream, PAGE_ITEMS_MAX, Since};
+use coracle_api::{CallQuery, Client, KnownCall, LogLine, LogQuery, LogStream, PAGE_ITEMS_MAX, Since};
 use coracle_model::FunctionName;
 
 use super::calls;
@@ -88,11 +88,20 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
             // A function that was removed has no lines either.
             client.function(function).await?;
         }
-        if let Some(call) = &query.call {
-            // Nor has one that nobody knows.
-            client.call_view(call).await?;
+        match &query.call {
+            Some(call) => say_none_of(&client, call).await?,
+            None => talk::say("no lines"),
         }
-        talk::say("no lines");
+    }
+    Ok(())
+}
+
+/// That a call printed nothing; that nobody knows it is an error.
+async fn say_none_of(client: &Client, id: &str) -> Done {
+    let known = client.known_call(id).await?;
+    talk::say(format_args!("no lines of the call {id}"));
+    if let KnownCall::Queued(call) = known {
+        talk::hint(format_args!("it was queued, and is {}: coracle queue show {id}", call.state.as_str()));
     }
     Ok(())
 }

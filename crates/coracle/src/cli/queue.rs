@@ -3,14 +3,15 @@
 
 mod act;
 mod look;
+mod show;
 
-use coracle_api::{CallState, QueueQuery};
+use coracle_api::{CallState, Client, QueueQuery};
 use coracle_model::FunctionRef;
 
 use crate::options::{Common, Named};
 use crate::stop::Done;
 
-pub(super) use self::look::body_of;
+pub(super) use self::show::body_of;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +20,11 @@ Examples:
   coracle queue list --state dead
   coracle queue show ID
   coracle queue redrive --all --function resize";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  coracle queue status
+  coracle queue status resize --json | jq .totals.waiting";
 
 /// Look at calls that are queued; cancel them, run them again, remove them.
 #[derive(Debug, clap::Args)]
@@ -31,23 +37,20 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Show how many calls wait, run, and are dead
+    #[command(after_help = STATUS_EXAMPLES)]
     Status {
         /// The function, as NAME or NAME.NS [default: all]
         name: Option<Named>,
     },
-    /// List calls that wait, run, are dead, or have ended
+    /// List calls of one state: those that wait, unless another is named
     #[command(visible_alias = "ls")]
     List(look::List),
     /// Show all about a call: where it stands, every attempt, what it answered
-    Show(look::Show),
+    Show(show::Show),
     /// Read how calls ended that sent it to a topic
     Topic(look::Outcomes),
     /// Cancel calls: one that waits never runs, one that runs is stopped
-    Cancel {
-        /// Which, as `coracle queue list` shows them
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<String>,
-    },
+    Cancel(act::Cancel),
     /// Run dead calls again, and deliver dead results again
     Redrive(act::Redrive),
     /// Remove calls for good: those that are dead, or those that wait
@@ -61,7 +64,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Done {
         Verb::List(list) => list.run(&client, common).await,
         Verb::Show(show) => show.run(&client, common.json).await,
         Verb::Topic(outcomes) => outcomes.run(&client, common).await,
-        Verb::Cancel { ids } => act::cancel(&client, &ids, common.json).await,
+        Verb::Cancel(cancel) => cancel.run(&client, common.json).await,
         Verb::Redrive(redrive) => redrive.run(&client, common).await,
         Verb::Purge(purge) => purge.run(&client, common).await,
     }
@@ -75,6 +78,17 @@ fn query(name: Option<&Named>, common: &Common) -> QueueQuery {
         }
         None => QueueQuery { namespace: common.namespace.clone(), function: None },
     }
+}
+
+/// That a function is there, or has calls that are queued: there is nothing of one that is not, and that is an error.
+async fn known(client: &Client, query: &QueueQuery) -> Done {
+    let Some(name) = query.function.clone() else { return Ok(()) };
+    if client.queue(query).await?.functions.is_empty() {
+        client
+            .function(&FunctionRef { namespace: query.namespace.clone().unwrap_or_default(), name })
+            .await?;
+    }
+    Ok(())
 }
 
 /// Whose calls they are, to be put behind "calls".

@@ -3,6 +3,7 @@
 
 use coracle_api::client::FunctionCall;
 use coracle_api::{CallState, Client, QueuedCallView};
+use coracle_model::code;
 
 use super::{To, shown};
 use crate::cli::queue::body_of;
@@ -22,12 +23,26 @@ pub(super) async fn run(client: &Client, call: FunctionCall, waits: bool, to: To
         return if common.json { print::json(&accepted) } else { print::line(&id) };
     }
     talk::say(styled(DIM, format_args!("waiting for {id}")));
-    let call = client.ended_call(&id).await?;
+    let call = client.ended_call(&id).await.map_err(|error| unseen(error.into(), &id))?;
     if common.json {
         print::json(&call)?;
         return if call.state == CallState::Succeeded { Ok(()) } else { Err(Stop::Shown) };
     }
     render(&call, &function, to)
+}
+
+/// Why the end of a call was not seen: where the server went away, its call did not.
+fn unseen(stop: Stop, id: &str) -> Stop {
+    const AWAY: [&str; 3] =
+        [code::SERVER_UNREACHABLE.name, code::SERVER_STOPPING.name, code::STORE_UNAVAILABLE.name];
+    match stop {
+        Stop::Problem(mut problem) if AWAY.contains(&&*problem.code) => {
+            problem.message = format!("the call {id} is still queued, but {}", problem.message);
+            problem.hint = Some(format!("once the server is back: coracle queue show {id}"));
+            Stop::Problem(problem)
+        }
+        stop => stop,
+    }
 }
 
 fn render(call: &QueuedCallView, function: &str, mut to: To) -> Done {

@@ -1,37 +1,46 @@
-//! How full the queue is, which calls it has, and all about one of them.
-//! `queue.rs` runs it; `call.rs` shows a call here that was waited for.
+//! How full the queue is, which calls it has, and what topics were told.
+//! `queue.rs` runs it; all about one call is in `show.rs`.
 
-use std::fmt::Display;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use coracle_api::{
-    AttemptView, CallState, Client, FunctionQueueView, KnownCall, QueueCounts, QueueListQuery, QueueQuery,
-    QueueView, QueuedCallView, ResultView, TopicEntryView, TopicQuery,
+    CallState, Client, FunctionQueueView, QueueCounts, QueueListQuery, QueueQuery, QueueView, QueuedCallView,
+    TopicEntryView, TopicQuery,
 };
-use coracle_model::{Clock as _, Problem, TopicName, code};
+use coracle_model::{Clock as _, TopicName};
 use coracle_observe::clock::System;
 use jiff::Timestamp;
 
-use super::{query, state, whose};
-use crate::cli::ago::{ago, bytes, millis, span};
+use super::{known, query, state, whose};
+use crate::cli::ago::span;
 use crate::cli::call::shown;
 use crate::cli::logs::visible;
 use crate::options::{Common, Named};
 use crate::stop::Done;
 use crate::table::{Column, Table};
-use crate::talk::{BAD, BOLD, DIM, GOOD, styled};
+use crate::talk::{DIM, styled};
 use crate::{print, talk};
 
 /// How many calls are listed, unless somebody says.
 const LIMIT_DEFAULT: usize = 20;
 
+const LIST_EXAMPLES: &str = "\
+Those of one state are listed: those that wait, unless `--state` names another.
+
+Examples:
+  coracle queue list
+  coracle queue list resize --state dead";
+
+const TOPIC_EXAMPLES: &str = "\
+Examples:
+  coracle queue topic dead-orders
+  coracle queue topic dead-orders --after 120 --limit 100 --json";
+
 /// Which calls are listed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = LIST_EXAMPLES)]
 pub(super) struct List {
     /// The function, as NAME or NAME.NS [default: all]
     name: Option<Named>,
-    /// waiting, running, succeeded, failed, cancelled or dead
+    /// Where they stand: waiting, running, succeeded, failed, cancelled or dead
     #[arg(long, value_name = "STATE", default_value = "waiting", value_parser = state)]
     state: CallState,
     /// How many at most
@@ -39,18 +48,9 @@ pub(super) struct List {
     limit: usize,
 }
 
-/// Which call is shown.
-#[derive(Debug, clap::Args)]
-pub(super) struct Show {
-    /// Which, as `coracle queue list` shows it
-    id: String,
-    /// Print only the body of its result
-    #[arg(long)]
-    result: bool,
-}
-
 /// Which outcomes are read.
 #[derive(Debug, clap::Args)]
+#[command(after_help = TOPIC_EXAMPLES)]
 pub(super) struct Outcomes {
     /// The topic, as `on_success` or `on_failure` names it
     name: TopicName,
@@ -98,6 +98,9 @@ fn outcomes_table(entries: &[TopicEntryView], now: Timestamp) -> Table<5> {
 /// How full the queue is.
 pub(super) async fn status(client: &Client, query: QueueQuery, json: bool) -> Done {
     let queue = client.queue(&query).await?;
+    if queue.functions.is_empty() {
+        known(client, &query).await?;
+    }
     if json {
         return print::json(&queue);
     }
@@ -153,6 +156,9 @@ impl List {
                 break;
             }
         }
+        if all.is_empty() {
+            known(client, &of).await?;
+        }
         if common.json {
             return print::json(&all);
         }
@@ -195,7 +201,7 @@ fn list_table(calls: &[QueuedCallView], now: Timestamp) -> Table<6> {
 }
 
 /// What is asked of whom.
-fn asked(call: &QueuedCallView) -> String {
+pub(super) fn asked(call: &QueuedCallView) -> String {
     match (&call.method, &call.path, &call.delivers_to) {
         (_, _, Some(url)) => format!("its result to {url}"),
         (Some(method), Some(path), None) => format!("{method} {path}"),
@@ -211,138 +217,13 @@ fn why(call: &QueuedCallView) -> Option<String> {
     })
 }
 
-impl Show {
-    pub(super) async fn run(self, client: &Client, json: bool) -> Done {
-        let call = match client.known_call(&self.id).await? {
-            KnownCall::Queued(call) => call,
-            KnownCall::Recent(call) => {
-                let message = format!("the call `{}` was not queued: somebody waited for it", call.id);
-                return Err(Problem::new(&code::CALL_NOT_FOUND, message)
-                    .hint(format!("coracle calls {}", shown(&call.function)))
-                    .into());
-            }
-        };
-        if self.result {
-            let Some(result) = &call.result else {
-                let message = format!("the call `{}` has no result: it is {}", call.id, call.state.as_str());
-                return Err(Problem::new(&code::CALL_NOT_FOUND, message)
-                    .hint(format!("coracle queue show {}", call.id))
-                    .into());
-            };
-            return print::bytes(&body_of(result));
-        }
-        if json { print::json(&call) } else { render(&call) }
-    }
-}
-
-/// The body of a result, as far as it is kept.
-pub(in crate::cli) fn body_of(result: &ResultView) -> Vec<u8> {
-    match (&result.body, &result.body_base64) {
-        (Some(text), _) => text.clone().into_bytes(),
-        // What the server wrote in base64 reads back.
-        (None, Some(text)) => STANDARD.decode(text).unwrap_or_default(),
-        (None, None) => Vec::new(),
-    }
-}
-
-fn render(call: &QueuedCallView) -> Done {
-    let now = System.now();
-    print::line(format_args!("{} {}", styled(BOLD, visible(&call.id)), call.function))?;
-    let style = match call.state {
-        CallState::Succeeded => GOOD,
-        CallState::Failed | CallState::Dead => BAD,
-        CallState::Waiting | CallState::Running | CallState::Cancelled => BOLD,
-    };
-    let tried = match call.attempts_made {
-        0 => String::new(),
-        1 => ", tried once".to_owned(),
-        times => format!(", tried {times} times"),
-    };
-    field("state", format_args!("{}{tried}", styled(style, call.state.as_str())))?;
-    if let Some(reason) = &call.reason {
-        field("because", visible(reason))?;
-    }
-    field("asked", format_args!("{}, {}", visible(&asked(call)), bytes(call.body_bytes)))?;
-    field("accepted", ago(call.accepted))?;
-    match call.ended {
-        Some(ended) => field("ended", ago(ended))?,
-        None => field("due", when(call.due, now))?,
-    }
-    if let Some(group) = &call.group {
-        field("group", visible(group))?;
-    }
-    if let Some(callback) = &call.callback {
-        field("callback", visible(callback))?;
-    }
-    if let Some(ResultView { status, body_bytes, .. }) = &call.result {
-        field("result", format_args!("{status}, {}", bytes(*body_bytes)))?;
-        if *body_bytes > 0 {
-            field("", styled(DIM, format_args!("coracle queue show {} --result", call.id)))?;
-        }
-    }
-    for delivery in &call.deliveries {
-        let to = delivery.delivers_to.as_deref().unwrap_or_default();
-        let why = why(delivery).map(|why| format!(": {why}")).unwrap_or_default();
-        let tried = delivery.attempts_made;
-        let line = format!("to {to} is {}, tried {tried} times{why}", delivery.state.as_str());
-        field("delivery", visible(&line))?;
-    }
-    render_attempts(&call.attempts, now)?;
-    for delivery in call.deliveries.iter().filter(|delivery| !delivery.attempts.is_empty()) {
-        print::line("")?;
-        print::line(visible(&asked(delivery)))?;
-        render_attempts(&delivery.attempts, now)?;
-    }
-    let is_undelivered = call.deliveries.iter().any(|delivery| delivery.state == CallState::Dead);
-    match call.state {
-        CallState::Dead => talk::hint(format_args!("to run it again: coracle queue redrive {}", call.id)),
-        _ if is_undelivered => {
-            talk::hint(format_args!("to send its result again: coracle queue redrive {}", call.id));
-        }
-        CallState::Waiting => talk::hint(format_args!("to cancel it: coracle queue cancel {}", call.id)),
-        _ => {}
-    }
-    Ok(())
-}
-
-fn render_attempts(attempts: &[AttemptView], now: Timestamp) -> Done {
-    if attempts.is_empty() {
-        return Ok(());
-    }
-    print::line("")?;
-    for attempt in attempts {
-        let AttemptView { number, node, started, took_ms, status, problem, log } = attempt;
-        let outcome = match (status, problem) {
-            (_, Some(problem)) => styled(BAD, &problem.code),
-            (Some(status @ 400..), None) => styled(BAD, status),
-            (Some(status), None) => styled(GOOD, status),
-            (None, None) => "begun".to_owned(),
-        };
-        let took = if *took_ms == 0 { String::new() } else { format!(", took {}", millis(*took_ms as f64)) };
-        let at = when(*started, now);
-        // Which server lost it was not written down by earlier versions.
-        let on = if node.is_empty() { String::new() } else { format!(", on {}", visible(node)) };
-        print::line(format_args!("{number}. {outcome}  {}", styled(DIM, format_args!("{at}{took}{on}"))))?;
-        if let Some(problem) = problem {
-            print::line(format_args!("   {}", visible(&problem.message)))?;
-        }
-        log.iter()
-            .try_for_each(|line| print::line(format_args!("   {} {}", styled(DIM, "|"), visible(line))))?;
-    }
-    Ok(())
-}
-
 /// When something was, or will be.
-fn when(at: Timestamp, now: Timestamp) -> String {
+pub(super) fn when(at: Timestamp, now: Timestamp) -> String {
     match at.duration_since(now).as_secs() {
         1.. => format!("in {}", span(at.duration_since(now).as_secs().unsigned_abs())),
         -1..=0 => "now".to_owned(),
         past => format!("{} ago", span(past.unsigned_abs())),
     }
-}
-
-fn field(name: &str, value: impl Display) -> Done {
-    print::line(format_args!("  {} {value}", styled(DIM, format_args!("{name:<9}"))))
 }
 
 #[cfg(test)]
@@ -409,11 +290,5 @@ mod tests {
             order-17  resize.shop  its result to https://example.com/done  waiting      2  in 30s
         "#]]
         .assert_eq(&list_table(&[call("waiting"), dead, delivery], now()).render(None));
-    }
-
-    #[test]
-    fn a_body_that_is_no_text_comes_back_whole() {
-        let result = ResultView { body_base64: Some("AJ8=".into()), body_bytes: 2, ..ResultView::default() };
-        assert_eq!(body_of(&result), [0, 159]);
     }
 }
