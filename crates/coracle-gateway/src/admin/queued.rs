@@ -121,14 +121,12 @@ pub(super) async fn reached(
     needed: Scope,
 ) -> Result<QueuedCall, Problem> {
     let who = admin.authenticator.require_somewhere(who, needed)?;
-    let shown: String = id.chars().take(128).collect();
-    let none = || {
+    let id = CallId::parse(id).ok_or_else(|| {
+        let shown: String = id.chars().take(128).collect();
         Problem::new(&code::CALL_NOT_FOUND, format!("no call `{shown}` is queued, or ended of late"))
             .hint("`coracle queue list` shows those that wait")
-    };
-    let id = CallId::parse(id).ok_or_else(none)?;
-    let call = admin.queue.show(&id, |function| who.may_on(needed, function)).await;
-    call.map_err(|problem| if problem.code == &code::CALL_NOT_FOUND { none() } else { problem })
+    })?;
+    admin.queue.show(&id, |function| who.may_on(needed, function)).await
 }
 
 /// A call as a client sees it; lines of its log only for those who may read logs.

@@ -1,6 +1,7 @@
 //! The world that is hit: nodes, and the database that they share where there are several.
 //! `main.rs` builds it and has it hit; producers find in it a node that is there just now.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -154,5 +155,7 @@ fn flags(folder: &Path, postgres: Option<&OwnPostgres>) -> Vec<String> {
     let Some(postgres) = postgres else { return Vec::new() };
     // Whoever shares a database shares what seals its secrets; the first one makes it.
     let key = folder.join("key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     ["--store", &postgres.url(), "--key-file", key.to_str().unwrap()].map(str::to_owned).into()
 }
