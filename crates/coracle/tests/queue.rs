@@ -289,3 +289,15 @@ fn a_full_disk_takes_no_calls_and_loses_none() {
     // Whoever waits for an answer has one all the same.
     assert_eq!(ask(&server, "POST", "/function/hello", &[], b"Ada").text(), "Hello, Ada!\n");
 }
+
+#[test]
+fn a_call_that_comes_with_the_id_of_another_gets_one_of_ours() {
+    let server = acid(&[]);
+    let headers = [("x-coracle-delay", "1h"), ("x-call-id", "mine")];
+    let first = queued(&server, "/async-function/acid/count", &headers, b"");
+    let second = queued(&server, "/async-function/acid/count", &headers, b"");
+    assert_eq!((first.as_str(), second.len()), ("mine", 32), "{second}");
+    server.ok(&["queue", "cancel", "mine"]);
+    assert_ne!(queued(&server, "/async-function/acid/count", &headers, b""), "mine", "it is remembered");
+    assert_eq!(server.json(&["queue", "status"])["totals"]["waiting"], 2);
+}
