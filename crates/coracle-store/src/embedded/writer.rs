@@ -20,9 +20,12 @@ use crate::{BATCH_BYTES_MAX, Batch, Cause, Change, CommitError, Committed, Entry
 const GROUP_BATCHES_MAX: usize = 256;
 /// A group that has this many bytes takes no further batch.
 const GROUP_BYTES_MAX: usize = BATCH_BYTES_MAX;
-/// A commit waits at most this part of what the one before took for those whom that one answered.
-const GATHER_PART: u32 = 8;
-const GATHER_MAX: Duration = Duration::from_millis(1);
+/// A commit waits at most this part of what the one before took, and at most so long, for those whom that one answered.
+const GATHER_PART: u32 = 2;
+const GATHER_MAX: Duration = Duration::from_millis(4);
+/// It is looked so often whether somebody came, and nobody is waited for who has not come for so many looks.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
+const LOOKS_IN_VAIN_MAX: u32 = 2;
 
 /// A batch and whom to tell.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(super) struct Writer {
 struct Last {
     batches: usize,
     took: Duration,
+    /// Batches that came while it was committed.
+    came: usize,
 }
 
 /// Who is told of what has become durable.
@@ -82,18 +87,37 @@ impl Writer {
             let begun = self.clock.instant();
             let batches = group.len();
             self.commit(group);
-            self.last = Last { batches, took: self.clock.instant().saturating_duration_since(begun) };
+            let took = self.clock.instant().saturating_duration_since(begun);
+            self.last = Last { batches, took, came: self.pending.len() };
+        }
+    }
+
+    /// Waits for those whom the last group answered, as long as they come.
+    ///
+    /// They are about to come again: half of all callers would wait for the other half, turn and turn about, if those who
+    /// are here were not kept for a moment. A caller who comes alone is not kept.
+    fn wait_for_the_answered(&self) {
+        let Last { batches, took, came } = self.last;
+        let is_alone = came == 0 && batches == 1;
+        let most = (took / GATHER_PART).min(GATHER_MAX);
+        let (mut here, mut looks, mut in_vain) = (self.pending.len(), 0, 0);
+        // The first is not among those that wait any more.
+        while !is_alone
+            && here + 1 < came + batches
+            && LOOK_EVERY * looks < most
+            && in_vain < LOOKS_IN_VAIN_MAX
+        {
+            // A channel cannot be waited on for less than a millisecond.
+            std::thread::sleep(LOOK_EVERY);
+            let now_here = self.pending.len();
+            in_vain = if now_here == here { in_vain + 1 } else { 0 };
+            (here, looks) = (now_here, looks + 1);
         }
     }
 
     /// The first batch and those that wait behind it: while one group is synced, the next one gathers.
-    ///
-    /// Whoever was answered just now is about to come again: half of all callers would wait for the other half, turn and
-    /// turn about, if the first of them were not kept for a moment.
     fn gather(&mut self, first: Pending) -> Vec<Pending> {
-        if self.pending.len() + 1 < self.last.batches {
-            std::thread::sleep((self.last.took / GATHER_PART).min(GATHER_MAX));
-        }
+        self.wait_for_the_answered();
         let mut bytes = first.batch.bytes();
         let mut group = vec![first];
         while group.len() < GROUP_BATCHES_MAX && bytes < GROUP_BYTES_MAX {
