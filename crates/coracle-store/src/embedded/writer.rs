@@ -25,7 +25,9 @@ const GATHER_PART: u32 = 2;
 const GATHER_MAX: Duration = Duration::from_millis(4);
 /// It is looked so often whether somebody came, and nobody is waited for who has not come for so many looks.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
-const LOOKS_IN_VAIN_MAX: u32 = 2;
+const LOOKS_IN_VAIN_MAX: u32 = 6;
+/// Of fewer callers than so many none waits for the others: it would gain them little.
+const CALLERS_MIN: usize = 8;
 
 /// A batch and whom to tell.
 #[derive(Debug)]
@@ -95,15 +97,15 @@ impl Writer {
     /// Waits for those whom the last group answered, as long as they come.
     ///
     /// They are about to come again: half of all callers would wait for the other half, turn and turn about, if those who
-    /// are here were not kept for a moment. A caller who comes alone is not kept.
+    /// are here were not kept for a moment.
     fn wait_for_the_answered(&self) {
         let Last { batches, took, came } = self.last;
-        let is_alone = came == 0 && batches == 1;
+        let callers = came + batches;
         let most = (took / GATHER_PART).min(GATHER_MAX);
         let (mut here, mut looks, mut in_vain) = (self.pending.len(), 0, 0);
         // The first is not among those that wait any more.
-        while !is_alone
-            && here + 1 < came + batches
+        while callers >= CALLERS_MIN
+            && here + 1 < callers
             && LOOK_EVERY * looks < most
             && in_vain < LOOKS_IN_VAIN_MAX
         {
