@@ -30,6 +30,8 @@ pub(crate) const DELIVERIES_MAX: u32 = 10;
 pub(crate) struct Leased {
     pub(crate) lease: Lease,
     pub(crate) message: Message,
+    /// As the life of this server had them before the lease was asked for.
+    pub(crate) gaps: u64,
 }
 
 /// A leased message that has a place.
@@ -305,7 +307,7 @@ impl Board {
     #[must_use]
     pub(crate) fn taken(
         &self,
-        taken: Taken,
+        (taken, gaps): (Taken, u64),
         wanted: usize,
         limit: u32,
         now: Timestamp,
@@ -313,7 +315,7 @@ impl Board {
     ) -> Vec<Leased> {
         let mut state = self.lock();
         let Taken { topic, messages, next_in } = taken;
-        let leased = |(lease, message)| Leased { lease, message };
+        let leased = |(lease, message)| Leased { lease, message, gaps };
         if state.stopping {
             return messages.into_iter().map(leased).collect();
         }

@@ -89,11 +89,11 @@ async fn begin_at_once(engine: &Arc<Engine>, ready: Ready, place: Place) -> Resu
     tokio::spawn(async move {
         let mut once = Once::new(&ready);
         let (result, job) = loop {
-            let holder = engine.sessions.begin();
+            let (holder, gaps) = (engine.sessions.begin(), engine.life().gaps());
             let append = Append { begin: Begin::Held(holder.clone()), ..ready.append.clone() };
             let committed = engine.database.commit(once.with(ready.batch.clone().append(append))).await;
             match committed {
-                Ok(committed) => match held(&ready, committed) {
+                Ok(committed) => match held(&ready, committed, gaps) {
                     Some(leased) => {
                         let job = engine.board.begin(place, leased);
                         break (Ok(ready.accepted()), Some(job));
@@ -137,7 +137,7 @@ async fn begin_at_once(engine: &Arc<Engine>, ready: Ready, place: Place) -> Resu
 }
 
 /// The lease of what was appended, if it is ours.
-fn held(ready: &Ready, committed: Committed) -> Option<Leased> {
+fn held(ready: &Ready, committed: Committed, gaps: u64) -> Option<Leased> {
     let Appended { position, lease } = committed.appended.into_iter().next()?;
     let lease: Lease = lease?;
     let message = Message {
@@ -153,7 +153,7 @@ fn held(ready: &Ready, committed: Committed) -> Option<Leased> {
         losses: Vec::new(),
         payload: ready.append.payload.clone(),
     };
-    Some(Leased { lease, message })
+    Some(Leased { lease, message, gaps })
 }
 
 /// Checks a call and reads it to its end.
