@@ -30,8 +30,6 @@ pub(crate) const DELIVERIES_MAX: u32 = 10;
 pub(crate) struct Leased {
     pub(crate) lease: Lease,
     pub(crate) message: Message,
-    /// As the life of this server had them before the lease was asked for.
-    pub(crate) gaps: u64,
 }
 
 /// A leased message that has a place.
@@ -307,7 +305,7 @@ impl Board {
     #[must_use]
     pub(crate) fn taken(
         &self,
-        (taken, gaps): (Taken, u64),
+        taken: Taken,
         wanted: usize,
         limit: u32,
         now: Timestamp,
@@ -315,7 +313,7 @@ impl Board {
     ) -> Vec<Leased> {
         let mut state = self.lock();
         let Taken { topic, messages, next_in } = taken;
-        let leased = |(lease, message)| Leased { lease, message, gaps };
+        let leased = |(lease, message)| Leased { lease, message };
         if state.stopping {
             return messages.into_iter().map(leased).collect();
         }

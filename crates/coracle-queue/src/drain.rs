@@ -28,7 +28,7 @@ impl Queue {
     /// What still runs then is stopped, and is run again by whoever opens the database next.
     pub async fn drain(&self, at_most: Duration) -> Drained {
         let engine = self.engine();
-        for Leased { lease, message, .. } in engine.board.stop() {
+        for Leased { lease, message } in engine.board.stop() {
             // The worker that is gone took the leases with it.
             let _ = engine.settled.send(released(lease, &message)).await;
         }

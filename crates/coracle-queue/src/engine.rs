@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use coracle_catalog::Catalog;
 use coracle_invoke::Afterwards;
@@ -19,7 +20,6 @@ use crate::State;
 use crate::board::{Board, DELIVERIES_MAX, Job, Leased, Why};
 use crate::depth::Depths;
 use crate::drain;
-use crate::heartbeat::Life;
 use crate::payload::{Kept, Work};
 use crate::queue::Options;
 use crate::run::{self, Executor, Ran};
@@ -45,8 +45,9 @@ pub(crate) struct Engine {
     /// Room for the bodies that are being read.
     pub(crate) reading: Semaphore,
     pub(crate) endings: Endings,
+    /// Until when the database believes that this server lives, by what it heard last.
     // Std mutex: held to read or write it, never over an await.
-    pub(crate) life: Mutex<Life>,
+    pub(crate) alive_until: Mutex<Instant>,
     /// What is settled, on its way to the worker, which commits it.
     pub(crate) settled: mpsc::Sender<Settled>,
 }
@@ -106,7 +107,7 @@ impl Engine {
     /// Deals with one message, and says what follows; nothing if others are to run it again.
     async fn deal_with(&self, job: Job, after: &Afterwards) -> Option<Settled> {
         let Job { leased, place, stop } = job;
-        if self.life().may_have_lost(leased.gaps, self.observe.clock.instant()) {
+        if self.is_believed_gone() {
             // Others may have run it: whether it is still ours, its way back tells.
             return Some(drain::released(leased.lease, &leased.message));
         }
@@ -155,8 +156,10 @@ impl Engine {
         Some(settled)
     }
 
-    pub(crate) fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the leases of this server may have gone to others: it was stopped for long, or the database is away.
+    fn is_believed_gone(&self) -> bool {
+        let until = *self.alive_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.observe.clock.instant() >= until
     }
 
     async fn run(&self, begun: &Begun, after: &Afterwards) -> Ran {
@@ -175,7 +178,7 @@ impl Engine {
 
     /// Reads a message; one that cannot be read is buried as it came.
     pub(crate) fn begin(&self, leased: Leased) -> Result<Begun, Box<Settled>> {
-        let Leased { lease, message, .. } = leased;
+        let Leased { lease, message } = leased;
         let (Some(Room::Calls(function)) | Some(Room::Deliveries(function))) = Room::of(&message.topic)
         else {
             // Nothing but those is ever leased.

@@ -1,8 +1,8 @@
 //! Says that this server is alive, so that its leases last, and gives back what servers held that are not.
 //! One row for all leases: a thousand calls that run long cost no more than one.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use coracle_store::{Batch, CommitError, Committed};
 use serde_json::json;
@@ -42,37 +42,6 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     }
 }
 
-/// How long the database believes that this server lives, by what it heard last.
-#[derive(Debug)]
-pub(crate) struct Life {
-    until: Instant,
-    /// How often it has believed that it was gone.
-    gaps: u64,
-}
-
-impl Life {
-    /// Over: nothing was heard of it yet.
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { until: now, gaps: 0 }
-    }
-
-    /// To be remembered with a lease, from before it was asked for.
-    pub(crate) fn gaps(&self) -> u64 {
-        self.gaps
-    }
-
-    /// Whether a lease may have gone to another server: this one was stopped for long since, or the database is away.
-    pub(crate) fn may_have_lost(&self, gaps: u64, now: Instant) -> bool {
-        gaps != self.gaps || now >= self.until
-    }
-
-    /// It was heard of, by what was begun then.
-    fn goes_on(&mut self, begun: Instant) {
-        self.gaps += u64::from(begun >= self.until);
-        self.until = self.until.max(begun + TIME);
-    }
-}
-
 /// Says so once.
 pub(crate) async fn beat(engine: &Engine) -> Result<Committed, CommitError> {
     let (info, begun) = (info(engine), engine.observe.clock.instant());
@@ -81,7 +50,8 @@ pub(crate) async fn beat(engine: &Engine) -> Result<Committed, CommitError> {
         batch = batch.keep(holder, info.clone(), TIME);
     }
     let committed = engine.database.commit(batch.reclaim()).await?;
-    engine.life().goes_on(begun);
+    let mut alive_until = engine.alive_until.lock().unwrap_or_else(PoisonError::into_inner);
+    *alive_until = (begun + TIME).max(*alive_until);
     Ok(committed)
 }
 

@@ -89,11 +89,11 @@ async fn begin_at_once(engine: &Arc<Engine>, ready: Ready, place: Place) -> Resu
     tokio::spawn(async move {
         let mut once = Once::new(&ready);
         let (result, job) = loop {
-            let (holder, gaps) = (engine.sessions.begin(), engine.life().gaps());
+            let holder = engine.sessions.begin();
             let append = Append { begin: Begin::Held(holder.clone()), ..ready.append.clone() };
             let committed = engine.database.commit(once.with(ready.batch.clone().append(append))).await;
             match committed {
-                Ok(committed) => match held(&ready, committed, gaps) {
+                Ok(committed) => match held(&ready, committed) {
                     Some(leased) => {
                         let job = engine.board.begin(place, leased);
                         break (Ok(ready.accepted()), Some(job));
@@ -137,7 +137,7 @@ async fn begin_at_once(engine: &Arc<Engine>, ready: Ready, place: Place) -> Resu
 }
 
 /// The lease of what was appended, if it is ours.
-fn held(ready: &Ready, committed: Committed, gaps: u64) -> Option<Leased> {
+fn held(ready: &Ready, committed: Committed) -> Option<Leased> {
     let Appended { position, lease } = committed.appended.into_iter().next()?;
     let lease: Lease = lease?;
     let message = Message {
@@ -153,7 +153,7 @@ fn held(ready: &Ready, committed: Committed, gaps: u64) -> Option<Leased> {
         losses: Vec::new(),
         payload: ready.append.payload.clone(),
     };
-    Some(Leased { lease, message, gaps })
+    Some(Leased { lease, message })
 }
 
 /// Checks a call and reads it to its end.

@@ -18,7 +18,6 @@ use tokio::task::JoinHandle;
 use crate::board::Board;
 use crate::depth::Depths;
 use crate::engine::{Endings, Engine};
-use crate::heartbeat::Life;
 use crate::run::Executor;
 use crate::sessions::Sessions;
 use crate::status::{List, Page, Selection, Status};
@@ -155,7 +154,7 @@ impl Queue {
             reading: bodies::room(),
             endings: Endings::default(),
             options,
-            life: Mutex::new(Life::new(now)),
+            alive_until: Mutex::new(now),
             settled,
         });
         match heartbeat::beat(&engine).await {

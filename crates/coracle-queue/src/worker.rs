@@ -54,8 +54,6 @@ struct Round {
     /// What has begun and was leased ahead.
     begun: Vec<Lease>,
     holder: Holder,
-    /// As the life of this server had them before.
-    gaps: u64,
 }
 
 impl Worker {
@@ -123,8 +121,7 @@ impl Worker {
             }
             settled.extend(self.pending.pop_front());
         }
-        let (holder, gaps) = (self.engine.sessions.begin(), self.engine.life().gaps());
-        Some(Round { settled, takes, begun, holder, gaps })
+        Some(Round { settled, takes, begun, holder: self.engine.sessions.begin() })
     }
 
     async fn committed(&mut self, round: Round, result: Result<Committed, CommitError>) {
@@ -150,8 +147,7 @@ impl Worker {
         for (taken, wish) in committed.taken.into_iter().zip(round.takes) {
             engine.sessions.more(&round.holder, taken.messages.len() as u64);
             let limit = Room::of(&taken.topic).map_or(1, |room| engine.limit(&room));
-            let taken = (taken, round.gaps);
-            for Leased { lease, message, .. } in engine.board.taken(taken, wish.limit, limit, now, was_lost) {
+            for Leased { lease, message } in engine.board.taken(taken, wish.limit, limit, now, was_lost) {
                 self.pending.push_back(crate::drain::released(lease, &message));
             }
         }

@@ -29,7 +29,7 @@ fn deliveries_take_no_place_of_a_call() {
     let (board, now) = (Board::new(1), Timestamp::UNIX_EPOCH);
     let next = || board.next(now).map(|job| (job.leased.message.topic.to_string(), job));
     for topic in ["default/deliveries/f", "default/deliveries/g", "default/calls/f", "default/calls/g"] {
-        assert!(board.taken((taken(topic), 1), 1, 1, now, |_| false).is_empty());
+        assert!(board.taken(taken(topic), 1, 1, now, |_| false).is_empty());
     }
     let (call, job) = next().expect("a place for a call");
     let (delivery, _delivering) = next().expect("and one for a delivery");
