@@ -274,18 +274,3 @@ async fn what_runs_too_long_when_the_server_stops_is_run_again() {
     next.script.release(1);
     assert_eq!(next.ended("one").await.attempts_made, 2);
 }
-
-#[tokio::test]
-async fn a_server_that_stood_still_for_long_begins_nothing_that_may_be_another_s_by_now() {
-    let rig = one_runs_and_two_are_leased().await;
-    let found = crate::read::find(rig.queue.engine(), &call_id("two")).await.unwrap().swap_remove(0);
-    rig.clock.advance(Duration::from_secs(15));
-    // Another server takes over, and ends one of the two.
-    rig.database.commit(Batch::new().reclaim()).await.unwrap();
-    rig.database.commit(Batch::new().remove(found.position)).await.unwrap();
-    rig.script.release(10);
-    for id in ["one", "three"] {
-        rig.until("it has ended", async |rig| rig.show(id).await.state == State::Succeeded).await;
-    }
-    assert!(!rig.script.begun().contains(&"two".to_owned()), "{:?}", rig.script.begun());
-}
