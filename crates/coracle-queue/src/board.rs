@@ -79,7 +79,7 @@ impl Stop {
 pub(crate) struct Place {
     board: Board,
     topic: Topic,
-    position: Option<Position>,
+    lease: Option<Lease>,
 }
 
 impl Place {
@@ -96,8 +96,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.board.lock();
         state.places(&self.topic).running -= 1;
-        if let Some(position) = self.position.take() {
-            state.jobs.remove(&position);
+        if let Some(lease) = self.lease.take()
+            // It may have come to run a second time, if its first lease was lost.
+            && state.has(&lease)
+        {
+            state.jobs.remove(&lease.position);
         }
         if let Some(lane) = state.lanes.get_mut(&self.topic) {
             lane.running -= 1;
@@ -130,7 +133,6 @@ struct State {
     deliveries: Places,
     stopping: bool,
     lanes: HashMap<Topic, Lane>,
-    /// The lanes that may start something.
     /// The lanes that should lease more.
     hungry: VecDeque<Topic>,
     /// When lanes have something due that is not due yet.
@@ -165,6 +167,7 @@ impl Places {
 /// A call that runs.
 #[derive(Debug)]
 struct Running {
+    lease: Lease,
     stop: Arc<Stop>,
     topic: Topic,
     /// Whether the database knows that it has begun.
@@ -208,11 +211,17 @@ impl State {
     }
 
     /// A message runs from now on, unless it is to be cancelled.
-    fn runs(&mut self, position: Position, running: Running) {
+    fn runs(&mut self, running: Running) {
+        let position = running.lease.position;
         if self.cancelled.contains(&position) {
             running.stop.tell(Why::Cancelled);
         }
         self.jobs.insert(position, running);
+    }
+
+    /// Whether a message runs by this very lease.
+    fn has(&self, lease: &Lease) -> bool {
+        self.jobs.get(&lease.position).is_some_and(|running| running.lease == *lease)
     }
 
     fn lane(&mut self, topic: &Topic) -> Option<&mut Lane> {
@@ -366,16 +375,16 @@ impl Board {
         let lane = lanes.get_mut(&topic)?;
         let leased = lane.page.pop_front()?;
         lane.running += 1;
-        let position = leased.lease.position;
-        let stop = Arc::new(Stop::default());
+        let (lease, stop) = (leased.lease.clone(), Arc::new(Stop::default()));
         let is_told = !matches!(leased.message.state, MessageState::Ahead(_));
         if !is_told {
-            state.untold.push_back((now, leased.lease.clone()));
+            state.untold.push_back((now, lease.clone()));
         }
-        let running = Running { stop: Arc::clone(&stop), topic: topic.clone(), is_told };
-        state.runs(position, running);
+        let running =
+            Running { lease: lease.clone(), stop: Arc::clone(&stop), topic: topic.clone(), is_told };
+        state.runs(running);
         state.refresh(&topic);
-        let place = Place { board: self.clone(), topic, position: Some(position) };
+        let place = Place { board: self.clone(), topic, lease: Some(lease) };
         Some(Job { leased, place, stop })
     }
 
@@ -399,16 +408,15 @@ impl Board {
         }
         lane.running += 1;
         state.places(topic).running += 1;
-        Some(Place { board: self.clone(), topic: topic.clone(), position: None })
+        Some(Place { board: self.clone(), topic: topic.clone(), lease: None })
     }
 
     /// The job of a call that was appended into a place of ours.
     pub(crate) fn begin(&self, mut place: Place, leased: Leased) -> Job {
         let stop = Arc::new(Stop::default());
-        let position = leased.lease.position;
-        place.position = Some(position);
-        let running = Running { stop: Arc::clone(&stop), topic: place.topic.clone(), is_told: true };
-        self.lock().runs(position, running);
+        place.lease = Some(leased.lease.clone());
+        let (lease, topic) = (leased.lease.clone(), place.topic.clone());
+        self.lock().runs(Running { lease, stop: Arc::clone(&stop), topic, is_told: true });
         Job { leased, place, stop }
     }
 
@@ -455,10 +463,9 @@ impl Board {
     /// What runs for so long that the database is to know that it has begun.
     pub(crate) fn to_tell(&self, now: Timestamp) -> Vec<Lease> {
         let mut state = self.lock();
-        let State { untold, jobs, .. } = &mut *state;
         let mut leases = Vec::new();
-        while let Some((_, lease)) = untold.pop_front_if(|(begun, _)| tell_at(*begun) <= now) {
-            if jobs.contains_key(&lease.position) {
+        while let Some((_, lease)) = state.untold.pop_front_if(|(begun, _)| tell_at(*begun) <= now) {
+            if state.has(&lease) {
                 leases.push(lease);
             }
         }
@@ -469,7 +476,9 @@ impl Board {
     pub(crate) fn told(&self, leases: &[Lease]) {
         let mut state = self.lock();
         for lease in leases {
-            if let Some(running) = state.jobs.get_mut(&lease.position) {
+            if let Some(running) = state.jobs.get_mut(&lease.position)
+                && running.lease == *lease
+            {
                 running.is_told = true;
             }
         }

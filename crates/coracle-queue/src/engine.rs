@@ -4,14 +4,13 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use coracle_catalog::Catalog;
 use coracle_invoke::Afterwards;
 use coracle_model::{CallId, FunctionRef, Problem, code};
 use coracle_observe::Observe;
 use coracle_runtime::{Courier, random_bits};
-use coracle_store::{Artifacts, Batch, Database};
+use coracle_store::{Artifacts, Batch, Database, Holder};
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -45,9 +44,6 @@ pub(crate) struct Engine {
     /// Room for the bodies that are being read.
     pub(crate) reading: Semaphore,
     pub(crate) endings: Endings,
-    /// Until when the database believes that this server lives, by what it heard last.
-    // Std mutex: held to read or write it, never over an await.
-    pub(crate) alive_until: Mutex<Instant>,
     /// What is settled, on its way to the worker, which commits it.
     pub(crate) settled: mpsc::Sender<Settled>,
 }
@@ -107,8 +103,9 @@ impl Engine {
     /// Deals with one message, and says what follows; nothing if others are to run it again.
     async fn deal_with(&self, job: Job, after: &Afterwards) -> Option<Settled> {
         let Job { leased, place, stop } = job;
-        if self.is_believed_gone() {
-            // Others may have run it: whether it is still ours, its way back tells.
+        if !self.is_alive(&leased.lease.holder) {
+            // This server was stopped for long, or the database is away, and others may have run it: whether it is still
+            // ours, its way back tells.
             return Some(drain::released(leased.lease, &leased.message));
         }
         let begun = match self.begin(leased) {
@@ -156,10 +153,9 @@ impl Engine {
         Some(settled)
     }
 
-    /// Whether the leases of this server may have gone to others: it was stopped for long, or the database is away.
-    fn is_believed_gone(&self) -> bool {
-        let until = *self.alive_until.lock().unwrap_or_else(PoisonError::into_inner);
-        self.observe.clock.instant() >= until
+    /// Whether what is leased under this name is ours for sure.
+    pub(crate) fn is_alive(&self, holder: &Holder) -> bool {
+        self.sessions.is_alive(holder, self.observe.clock.instant())
     }
 
     async fn run(&self, begun: &Begun, after: &Afterwards) -> Ran {

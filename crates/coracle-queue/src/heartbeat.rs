@@ -1,7 +1,7 @@
 //! Says that this server is alive, so that its leases last, and gives back what servers held that are not.
 //! One row for all leases: a thousand calls that run long cost no more than one.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_store::{Batch, CommitError, Committed};
@@ -46,12 +46,12 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 pub(crate) async fn beat(engine: &Engine) -> Result<Committed, CommitError> {
     let (info, begun) = (info(engine), engine.observe.clock.instant());
     let mut batch = Batch::new();
-    for holder in engine.sessions.all() {
-        batch = batch.keep(holder, info.clone(), TIME);
+    let names = engine.sessions.to_keep(begun);
+    for holder in &names {
+        batch = batch.keep(holder.clone(), info.clone(), TIME);
     }
     let committed = engine.database.commit(batch.reclaim()).await?;
-    let mut alive_until = engine.alive_until.lock().unwrap_or_else(PoisonError::into_inner);
-    *alive_until = (begun + TIME).max(*alive_until);
+    engine.sessions.kept(&names, begun + TIME);
     Ok(committed)
 }
 

@@ -2,7 +2,7 @@
 //! Opened by `serve.rs`; each verb has a file of its own.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_catalog::Catalog;
@@ -139,7 +139,6 @@ impl Queue {
     ) -> Result<Self, Problem> {
         let Parts { database, artifacts, catalog, invoke: _, observe } = parts;
         let (settled, settling) = mpsc::channel(SETTLED_MAX);
-        let now = observe.clock.instant();
         let engine = Arc::new(Engine {
             database,
             artifacts,
@@ -154,7 +153,6 @@ impl Queue {
             reading: bodies::room(),
             endings: Endings::default(),
             options,
-            alive_until: Mutex::new(now),
             settled,
         });
         match heartbeat::beat(&engine).await {

@@ -161,7 +161,7 @@ pub(crate) async fn wait(
         }
         tokio::select! {
             () = rung => {}
-            // It may run on another server, whose bell is not heard here.
+            // A pace: it may run on another server, whose bell is not heard here.
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK_AGAIN_MAX),
             () = &mut over => return Ok(call),
         }

@@ -1,11 +1,13 @@
 //! Under which names this server holds leases: one, and those of before that still run something.
 //! The worker and `put.rs` lease under the current one; `heartbeat.rs` keeps all of them alive.
 //!
-//! When the answer to a commit that leased something is lost, nobody knows what was leased.
-//! Then a new name takes over, and the old one leaves when all is over that is known of it: what nobody knew of waits again.
+//! When the answer to a commit that leased something is lost, nobody knows what was leased; and when a name was not kept
+//! alive in time, others may have what was leased under it. Then a new name takes over. What was leased under the old one
+//! and has not begun is given back, and it leaves when all is over that is known of it: what nobody knew of waits again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use coracle_runtime::random_bits;
 use coracle_store::Holder;
@@ -28,6 +30,8 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 struct State {
     current: Holder,
+    /// Until when the current name is alive, by what the database heard last; never yet, if it has not heard of it.
+    until: Option<Instant>,
     /// Leases that are known of, and commits that may lease; of every name that has not left.
     known: HashMap<Holder, u64>,
 }
@@ -36,7 +40,8 @@ impl Sessions {
     pub(crate) fn new(node: &str) -> Self {
         let current = fresh(node);
         let known = [(current.clone(), 0)].into();
-        Self { node: node.to_owned(), state: Mutex::new(State { current, known }), all_over: Notify::new() }
+        let state = State { current, until: None, known };
+        Self { node: node.to_owned(), state: Mutex::new(state), all_over: Notify::new() }
     }
 
     /// The current name, which is used for a commit that may lease something, or for so many leases.
@@ -63,14 +68,18 @@ impl Sessions {
         }
     }
 
-    /// Nobody knows what was leased under this name: another takes over.
+    /// Nobody knows what was leased under this name, or who has it: another takes over.
     pub(crate) fn renew(&self, doubtful: &Holder) {
         let mut state = self.lock();
         if state.current == *doubtful {
-            state.current = fresh(&self.node);
-            let current = state.current.clone();
-            state.known.insert(current, 0);
+            state.renew(&self.node);
         }
+    }
+
+    /// Whether what is leased under this name is ours for sure.
+    pub(crate) fn is_alive(&self, holder: &Holder, now: Instant) -> bool {
+        let state = self.lock();
+        state.current == *holder && state.until.is_some_and(|until| now < until)
     }
 
     /// Waits until no lease is known of, and no commit that may lease is on its way.
@@ -87,7 +96,24 @@ impl Sessions {
         }
     }
 
-    /// The names to be kept alive.
+    /// The names to be kept alive. If the current one was not kept in time, that is another from now on.
+    pub(crate) fn to_keep(&self, now: Instant) -> Vec<Holder> {
+        let mut state = self.lock();
+        if state.until.is_some_and(|until| now >= until) {
+            state.renew(&self.node);
+        }
+        state.known.keys().cloned().collect()
+    }
+
+    /// The database has heard of these.
+    pub(crate) fn kept(&self, names: &[Holder], until: Instant) {
+        let mut state = self.lock();
+        if names.contains(&state.current) {
+            state.until = state.until.max(Some(until));
+        }
+    }
+
+    /// Every name that has not left.
     pub(crate) fn all(&self) -> Vec<Holder> {
         self.lock().known.keys().cloned().collect()
     }
@@ -95,7 +121,7 @@ impl Sessions {
     /// The names that have nothing left to do, and are forgotten now.
     pub(crate) fn leaving(&self) -> Vec<Holder> {
         let mut state = self.lock();
-        let State { current, known } = &mut *state;
+        let State { current, known, .. } = &mut *state;
         let leaving: Vec<Holder> = known
             .iter()
             .filter(|(name, known)| **known == 0 && *name != current)
@@ -116,6 +142,12 @@ impl Sessions {
 }
 
 impl State {
+    fn renew(&mut self, node: &str) {
+        self.current = fresh(node);
+        self.until = None;
+        self.known.insert(self.current.clone(), 0);
+    }
+
     fn is_over(&self) -> bool {
         self.known.values().all(|known| *known == 0)
     }
@@ -138,6 +170,8 @@ fn fresh(node: &str) -> Holder {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -167,5 +201,25 @@ mod tests {
         assert_eq!((sessions.leaving(), sessions.all().len()), (vec![], 2));
         sessions.over(&first);
         assert_eq!((sessions.leaving(), sessions.all()), (vec![first], vec![second]));
+    }
+
+    #[test]
+    fn what_was_not_kept_in_time_begins_no_more() {
+        let (sessions, start) = (Sessions::new("a"), tokio::time::Instant::now().into_std());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let first = sessions.begin();
+        assert!(!sessions.is_alive(&first, start), "the database has not heard of it");
+        let names = sessions.to_keep(start);
+        assert_eq!(names, std::slice::from_ref(&first), "it was never kept, and so never late");
+        sessions.kept(&names, at(15));
+        assert!(sessions.is_alive(&first, at(14)) && !sessions.is_alive(&first, at(15)));
+        sessions.kept(&sessions.to_keep(at(14)), at(29));
+        assert!(sessions.is_alive(&first, at(28)));
+        let names = sessions.to_keep(at(29));
+        let second = sessions.begin();
+        assert_ne!(first, second);
+        assert_eq!(sessions.to_keep(at(60)).len(), 2, "a name that was never kept is not late");
+        sessions.kept(&names, at(44));
+        assert!(sessions.is_alive(&second, at(43)) && !sessions.is_alive(&first, at(30)));
     }
 }

@@ -1,7 +1,7 @@
 //! The one task that commits what was settled and leases what is next, both in the same batch.
 //! Started by `queue.rs`; what it starts runs in tasks of their own, and comes back through a bounded channel.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     rest: Option<Pin<Box<Sleep>>>,
     /// Whether the outcome of an earlier commit of what is pending is unknown.
     in_doubt: bool,
+    /// How many of what is pending are committed each alone, because together they were refused.
+    alone: usize,
 }
 
 /// One commit on its way.
@@ -54,6 +56,8 @@ struct Round {
     /// What has begun and was leased ahead.
     begun: Vec<Lease>,
     holder: Holder,
+    /// Whether it was alive before, as far as we know.
+    is_alive: bool,
 }
 
 impl Worker {
@@ -66,6 +70,7 @@ impl Worker {
             backoff: None,
             rest: None,
             in_doubt: false,
+            alone: 0,
         }
     }
 
@@ -114,14 +119,21 @@ impl Worker {
             return None;
         }
         let (mut settled, mut lines, mut bytes) = (Vec::new(), 0, 0);
+        // A call whose first lease was lost may have come here a second time: one batch names it once.
+        let mut named = HashSet::new();
         while let Some(next) = self.pending.front() {
             (lines, bytes) = (lines + next.batch.len(), bytes + next.batch.bytes());
-            if !settled.is_empty() && (lines > LINES_MAX || bytes > BYTES_MAX) {
+            let is_full = !settled.is_empty() && (lines > LINES_MAX || bytes > BYTES_MAX || self.alone > 0);
+            if is_full || !named.insert(next.lease.position) {
                 break;
             }
             settled.extend(self.pending.pop_front());
         }
-        Some(Round { settled, takes, begun, holder: self.engine.sessions.begin() })
+        let (later, begun): (Vec<_>, _) = begun.into_iter().partition(|lease| !named.insert(lease.position));
+        self.engine.board.not_told(later, now);
+        let holder = self.engine.sessions.begin();
+        let is_alive = self.engine.is_alive(&holder);
+        Some(Round { settled, takes, begun, holder, is_alive })
     }
 
     async fn committed(&mut self, round: Round, result: Result<Committed, CommitError>) {
@@ -137,6 +149,7 @@ impl Worker {
 
     fn done(&mut self, round: Round, committed: Committed) {
         let (engine, now) = (&self.engine, self.engine.now());
+        self.alone = self.alone.saturating_sub(round.settled.len());
         for settled in round.settled {
             engine.sessions.over(&settled.lease.holder);
             if settled.state.is_ended() {
@@ -172,7 +185,11 @@ impl Worker {
                 }
             }
             CommitError::Lapsed { .. } => {
-                tracing::warn!("this server was believed to be gone; it goes on under the same name");
+                tracing::warn!("this server was believed to be gone; it goes on under a new name");
+                if round.is_alive {
+                    // Its clock and ours do not agree.
+                    engine.sessions.renew(&round.holder);
+                }
                 if let Err(error) = heartbeat::beat(&engine).await {
                     self.back_off(&round, &error);
                 }
@@ -198,6 +215,7 @@ impl Worker {
     fn back_off(&mut self, round: &Round, error: &CommitError) {
         let backoff = self.backoff.map_or(BACKOFF_MIN, |before| (before * 2).min(BACKOFF_MAX));
         self.backoff = Some(backoff);
+        // A pace: nobody tells when the disk has room again, or the database is back.
         self.rest = Some(Box::pin(tokio::time::sleep(backoff)));
         let waiting = round.settled.len() + self.pending.len();
         tracing::warn!(%error, waiting, ?backoff, "what calls ended in is kept until it can be written");
@@ -218,13 +236,10 @@ impl Worker {
     /// A batch that can never succeed: each call alone, so that one does not hold up the others.
     fn refused(&mut self, round: &mut Round, error: &CommitError) {
         if round.settled.len() > 1 {
-            // The front of the queue is committed alone, and the rest behind it.
-            let rest = round.settled.split_off(1);
-            for settled in rest.into_iter().rev() {
-                self.pending.push_front(settled);
-            }
+            self.alone = round.settled.len();
             return;
         }
+        self.back_off(round, error);
         if let Some(settled) = round.settled.pop() {
             tracing::error!(%error, id = %settled.id, "the end of a call cannot be written: it waits for its next attempt");
             let story = Story::default().encode();

@@ -28,6 +28,7 @@ pub(crate) async fn follow(nodes: Nodes, invoke: Invoke) {
             // Until it answers again, everybody keeps what they kept.
             Err(error) => tracing::debug!(%error, "cannot look which servers are alive"),
         }
+        // A pace: that a server is gone is not told, it shows in its silence.
         tokio::time::sleep(EVERY).await;
     }
 }

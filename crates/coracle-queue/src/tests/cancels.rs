@@ -46,15 +46,7 @@ async fn a_call_that_runs_is_stopped_and_its_place_is_free_again() {
 
 #[tokio::test]
 async fn a_call_that_was_leased_ahead_and_has_not_begun_is_cancelled() {
-    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
-    rig.function("f", [Act::Hold]).await;
-    rig.put("f", "one").await.unwrap();
-    rig.script.until_begun(1).await;
-    rig.queue.engine().board.trust();
-    for id in ["two", "three"] {
-        rig.put("f", id).await.unwrap();
-    }
-    rig.until("both are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    let rig = Rig::with_two_ahead().await;
     assert_eq!(rig.counts().await, "waiting 2 running 1 dead 0 deliveries 0", "what has not begun waits");
     assert_eq!(rig.show("two").await.state, State::Waiting);
     rig.queue.cancel(&call_id("two"), &Filter::All).await.unwrap();
@@ -74,15 +66,7 @@ async fn cancel_from_elsewhere(rig: &Rig, id: &str) {
 
 #[tokio::test]
 async fn another_server_cancels_what_runs_here_and_what_was_leased_and_has_not_begun() {
-    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
-    rig.function("f", [Act::Hold]).await;
-    rig.put("f", "one").await.unwrap();
-    rig.script.until_begun(1).await;
-    rig.queue.engine().board.trust();
-    for id in ["two", "three"] {
-        rig.put("f", id).await.unwrap();
-    }
-    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+    let rig = Rig::with_two_ahead().await;
     cancel_from_elsewhere(&rig, "two").await;
     assert_eq!(rig.ended("two").await.state, State::Cancelled, "while the first runs");
     cancel_from_elsewhere(&rig, "one").await;

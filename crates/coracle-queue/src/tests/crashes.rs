@@ -27,19 +27,6 @@ async fn check(rig: &Rig, expected: Expect) {
     expected.assert_eq(&snapshot(rig).await);
 }
 
-/// A rig in which `one` runs, and `two` and `three` are leased and wait for its place.
-async fn one_runs_and_two_are_leased() -> Rig {
-    let rig = Rig::open_with(Options { concurrency: 1, ..Options::default() }).await;
-    rig.function("f", [Act::Hold]).await;
-    rig.put("f", "one").await.unwrap();
-    rig.script.until_begun(1).await;
-    rig.queue.engine().board.trust();
-    rig.put("f", "two").await.unwrap();
-    rig.put("f", "three").await.unwrap();
-    rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
-    rig
-}
-
 #[tokio::test]
 async fn killed_when_a_call_was_accepted() {
     let rig = Rig::open().await;
@@ -117,7 +104,7 @@ async fn a_lost_attempt_tells_which_server_had_it_and_since_when() {
 
 #[tokio::test]
 async fn what_was_leased_ahead_and_runs_for_long_is_an_attempt() {
-    let rig = one_runs_and_two_are_leased().await;
+    let rig = Rig::with_two_ahead().await;
     rig.script.release(1);
     rig.script.until_begun(1).await;
     const NOW: &str = "waiting 1 running 1 dead 0 deliveries 0";
@@ -136,7 +123,7 @@ async fn what_was_leased_ahead_and_runs_for_long_is_an_attempt() {
 
 #[tokio::test]
 async fn killed_when_calls_were_leased_and_had_not_begun() {
-    let rig = one_runs_and_two_are_leased().await;
+    let rig = Rig::with_two_ahead().await;
     let next = rig.killed().await;
     next.script.until_begun(1).await;
     check(&next, expect![[r#"
@@ -245,7 +232,7 @@ async fn a_server_that_was_believed_to_be_gone_drops_what_it_ran() {
 
 #[tokio::test]
 async fn a_server_that_stops_gives_back_what_has_not_begun_and_waits_for_what_runs() {
-    let rig = one_runs_and_two_are_leased().await;
+    let rig = Rig::with_two_ahead().await;
     let drained = async {
         let draining = rig.queue.drain(Duration::from_secs(10));
         tokio::pin!(draining);
@@ -273,4 +260,20 @@ async fn what_runs_too_long_when_the_server_stops_is_run_again() {
     let next = rig.killed().await;
     next.script.release(1);
     assert_eq!(next.ended("one").await.attempts_made, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_stood_still_for_long_begins_nothing_that_may_be_another_s_by_now() {
+    let rig = Rig::with_two_ahead().await;
+    let found = crate::read::find(rig.queue.engine(), &call_id("two")).await.unwrap().swap_remove(0);
+    rig.clock.advance(Duration::from_secs(15));
+    // Another server takes over, and ends one of the two.
+    rig.database.commit(Batch::new().reclaim()).await.unwrap();
+    rig.database.commit(Batch::new().remove(found.position)).await.unwrap();
+    rig.script.release(10);
+    for id in ["one", "three"] {
+        rig.until("it has ended", async |rig| rig.show(id).await.state == State::Succeeded).await;
+    }
+    assert!(!rig.script.begun().contains(&"two".to_owned()), "{:?}", rig.script.begun());
+    assert_eq!(rig.show("three").await.attempts_made, 1);
 }

@@ -190,6 +190,19 @@ impl Rig {
         Self { queue, database, clock, catalog, script, dir }
     }
 
+    /// One in which `one` runs, and `two` and `three` are leased and wait for its place.
+    pub(crate) async fn with_two_ahead() -> Self {
+        let rig = Self::open_with(Options { concurrency: 1, ..Options::default() }).await;
+        rig.function("f", [Act::Hold]).await;
+        rig.put("f", "one").await.unwrap();
+        rig.script.until_begun(1).await;
+        rig.queue.engine().board.trust();
+        rig.put("f", "two").await.unwrap();
+        rig.put("f", "three").await.unwrap();
+        rig.until("two are leased ahead", async |rig| rig.ahead("f") == 2).await;
+        rig
+    }
+
     /// What the machine would find after the server was killed now: another queue on a copy of the files.
     ///
     /// Nothing may be writing meanwhile.

@@ -109,7 +109,8 @@ impl Writer {
             && LOOK_EVERY * looks < most
             && in_vain < LOOKS_IN_VAIN_MAX
         {
-            // A channel cannot be waited on for less than a millisecond.
+            // Of three ends the first counts: all are here, nobody comes any more, or it has been long enough. A channel
+            // can be waited on for the first alone, and for no less than a millisecond: so it is looked at, for that long.
             std::thread::sleep(LOOK_EVERY);
             let now_here = self.pending.len();
             in_vain = if now_here == here { in_vain + 1 } else { 0 };
