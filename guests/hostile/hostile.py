@@ -154,6 +154,7 @@ DEEDS = {
     "env": lambda name: os.environ.get(name, "(not set)"),
     "sleep": lambda seconds: time.sleep(float(seconds)) or "slept",
     "print": lambda text: print(text, flush=True) or "printed",
+    "policy": lambda: {os.SCHED_BATCH: "batch"}.get(os.sched_getscheduler(0), "another"),
     "instance": lambda: pathlib.Path("/etc/hostname").read_text() + str(BORN),
 }
 BORN = time.monotonic_ns()

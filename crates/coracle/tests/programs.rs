@@ -83,6 +83,12 @@ fn a_web_server_of_the_machines_python_is_a_function() {
 }
 
 #[test]
+fn a_program_takes_no_core_away_from_the_server_that_wakes_it() {
+    let server = hostile("");
+    assert_eq!(text(&server, "policy"), "batch");
+}
+
+#[test]
 fn a_program_sees_nothing_of_the_machine_and_has_no_rights() {
     let server = hostile("");
     let who = text(&server, "who");

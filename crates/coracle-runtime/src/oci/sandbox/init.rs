@@ -12,7 +12,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit, wait};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid};
 
-use super::namespaces::{Strings, loopback_up, see_own_groups_alone, signal_all, signals_as_file, spawn};
+use super::namespaces::{
+    Strings, loopback_up, see_own_groups_alone, signal_all, signals_as_file, spawn, wait_for_the_core,
+};
 use super::root::{self, Sources};
 use super::seccomp::Filters;
 use super::spec::{Network, Runs, Spec};
@@ -110,6 +112,8 @@ fn raise(
     root::enter(spec, sources, base).at(Step::Files, "build its root")?;
     let who = identity_of(spec).at(Step::User, "find its user")?;
     bound_by_rlimits(spec);
+    // Where that is refused, calls are slower and no less right.
+    let _ = wait_for_the_core();
     // From here on rights are used, then left, and cannot come back.
     see_own_groups_alone().at(Step::Walls, "leave the machine's groups")?;
     if let Some(users) = users {

@@ -168,6 +168,20 @@ pub(super) fn loopback_up() -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has this process, and all that come of it, wait for a core until whoever has it lets go of it or had it for long.
+///
+/// The server wakes a program with every call that it passes on. The kernel would run the program there and then, one call
+/// at a time: a switch for each, and as many on the way back. `SCHED_BATCH` of sched(7) leaves out just that.
+#[expect(unsafe_code, reason = "rustix has no sched_setscheduler")]
+pub(super) fn wait_for_the_core() -> io::Result<()> {
+    // SAFETY: all zeros is a priority, which this policy has no other of; the call reads it and keeps nothing of it.
+    let done = unsafe {
+        let priority: libc::sched_param = std::mem::zeroed();
+        libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_BATCH, &raw const priority)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sends a signal to every process that this one sees, but itself. For the first process of a sandbox alone.
 #[expect(unsafe_code, reason = "rustix names one process or one group")]
 pub(super) fn signal_all(signal: i32) {
