@@ -1,5 +1,5 @@
 //! Images from a file to a list and back, with the real binary; and passwords for registries.
-//! What is inside a layer is tested where it is unpacked. Needs root, as images do.
+//! What is inside a layer is tested where it is unpacked. Needs root, as images do, and Debian's python3.
 
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be done fails it")]
 
@@ -8,7 +8,7 @@ mod harness;
 
 use std::path::{Path, PathBuf};
 
-use harness::Server;
+use harness::{Data, Server};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, Header};
@@ -138,6 +138,36 @@ fn an_image_that_cannot_be_used_says_why() {
     let refused = server.run(&["image", "pull", &format!("127.0.0.1:{port}/shop")]);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.starts_with("error[registry-unavailable]:"), "{}", refused.stderr);
+}
+
+/// Runs what follows as on a kernel without overlayfs: `mount` with the flags that nothing else of ours has finds no such device.
+///
+/// seccomp(2) cannot read the name of a filesystem, so that `coracle status` still finds it.
+const NO_OVERLAYFS: &str = r"
+import ctypes, os, platform, struct, sys
+MOUNT = {'x86_64': 165, 'aarch64': 40}[platform.machine()]
+NOSUID_NODEV, ENODEV, ALLOW, ERRNO = 6, 19, 0x7FFF0000, 0x00050000
+filter = b''.join(struct.pack('HBBI', *line) for line in [
+    (0x20, 0, 0, 0), (0x15, 0, 3, MOUNT),
+    (0x20, 0, 0, 16 + 3 * 8), (0x15, 0, 1, NOSUID_NODEV),
+    (0x06, 0, 0, ERRNO | ENODEV), (0x06, 0, 0, ALLOW),
+])
+lines = ctypes.create_string_buffer(filter)
+program = struct.pack('HxxxxxxP', len(filter) // 8, ctypes.addressof(lines))
+if ctypes.CDLL(None, use_errno=True).prctl(22, 2, program, 0, 0):
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn without_overlayfs_an_image_is_refused_and_the_kernel_named() {
+    let (data, folder) = (Data::new(), tempfile::tempdir().unwrap());
+    let server = Server::start_within(&["python3", "-c", NO_OVERLAYFS], data, &[]);
+    server.ok(&["image", "load", docker(folder.path()).to_str().unwrap()]);
+    let refused = server.run(&["deploy", "--image", "shop:2", "--name", "shop"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("this kernel has no overlayfs"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("modprobe overlay"), "{}", refused.stderr);
 }
 
 #[test]

@@ -63,6 +63,10 @@ const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", 
 /// The longest line of options that `mount` takes is a page; layers are named by numbers.
 const LAYERS_MAX: usize = 500;
 
+/// What a machine that cannot stack layers is said to want.
+pub(super) const NO_OVERLAYFS: &str =
+    "this kernel has no overlayfs: images cannot be run; `modprobe overlay`";
+
 /// What a filesystem in memory may hold in which programs do not write: names alone.
 const BARE_BYTES: u64 = 4 << 20;
 
@@ -202,8 +206,12 @@ fn stack(layers: Vec<(PathBuf, OwnedFd)>, base: u32) -> io::Result<()> {
     chown("rw/up", Some(base), Some(base))?;
     let options = format!("lowerdir={},upperdir=rw/up,workdir=rw/work", lower.join(":"));
     let options = std::ffi::CString::new(options)?;
-    mount("overlay", "root", "overlay", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str())
-        .map_err(|error| io::Error::other(format!("stack {} layers with overlayfs: {error}", lower.len())))
+    mount("overlay", "root", "overlay", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str()).map_err(
+        |error| match error {
+            rustix::io::Errno::NODEV => io::Error::other(NO_OVERLAYFS),
+            _ => io::Error::other(format!("stack {} layers with overlayfs: {error}", lower.len())),
+        },
+    )
 }
 
 /// A root of the machine's own programs.

@@ -19,6 +19,7 @@ use super::cgroup::{Cgroups, Group};
 use super::namespaces::{
     Attributes, close_all_but_standard, fork, see_own_mounts_alone, set_attributes, signals_as_file,
 };
+use super::root::NO_OVERLAYFS;
 use super::seccomp::Filters;
 use super::wire::{self, End, News, Order, Protection, Status};
 use super::worker::{self, BIRTH_BYTES, Job, Machine, birth_of, user_namespace};
@@ -284,11 +285,7 @@ fn protections(cgroups: &Cgroups, no_users: Option<&io::Error>) -> Vec<Protectio
         one("no capabilities", "nor any to be gained by executing something", true),
         match overlay {
             true => one("image layers", "by overlayfs", true),
-            false => one(
-                "image layers",
-                "this kernel has no overlayfs: images cannot be run; `modprobe overlay`",
-                false,
-            ),
+            false => one("image layers", NO_OVERLAYFS, false),
         },
     ];
     all.extend(cgroups.protections());
