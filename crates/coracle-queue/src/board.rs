@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_model::NamespaceName;
-use coracle_store::{Lease, Message, MessageState, Position, Taken, Topic};
+use coracle_store::{Holder, Lease, Message, MessageState, Position, Taken, Topic};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
@@ -210,13 +210,19 @@ impl State {
         self.calls.running + self.deliveries.running
     }
 
-    /// A message runs from now on, unless it is to be cancelled.
-    fn runs(&mut self, running: Running) {
-        let position = running.lease.position;
-        if self.cancelled.contains(&position) {
-            running.stop.tell(Why::Cancelled);
+    /// A message runs from now on, unless it is to be cancelled; says how it is told.
+    fn runs(&mut self, lease: &Lease, topic: &Topic, is_told: bool) -> Arc<Stop> {
+        let stop = Arc::new(Stop::default());
+        if self.cancelled.contains(&lease.position) {
+            stop.tell(Why::Cancelled);
         }
-        self.jobs.insert(position, running);
+        let running =
+            Running { lease: lease.clone(), stop: Arc::clone(&stop), topic: topic.clone(), is_told };
+        if let Some(before) = self.jobs.insert(lease.position, running) {
+            // It could be leased again only because that lease was lost.
+            before.stop.tell(Why::Abandoned);
+        }
+        stop
     }
 
     /// Whether a message runs by this very lease.
@@ -375,14 +381,12 @@ impl Board {
         let lane = lanes.get_mut(&topic)?;
         let leased = lane.page.pop_front()?;
         lane.running += 1;
-        let (lease, stop) = (leased.lease.clone(), Arc::new(Stop::default()));
+        let lease = leased.lease.clone();
         let is_told = !matches!(leased.message.state, MessageState::Ahead(_));
         if !is_told {
             state.untold.push_back((now, lease.clone()));
         }
-        let running =
-            Running { lease: lease.clone(), stop: Arc::clone(&stop), topic: topic.clone(), is_told };
-        state.runs(running);
+        let stop = state.runs(&lease, &topic, is_told);
         state.refresh(&topic);
         let place = Place { board: self.clone(), topic, lease: Some(lease) };
         Some(Job { leased, place, stop })
@@ -413,10 +417,8 @@ impl Board {
 
     /// The job of a call that was appended into a place of ours.
     pub(crate) fn begin(&self, mut place: Place, leased: Leased) -> Job {
-        let stop = Arc::new(Stop::default());
         place.lease = Some(leased.lease.clone());
-        let (lease, topic) = (leased.lease.clone(), place.topic.clone());
-        self.lock().runs(Running { lease, stop: Arc::clone(&stop), topic, is_told: true });
+        let stop = self.lock().runs(&leased.lease, &place.topic, true);
         Job { leased, place, stop }
     }
 
@@ -448,6 +450,23 @@ impl Board {
         self.lock().cancelled.remove(&position);
     }
 
+    /// Takes out what was leased under other names than this and has not begun: whose it is by now is not sure.
+    pub(crate) fn take_unsure(&self, current: &Holder) -> Vec<Leased> {
+        let mut state = self.lock();
+        let (mut unsure, mut topics) = (Vec::new(), Vec::new());
+        for (topic, lane) in &mut state.lanes {
+            let (ours, others): (Vec<_>, Vec<_>) =
+                lane.page.drain(..).partition(|leased| leased.lease.holder == *current);
+            lane.page = ours.into();
+            if !others.is_empty() {
+                unsure.extend(others);
+                topics.push(topic.clone());
+            }
+        }
+        topics.iter().for_each(|topic| state.refresh(topic));
+        unsure
+    }
+
     /// Starts nothing more, and returns what has not begun.
     pub(crate) fn stop(&self) -> Vec<Leased> {
         let mut state = self.lock();
@@ -461,10 +480,12 @@ impl Board {
     }
 
     /// What runs for so long that the database is to know that it has begun.
-    pub(crate) fn to_tell(&self, now: Timestamp) -> Vec<Lease> {
+    pub(crate) fn to_tell(&self, now: Timestamp, most: usize) -> Vec<Lease> {
         let mut state = self.lock();
         let mut leases = Vec::new();
-        while let Some((_, lease)) = state.untold.pop_front_if(|(begun, _)| tell_at(*begun) <= now) {
+        while leases.len() < most
+            && let Some((_, lease)) = state.untold.pop_front_if(|(begun, _)| tell_at(*begun) <= now)
+        {
             if state.has(&lease) {
                 leases.push(lease);
             }
@@ -476,8 +497,8 @@ impl Board {
     pub(crate) fn told(&self, leases: &[Lease]) {
         let mut state = self.lock();
         for lease in leases {
-            if let Some(running) = state.jobs.get_mut(&lease.position)
-                && running.lease == *lease
+            if state.has(lease)
+                && let Some(running) = state.jobs.get_mut(&lease.position)
             {
                 running.is_told = true;
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use coracle_store::{Batch, Lease, Message};
 
 use crate::board::Leased;
+use crate::heartbeat::LEAVE_AT_ONCE;
 use crate::queue::Drained;
 use crate::settle::Settled;
 use crate::{Queue, State};
@@ -39,12 +40,11 @@ impl Queue {
         engine.board.abandon();
         // What is not written then is run again.
         let _ = tokio::time::timeout(LAST_WRITES, engine.sessions.until_over()).await;
-        let mut batch = Batch::new();
-        for holder in engine.sessions.all() {
-            batch = batch.leave(holder);
-        }
-        if let Err(error) = engine.database.commit(batch).await {
-            tracing::warn!(%error, "calls that this server held wait until it is believed to be gone");
+        for some in engine.sessions.all().chunks(LEAVE_AT_ONCE) {
+            let batch = some.iter().cloned().fold(Batch::new(), Batch::leave);
+            if let Err(error) = engine.database.commit(batch).await {
+                tracing::warn!(%error, "calls that this server held wait until it is believed to be gone");
+            }
         }
         Drained { left }
     }

@@ -103,9 +103,9 @@ impl Engine {
     /// Deals with one message, and says what follows; nothing if others are to run it again.
     async fn deal_with(&self, job: Job, after: &Afterwards) -> Option<Settled> {
         let Job { leased, place, stop } = job;
-        if !self.is_alive(&leased.lease.holder) {
-            // This server was stopped for long, or the database is away, and others may have run it: whether it is still
-            // ours, its way back tells.
+        if !self.is_ours(&leased.lease.holder) {
+            // This server was stopped for long, the database is away, or an answer of it was lost: others may have run it.
+            // Whether it is still ours, its way back tells.
             return Some(drain::released(leased.lease, &leased.message));
         }
         let begun = match self.begin(leased) {
@@ -154,8 +154,8 @@ impl Engine {
     }
 
     /// Whether what is leased under this name is ours for sure.
-    pub(crate) fn is_alive(&self, holder: &Holder) -> bool {
-        self.sessions.is_alive(holder, self.observe.clock.instant())
+    pub(crate) fn is_ours(&self, holder: &Holder) -> bool {
+        self.sessions.is_ours(holder, self.observe.clock.instant())
     }
 
     async fn run(&self, begun: &Begun, after: &Afterwards) -> Ran {

@@ -15,6 +15,9 @@ const EVERY: Duration = Duration::from_secs(3);
 /// How long a server is believed to live that says nothing more.
 pub(crate) const TIME: Duration = Duration::from_secs(15);
 
+/// Names that leave in one commit.
+pub(crate) const LEAVE_AT_ONCE: usize = 500;
+
 /// Says so for as long as it runs.
 pub(crate) async fn run(engine: Arc<Engine>) {
     let mut since = 0u32;
@@ -46,20 +49,27 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 pub(crate) async fn beat(engine: &Engine) -> Result<Committed, CommitError> {
     let (info, begun) = (info(engine), engine.observe.clock.instant());
     let mut batch = Batch::new();
+    let before = engine.sessions.current();
     let names = engine.sessions.to_keep(begun);
+    if engine.sessions.current() != before {
+        // It gives back what was leased under the one before.
+        engine.board.nudge();
+    }
     for holder in &names {
         batch = batch.keep(holder.clone(), info.clone(), TIME);
     }
     let committed = engine.database.commit(batch.reclaim()).await?;
-    engine.sessions.kept(&names, begun + TIME);
+    engine.sessions.kept(&names, begun + TIME, engine.observe.clock.instant());
     Ok(committed)
 }
 
 /// Lets go of names that have nothing left to do.
 async fn leave(engine: &Engine) {
-    for holder in engine.sessions.leaving() {
-        if engine.database.commit(Batch::new().leave(holder.clone())).await.is_err() {
-            engine.sessions.not_left(holder);
+    let leaving = engine.sessions.leaving();
+    for some in leaving.chunks(LEAVE_AT_ONCE) {
+        let batch = some.iter().cloned().fold(Batch::new(), Batch::leave);
+        if engine.database.commit(batch).await.is_err() {
+            some.iter().cloned().for_each(|holder| engine.sessions.not_left(holder));
         }
     }
 }

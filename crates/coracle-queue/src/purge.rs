@@ -33,11 +33,7 @@ pub(crate) async fn purge(engine: &Arc<Engine>, what: &Selection, state: State) 
 }
 
 async fn one(engine: &Engine, id: &CallId, of: &Filter, state: State) -> Result<u64, Problem> {
-    let mut found = read::find(engine, id).await?;
-    found.retain(|message| of.matches(&read::read_message(engine, message.clone()).function));
-    if found.is_empty() {
-        return Err(read::no_call(id));
-    }
+    let found = read::find_of(engine, id, of).await?;
     let chosen: Vec<_> = found.into_iter().filter(|message| is_in(message, state)).collect();
     let now = engine.now();
     remove(engine, chosen.iter().map(|message| removal(message, now)).collect()).await

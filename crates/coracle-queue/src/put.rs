@@ -90,7 +90,7 @@ async fn begin_at_once(engine: &Arc<Engine>, ready: Ready, place: Place) -> Resu
         let mut once = Once::new(&ready);
         let (result, job) = loop {
             let holder = engine.sessions.begin();
-            let is_alive = engine.is_alive(&holder);
+            let was_ours = engine.is_ours(&holder);
             let append = Append { begin: Begin::Held(holder.clone()), ..ready.append.clone() };
             let committed = engine.database.commit(once.with(ready.batch.clone().append(append))).await;
             match committed {
@@ -108,7 +108,7 @@ async fn begin_at_once(engine: &Arc<Engine>, ready: Ready, place: Place) -> Resu
                     engine.sessions.over(&holder);
                     let is_unknown = matches!(error, CommitError::Unavailable(_));
                     let has_lapsed = matches!(error, CommitError::Lapsed { .. });
-                    if is_unknown || has_lapsed && is_alive {
+                    if is_unknown || has_lapsed && was_ours {
                         engine.sessions.renew(&holder);
                     }
                     if is_unknown || has_lapsed {

@@ -178,6 +178,13 @@ pub(crate) async fn find(engine: &Engine, id: &CallId) -> Result<Vec<Message>, P
     Ok(found.into_iter().filter(is_ours).collect())
 }
 
+/// The same, of the functions that are asked for; at least one.
+pub(crate) async fn find_of(engine: &Engine, id: &CallId, of: &Filter) -> Result<Vec<Message>, Problem> {
+    let mut found = find(engine, id).await?;
+    found.retain(|message| of.matches(&read_message(engine, message.clone()).function));
+    if found.is_empty() { Err(no_call(id)) } else { Ok(found) }
+}
+
 /// What a message says of its call.
 pub(crate) fn read_message(engine: &Engine, message: Message) -> QueuedCall {
     let room = Room::of(&message.topic);

@@ -26,11 +26,7 @@ pub(crate) async fn redrive(engine: &Arc<Engine>, what: &Selection) -> Result<u6
 }
 
 async fn one(engine: &Engine, id: &CallId, of: &Filter) -> Result<u64, Problem> {
-    let mut found = read::find(engine, id).await?;
-    found.retain(|message| of.matches(&read::read_message(engine, message.clone()).function));
-    if found.is_empty() {
-        return Err(read::no_call(id));
-    }
+    let found = read::find_of(engine, id, of).await?;
     let mut moves = Vec::new();
     for message in &found {
         if let Some(Room::Dead(function)) = Room::of(&message.topic) {

@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 /// What stands in a holder's name between the server's and what makes it another than those before.
 const DIVIDER: char = '-';
+/// Names that are remembered though nothing is known of them: more leave by themselves, when their time is over.
+const NAMES_MAX: usize = 1_000;
 /// The most of a server's name that stands in a holder's: four bytes each, and a holder has room for 256.
 const NODE_CHARS_MAX: usize = 56;
 
@@ -76,8 +78,13 @@ impl Sessions {
         }
     }
 
-    /// Whether what is leased under this name is ours for sure.
-    pub(crate) fn is_alive(&self, holder: &Holder, now: Instant) -> bool {
+    /// The current name.
+    pub(crate) fn current(&self) -> Holder {
+        self.lock().current.clone()
+    }
+
+    /// Whether what is leased under this name is ours for sure: it is the current one, and was kept in time.
+    pub(crate) fn is_ours(&self, holder: &Holder, now: Instant) -> bool {
         let state = self.lock();
         state.current == *holder && state.until.is_some_and(|until| now < until)
     }
@@ -102,13 +109,19 @@ impl Sessions {
         if state.until.is_some_and(|until| now >= until) {
             state.renew(&self.node);
         }
-        state.known.keys().cloned().collect()
+        let State { current, known, .. } = &*state;
+        known
+            .iter()
+            .filter(|(name, known)| **known > 0 || *name == current)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
-    /// The database has heard of these.
-    pub(crate) fn kept(&self, names: &[Holder], until: Instant) {
+    /// The database has heard of these. If that took longer than the current one was alive, others may have come between:
+    /// then its time stays over.
+    pub(crate) fn kept(&self, names: &[Holder], until: Instant, now: Instant) {
         let mut state = self.lock();
-        if names.contains(&state.current) {
+        if names.contains(&state.current) && state.until.is_none_or(|before| now < before) {
             state.until = state.until.max(Some(until));
         }
     }
@@ -145,6 +158,9 @@ impl State {
     fn renew(&mut self, node: &str) {
         self.current = fresh(node);
         self.until = None;
+        if self.known.len() >= NAMES_MAX {
+            self.known.retain(|_, known| *known > 0);
+        }
         self.known.insert(self.current.clone(), 0);
     }
 
@@ -208,18 +224,40 @@ mod tests {
         let (sessions, start) = (Sessions::new("a"), tokio::time::Instant::now().into_std());
         let at = |seconds| start + Duration::from_secs(seconds);
         let first = sessions.begin();
-        assert!(!sessions.is_alive(&first, start), "the database has not heard of it");
+        assert!(!sessions.is_ours(&first, start), "the database has not heard of it");
         let names = sessions.to_keep(start);
         assert_eq!(names, std::slice::from_ref(&first), "it was never kept, and so never late");
-        sessions.kept(&names, at(15));
-        assert!(sessions.is_alive(&first, at(14)) && !sessions.is_alive(&first, at(15)));
-        sessions.kept(&sessions.to_keep(at(14)), at(29));
-        assert!(sessions.is_alive(&first, at(28)));
+        sessions.kept(&names, at(15), start);
+        assert!(sessions.is_ours(&first, at(14)) && !sessions.is_ours(&first, at(15)));
+        sessions.kept(&sessions.to_keep(at(14)), at(29), at(14));
+        assert!(sessions.is_ours(&first, at(28)));
         let names = sessions.to_keep(at(29));
         let second = sessions.begin();
         assert_ne!(first, second);
         assert_eq!(sessions.to_keep(at(60)).len(), 2, "a name that was never kept is not late");
-        sessions.kept(&names, at(44));
-        assert!(sessions.is_alive(&second, at(43)) && !sessions.is_alive(&first, at(30)));
+        sessions.kept(&names, at(44), at(61));
+        assert!(sessions.is_ours(&second, at(43)) && !sessions.is_ours(&first, at(30)));
+        let names = sessions.to_keep(at(43));
+        sessions.kept(&names, at(58), at(44));
+        assert!(!sessions.is_ours(&second, at(44)), "others may have come before the news of it");
+        sessions.to_keep(at(45));
+        assert_ne!(sessions.current(), second);
+    }
+
+    #[test]
+    fn a_long_outage_leaves_few_names() {
+        let sessions = Sessions::new("a");
+        let running = sessions.begin();
+        for _ in 0..5 * NAMES_MAX {
+            let name = sessions.begin();
+            sessions.renew(&name);
+            if name != running {
+                sessions.over(&name);
+            }
+        }
+        assert!(sessions.all().len() <= NAMES_MAX + 1);
+        let kept = sessions.to_keep(tokio::time::Instant::now().into_std());
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert!(kept.contains(&running) && kept.contains(&sessions.current()));
     }
 }

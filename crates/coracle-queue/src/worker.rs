@@ -26,6 +26,8 @@ pub(crate) const SETTLED_MAX: usize = 4_096;
 const TAKES_MAX: usize = 16;
 /// Lines of what is settled in one batch: whoever puts a call waits for the commit that is being made, so it is kept short.
 const LINES_MAX: usize = 192;
+/// Calls of which one batch says that they have begun.
+const TOLD_MAX: usize = 192;
 /// Bytes of one batch, so that another settled call of the largest kind fits.
 const BYTES_MAX: usize = BATCH_BYTES_MAX / 2;
 /// How long the worker waits after a commit that failed, the first time and at the most.
@@ -47,6 +49,8 @@ pub(crate) struct Worker {
     in_doubt: bool,
     /// How many of what is pending are committed each alone, because together they were refused.
     alone: usize,
+    /// Under which it leased last.
+    name: Holder,
 }
 
 /// One commit on its way.
@@ -57,12 +61,13 @@ struct Round {
     begun: Vec<Lease>,
     holder: Holder,
     /// Whether it was alive before, as far as we know.
-    is_alive: bool,
+    was_ours: bool,
 }
 
 impl Worker {
     pub(crate) fn new(engine: Arc<Engine>, settled: mpsc::Receiver<Settled>, arrivals: Arrivals) -> Self {
         Self {
+            name: engine.sessions.current(),
             engine,
             settled,
             arrivals,
@@ -79,6 +84,7 @@ impl Worker {
         let mut committing: Option<BoxFuture<'static, (Round, Result<Committed, CommitError>)>> = None;
         let mut news = Vec::new();
         loop {
+            self.give_back_what_is_unsure();
             self.engine.start();
             if committing.is_none() && self.rest.is_none() {
                 committing = self.round().map(|round| commit(Arc::clone(&self.engine), round));
@@ -111,10 +117,26 @@ impl Worker {
         }
     }
 
+    /// Gives back what was leased under an earlier name and has not begun.
+    fn give_back_what_is_unsure(&mut self) {
+        let current = self.engine.sessions.current();
+        if current == self.name {
+            return;
+        }
+        for Leased { lease, message } in self.engine.board.take_unsure(&current) {
+            self.pending.push_back(crate::drain::released(lease, &message));
+        }
+        self.name = current;
+    }
+
     /// What is committed next, if there is anything to commit.
     fn round(&mut self) -> Option<Round> {
-        let now = self.engine.now();
-        let (takes, begun) = (self.engine.board.wishes(now, TAKES_MAX), self.engine.board.to_tell(now));
+        let (board, now) = (&self.engine.board, self.engine.now());
+        // What is committed alone is to be refused for nobody else's fault.
+        let (takes, begun) = match self.alone {
+            0 => (board.wishes(now, TAKES_MAX), board.to_tell(now, TOLD_MAX)),
+            _ => (Vec::new(), Vec::new()),
+        };
         if takes.is_empty() && begun.is_empty() && self.pending.is_empty() {
             return None;
         }
@@ -132,8 +154,8 @@ impl Worker {
         let (later, begun): (Vec<_>, _) = begun.into_iter().partition(|lease| !named.insert(lease.position));
         self.engine.board.not_told(later, now);
         let holder = self.engine.sessions.begin();
-        let is_alive = self.engine.is_alive(&holder);
-        Some(Round { settled, takes, begun, holder, is_alive })
+        let was_ours = self.engine.is_ours(&holder);
+        Some(Round { settled, takes, begun, holder, was_ours })
     }
 
     async fn committed(&mut self, round: Round, result: Result<Committed, CommitError>) {
@@ -181,13 +203,13 @@ impl Worker {
             CommitError::Lost { position } => {
                 let lost = round.settled.iter().position(|settled| settled.lease.position == position);
                 if let Some(lost) = lost.map(|at| round.settled.remove(at)) {
+                    self.alone = self.alone.saturating_sub(1);
                     self.lost(&lost);
                 }
             }
             CommitError::Lapsed { .. } => {
-                tracing::warn!("this server was believed to be gone; it goes on under a new name");
-                if round.is_alive {
-                    // Its clock and ours do not agree.
+                if round.was_ours {
+                    tracing::warn!("this server was believed to be gone; it goes on under a new name");
                     engine.sessions.renew(&round.holder);
                 }
                 if let Err(error) = heartbeat::beat(&engine).await {
@@ -239,7 +261,6 @@ impl Worker {
             self.alone = round.settled.len();
             return;
         }
-        self.back_off(round, error);
         if let Some(settled) = round.settled.pop() {
             tracing::error!(%error, id = %settled.id, "the end of a call cannot be written: it waits for its next attempt");
             let story = Story::default().encode();
@@ -250,6 +271,7 @@ impl Worker {
             );
             round.settled.push(Settled { batch, state: crate::State::Waiting, ..settled });
         }
+        self.back_off(round, error);
     }
 }
 

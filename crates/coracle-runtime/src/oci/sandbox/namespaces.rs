@@ -172,7 +172,7 @@ pub(super) fn loopback_up() -> io::Result<()> {
 ///
 /// The server wakes a program with every call that it passes on. The kernel would run the program there and then, one call
 /// at a time: a switch for each, and as many on the way back. `SCHED_BATCH` of sched(7) leaves out just that.
-#[expect(unsafe_code, reason = "rustix has no sched_setscheduler")]
+#[expect(unsafe_code, reason = "rustix has no sched_setscheduler, and that of musl asks nobody")]
 pub(super) fn wait_for_the_core() -> io::Result<()> {
     // SAFETY: all zeros is a priority, which this policy has no other of; the call reads it and keeps nothing of it.
     let done = unsafe {
