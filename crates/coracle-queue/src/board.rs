@@ -318,14 +318,7 @@ impl Board {
     ///
     /// Returns what came too late, because nothing is started any more.
     #[must_use]
-    pub(crate) fn taken(
-        &self,
-        taken: Taken,
-        wanted: usize,
-        limit: u32,
-        now: Timestamp,
-        was_lost: impl Fn(&Message) -> bool,
-    ) -> Vec<Leased> {
+    pub(crate) fn taken(&self, taken: Taken, wanted: usize, limit: u32, now: Timestamp) -> Vec<Leased> {
         let mut state = self.lock();
         let Taken { topic, messages, next_in } = taken;
         let leased = |(lease, message)| Leased { lease, message };
@@ -336,10 +329,8 @@ impl Board {
         lane.is_taking = false;
         lane.limit = limit.max(1);
         let is_full = messages.len() >= wanted;
-        if messages.iter().any(|(_, message)| was_lost(message)) {
-            lane.trust = Trust::Careful(1);
-        } else if lane.trust == Trust::Unknown && !messages.is_empty() {
-            lane.trust = Trust::Watchful(0);
+        if let Some(losses) = messages.iter().map(|(_, message)| message.losses.len()).max() {
+            lane.came(losses);
         }
         for leased in messages.into_iter().map(leased) {
             lane.bytes = lane.bytes * 0.9 + leased.message.payload.len() as f64 * 0.1;

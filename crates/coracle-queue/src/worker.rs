@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_store::{
-    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, Lease, Message, Take,
-    Topics, Where,
+    Arrivals, BATCH_BYTES_MAX, Batch, BoxFuture, CommitError, Committed, Holder, Lease, Take, Topics, Where,
 };
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -182,7 +181,7 @@ impl Worker {
         for (taken, wish) in committed.taken.into_iter().zip(round.takes) {
             engine.sessions.more(&round.holder, taken.messages.len() as u64);
             let limit = Room::of(&taken.topic).map_or(1, |room| engine.limit(&room));
-            for Leased { lease, message } in engine.board.taken(taken, wish.limit, limit, now, was_lost) {
+            for Leased { lease, message } in engine.board.taken(taken, wish.limit, limit, now) {
                 self.pending.push_back(crate::drain::released(lease, &message));
             }
         }
@@ -291,11 +290,6 @@ fn commit(engine: Arc<Engine>, round: Round) -> BoxFuture<'static, (Round, Resul
         let result = engine.database.commit(batch).await;
         (round, result)
     })
-}
-
-/// Whether a server ended while it had this message.
-fn was_lost(message: &Message) -> bool {
-    !message.losses.is_empty()
 }
 
 /// Looks which topics have something that waits.

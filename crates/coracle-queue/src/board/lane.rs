@@ -54,7 +54,8 @@ pub(super) enum More {
 /// How much a lane may lease at once.
 ///
 /// A call that brings the server down takes the attempts of all that ran with it; so where attempts were lost, a lane
-/// begins with one call and leases one more with each that ended. What was leased ahead loses nothing; but the call
+/// begins with one call and leases one more with each that ended. It begins so again with each call that was lost more
+/// than once: of those that were lost with it the first time, most have ended before. What was leased ahead loses nothing; but the call
 /// itself may be so quick that nobody knows that it had begun. So a lane begins without leasing ahead: whatever may have
 /// been among what was lost is leased as begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,15 @@ impl Lane {
             news: More::Nothing,
             is_hungry: false,
         }
+    }
+
+    /// Messages came; the one of them that was lost most often was lost so often.
+    pub(super) fn came(&mut self, losses: usize) {
+        self.trust = match (losses, self.trust) {
+            (0, Trust::Unknown) => Trust::Watchful(0),
+            (0, trust) | (1, trust @ Trust::Careful(_)) => trust,
+            _ => Trust::Careful(1),
+        };
     }
 
     pub(super) fn ended(&mut self, took: Duration) {

@@ -119,12 +119,18 @@ fn under_blows(world: &mut World, recorder: &Recorder, seed: u64, length: Durati
 
 /// The same, when each has ended that was acknowledged.
 fn all_ended(world: &World, calls: Vec<Told>) -> Vec<Told> {
-    for call in calls.iter().filter(|call| call.id.is_some()) {
+    let has_ended = |call: &&Told| {
         let id = call.id.as_deref().unwrap();
-        until(&format!("the end of call {}", call.number), || {
-            let last = asked::show(&world.place(), id).ok()?;
-            // One that is not known has no end to wait for: the checker tells.
-            last.is_none_or(|last| asked::is_ended(&last.state)).then_some(())
+        // One that is not known has no end to wait for: the checker tells.
+        asked::show(&world.place(), id).is_ok_and(|last| last.is_none_or(|last| asked::is_ended(&last.state)))
+    };
+    let mut open: Vec<&Told> = calls.iter().filter(|call| call.id.is_some()).collect();
+    // After a long time there are many, and each end is one more that was worth waiting for.
+    while !open.is_empty() {
+        until(&format!("the end of one of {} calls, as of {}", open.len(), open[0].number), || {
+            let before = open.len();
+            open.retain(|call| !has_ended(call));
+            (open.len() < before).then_some(())
         });
     }
     calls
