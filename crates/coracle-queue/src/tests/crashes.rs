@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use coracle_model::Clock as _;
-use coracle_store::{Batch, Database};
+use coracle_store::{Batch, Database, MessageState};
 use expect_test::{Expect, expect};
 
 use super::rig::{Act, Rig, call_id, submission};
@@ -221,6 +221,7 @@ async fn a_server_that_was_believed_to_be_gone_drops_what_it_ran() {
     let reclaimed = rig.database.commit(Batch::new().reclaim()).await.unwrap().reclaimed;
     assert_eq!(reclaimed, 1);
     rig.script.until_begun(1).await;
+    rig.until("the first run is given up", async |rig| rig.queue.engine().board.running() == 1).await;
     rig.script.release(1);
     rig.until("one of the two has ended", async |rig| rig.script.ended().len() == 1).await;
     rig.script.release(1);
@@ -276,4 +277,26 @@ async fn a_server_that_stood_still_for_long_begins_nothing_that_may_be_another_s
     }
     assert!(!rig.script.begun().contains(&"two".to_owned()), "{:?}", rig.script.begun());
     assert_eq!(rig.show("three").await.attempts_made, 1);
+}
+
+#[tokio::test]
+async fn what_had_not_begun_before_a_silence_is_given_back_at_once() {
+    let rig = Rig::with_two_ahead().await;
+    let before = rig.queue.engine().sessions.current();
+    rig.clock.advance(Duration::from_secs(15));
+    crate::heartbeat::beat(rig.queue.engine()).await.unwrap();
+    rig.until("both are leased under another name, while the first one runs", async |rig| {
+        let mut are_new = true;
+        for id in ["two", "three"] {
+            let found = crate::read::find(rig.queue.engine(), &call_id(id)).await.unwrap().swap_remove(0);
+            are_new &= matches!(found.state, MessageState::Ahead(holder) if holder != before);
+        }
+        are_new
+    })
+    .await;
+    assert_eq!(rig.script.begun(), ["one"]);
+    rig.script.release(3);
+    for id in ["one", "two", "three"] {
+        assert_eq!(rig.ended(id).await.attempts_made, 1, "{id}");
+    }
 }
