@@ -59,7 +59,7 @@ struct Round {
     /// What has begun and was leased ahead.
     begun: Vec<Lease>,
     holder: Holder,
-    /// Whether it was alive before, as far as we know.
+    /// Whether that was ours for sure when the round began.
     was_ours: bool,
 }
 
@@ -256,7 +256,8 @@ impl Worker {
 
     /// A batch that can never succeed: each call alone, so that one does not hold up the others.
     fn refused(&mut self, round: &mut Round, error: &CommitError) {
-        if round.settled.len() > 1 {
+        if self.alone == 0 && !round.settled.is_empty() {
+            // Whose fault it is, shows when each is committed with nothing beside it.
             self.alone = round.settled.len();
             return;
         }

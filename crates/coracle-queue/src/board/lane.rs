@@ -55,9 +55,10 @@ pub(super) enum More {
 ///
 /// A call that brings the server down takes the attempts of all that ran with it; so where attempts were lost, a lane
 /// begins with one call and leases one more with each that ended. It begins so again with each call that was lost more
-/// than once: of those that were lost with it the first time, most have ended before. What was leased ahead loses nothing; but the call
-/// itself may be so quick that nobody knows that it had begun. So a lane begins without leasing ahead: whatever may have
-/// been among what was lost is leased as begun.
+/// than once: of those that were lost with it the first time, most have ended before.
+///
+/// What was leased ahead loses nothing; but the call itself may be so quick that nobody knows that it had begun. So a lane
+/// begins without leasing ahead: whatever may have been among what was lost is leased as begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
     /// Nothing is known yet: one call is looked at first.
