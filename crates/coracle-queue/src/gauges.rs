@@ -1,7 +1,7 @@
 //! The numbers of the queue, as metrics show them: what the database holds is mirrored, what happens here is counted.
 //! The heartbeat mirrors, the engine counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,26 +13,42 @@ use crate::engine::{Engine, until};
 use crate::settle::{Begun, Settled};
 use crate::{Counts, Filter, State, read};
 
-/// Mirrors how full the queue is.
-pub(crate) async fn mirror(engine: &Engine) {
-    let Ok(status) = read::status(engine, &Filter::All).await else { return };
-    let now = engine.now();
-    let counts: HashMap<FunctionRef, Counts> = status.functions.into_iter().collect();
-    for (function, counts) in &counts {
-        // One that is gone must not come back for its dead calls.
-        if engine.catalog.resolve(function).is_some() {
-            show(engine, function, counts, now);
+/// How full the queue is, as it was shown last.
+#[derive(Debug, Default)]
+pub(crate) struct Mirror {
+    /// The functions that had something in it.
+    shown: HashSet<FunctionRef>,
+    /// The edition of the database that this was.
+    edition: Option<u64>,
+}
+
+impl Mirror {
+    /// Shows how full the queue is now; an empty one in which nothing happened is left as it is.
+    pub(crate) async fn update(&mut self, engine: &Engine) {
+        // Before it is looked, so that what happens meanwhile is seen the next time.
+        let edition = engine.database.edition();
+        if self.shown.is_empty() && edition.is_some() && edition == self.edition {
+            return;
         }
-    }
-    for (function, metrics) in engine.observe.metrics.functions() {
-        if metrics.known_queue().is_some() && !counts.contains_key(&function) {
-            show(engine, &function, &Counts::default(), now);
+        let Ok(status) = read::status(engine, &Filter::All).await else { return };
+        let now = engine.now();
+        let counts: HashMap<FunctionRef, Counts> = status.functions.into_iter().collect();
+        for function in self.shown.iter().filter(|function| !counts.contains_key(*function)) {
+            if let Some(metrics) = engine.observe.metrics.known(function) {
+                show(&metrics, &Counts::default(), now);
+            }
         }
+        for (function, counts) in &counts {
+            // One that is gone must not come back for its dead calls.
+            if engine.catalog.resolve(function).is_some() {
+                show(&engine.observe.metrics.function(function), counts, now);
+            }
+        }
+        *self = Self { shown: counts.into_keys().collect(), edition };
     }
 }
 
-fn show(engine: &Engine, function: &FunctionRef, counts: &Counts, now: Timestamp) {
-    let metrics = engine.observe.metrics.function(function);
+fn show(metrics: &FunctionMetrics, counts: &Counts, now: Timestamp) {
     let queue = metrics.queue();
     queue.waiting.set(counts.waiting);
     queue.running.set(counts.running);

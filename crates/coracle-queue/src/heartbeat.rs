@@ -1,5 +1,6 @@
 //! Says that this server is alive, so that its leases last, and gives back what servers held that are not.
-//! One row for all leases: a thousand calls that run long cost no more than one.
+//! One row for all leases: a thousand calls that run long cost no more than one. Where no other server is, and nothing
+//! happens, it does nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,41 +9,56 @@ use coracle_store::{Batch, CommitError, Committed};
 use serde_json::json;
 
 use crate::engine::Engine;
-use crate::gauges;
+use crate::gauges::Mirror;
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(3);
 /// How long a server is believed to live that says nothing more.
-pub(crate) const TIME: Duration = Duration::from_secs(15);
+const TIME: Duration = Duration::from_secs(15);
+/// The same where there is no other server that could take over.
+const TIME_ALONE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Names that leave in one commit.
 pub(crate) const LEAVE_AT_ONCE: usize = 500;
 
 /// Says so for as long as it runs.
 pub(crate) async fn run(engine: Arc<Engine>) {
-    let mut since = 0u32;
+    let (mut since, mut mirror) = (0u32, Mirror::default());
     loop {
         tokio::time::sleep(EVERY).await;
-        match beat(&engine).await {
-            Ok(committed) => {
-                since = 0;
-                if committed.reclaimed > 0 {
-                    engine.board.watch();
-                    tracing::info!(calls = committed.reclaimed, "took over calls of a server that is gone");
+        if is_due(&engine) {
+            match beat(&engine).await {
+                Ok(committed) => {
+                    since = 0;
+                    if committed.reclaimed > 0 {
+                        engine.board.watch();
+                        tracing::info!(
+                            calls = committed.reclaimed,
+                            "took over calls of a server that is gone"
+                        );
+                    }
                 }
-                leave(&engine).await;
-            }
-            Err(error) => {
-                since += 1;
-                if EVERY * since > TIME {
-                    tracing::warn!(%error, "others may take over the calls that run here: the database does not hear of this server");
+                Err(error) => {
+                    since += 1;
+                    if EVERY * since > TIME {
+                        tracing::warn!(%error, "others may take over the calls that run here: the database does not hear of this server");
+                    }
                 }
             }
         }
+        if since == 0 {
+            leave(&engine).await;
+        }
         engine.depths.refresh(&engine).await;
-        gauges::mirror(&engine).await;
+        mirror.update(&engine).await;
         engine.board.tidy();
     }
+}
+
+/// Others want to hear of this server every time; without any, its name must only never be over.
+fn is_due(engine: &Engine) -> bool {
+    let soon = engine.observe.clock.instant() + TIME_ALONE / 2;
+    engine.database.edition().is_none() || !engine.sessions.lasts_until(soon)
 }
 
 /// Says so once.
@@ -55,11 +71,12 @@ pub(crate) async fn beat(engine: &Engine) -> Result<Committed, CommitError> {
         // It gives back what was leased under the one before.
         engine.board.nudge();
     }
+    let time = if engine.database.edition().is_some() { TIME_ALONE } else { TIME };
     for holder in &names {
-        batch = batch.keep(holder.clone(), info.clone(), TIME);
+        batch = batch.keep(holder.clone(), info.clone(), time);
     }
     let committed = engine.database.commit(batch.reclaim()).await?;
-    engine.sessions.kept(&names, begun + TIME, engine.observe.clock.instant());
+    engine.sessions.kept(&names, begun + time, engine.observe.clock.instant());
     Ok(committed)
 }
 

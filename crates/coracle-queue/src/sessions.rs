@@ -89,6 +89,11 @@ impl Sessions {
         state.current == *holder && state.until.is_some_and(|until| now < until)
     }
 
+    /// Whether the current name is alive until then, by what the database has heard.
+    pub(crate) fn lasts_until(&self, then: Instant) -> bool {
+        self.lock().until.is_some_and(|until| then < until)
+    }
+
     /// Waits until no lease is known of, and no commit that may lease is on its way.
     pub(crate) async fn until_over(&self) {
         loop {

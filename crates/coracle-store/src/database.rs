@@ -64,6 +64,11 @@ pub trait Database: fmt::Debug + Send + Sync + 'static {
 
     /// The topics in which something has begun to wait, from now on, on whatever node.
     fn arrivals(&self) -> Arrivals;
+
+    /// A number that rises with every commit, where nobody commits but through this very value; `None` where others may.
+    ///
+    /// As long as it stays, nothing has changed.
+    fn edition(&self) -> Option<u64>;
 }
 
 /// The most messages that [`Database::find`] returns.
@@ -231,5 +236,9 @@ impl<D: Database + ?Sized> Database for Arc<D> {
 
     fn arrivals(&self) -> Arrivals {
         (**self).arrivals()
+    }
+
+    fn edition(&self) -> Option<u64> {
+        (**self).edition()
     }
 }

@@ -8,6 +8,7 @@ mod schema;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -179,6 +180,10 @@ impl Database for Embedded {
 
     fn arrivals(&self) -> Arrivals {
         self.news.doorbells.arrivals()
+    }
+
+    fn edition(&self) -> Option<u64> {
+        Some(self.news.groups.load(Ordering::Acquire))
     }
 }
 

@@ -123,6 +123,11 @@ impl<D: Database> Database for Faulty<D> {
     fn arrivals(&self) -> Arrivals {
         self.inner.arrivals()
     }
+
+    /// What can be away is elsewhere, where others may commit too.
+    fn edition(&self) -> Option<u64> {
+        None
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -180,6 +180,10 @@ impl Database for Postgres {
     fn arrivals(&self) -> Arrivals {
         self.feed.doorbells.arrivals()
     }
+
+    fn edition(&self) -> Option<u64> {
+        None
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coracle_model::Clock;
@@ -63,6 +64,8 @@ struct Last {
 pub(super) struct News {
     pub(super) hub: Arc<Hub>,
     pub(super) doorbells: Arc<Doorbells>,
+    /// Groups of commits so far, counted when they can be read; those that failed as well, because nobody knows how far they came.
+    pub(super) groups: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -132,7 +135,9 @@ impl Writer {
     }
 
     fn commit(&mut self, group: Vec<Pending>) {
-        match self.try_commit(&group) {
+        let tried = self.try_commit(&group);
+        self.news.groups.fetch_add(1, Ordering::Release);
+        match tried {
             Ok(verdicts) => {
                 // Watchers first: whoever is answered may rely on the change being on its way to them.
                 let mut arrived = Waits::new();
