@@ -13,6 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Faulty<D> {
     inner: D,
+    is_shared: bool,
     fault: Mutex<Option<Fault>>,
     commits: AtomicU64,
 }
@@ -30,9 +31,14 @@ pub enum Fault {
 }
 
 impl<D> Faulty<D> {
-    /// Wraps a database; nothing fails until [`set`](Self::set) says so.
+    /// Wraps a database, which others may use too; nothing fails until [`set`](Self::set) says so.
     pub fn new(inner: D) -> Self {
-        Self { inner, fault: Mutex::new(None), commits: AtomicU64::new(0) }
+        Self { inner, is_shared: true, fault: Mutex::new(None), commits: AtomicU64::new(0) }
+    }
+
+    /// Wraps a database that nobody else uses, if it is such a one.
+    pub fn alone(inner: D) -> Self {
+        Self { is_shared: false, ..Self::new(inner) }
     }
 
     /// Replaces the fault; `None` heals.
@@ -124,9 +130,8 @@ impl<D: Database> Database for Faulty<D> {
         self.inner.arrivals()
     }
 
-    /// What can be away is elsewhere, where others may commit too.
     fn edition(&self) -> Option<u64> {
-        None
+        if self.is_shared { None } else { self.inner.edition() }
     }
 }
 

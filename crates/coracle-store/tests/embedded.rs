@@ -257,3 +257,17 @@ async fn damage_is_noticed_after_an_unclean_end() {
         Err(OpenError::Damaged { .. })
     ));
 }
+
+#[tokio::test]
+async fn whoever_has_it_alone_learns_that_nothing_has_changed() {
+    let (_dir, database) = fresh();
+    let put = |text: &str| Batch::new().put(key("a/b"), text.to_owned());
+    let mut editions = vec![database.edition()];
+    for text in ["one", "two"] {
+        database.commit(put(text)).await.unwrap();
+        editions.push(database.edition());
+        database.get(&key("a/b")).await.unwrap();
+        assert_eq!(database.edition(), *editions.last().unwrap());
+    }
+    assert!(editions.is_sorted_by(|before, after| before.is_some() && before < after), "{editions:?}");
+}

@@ -1,5 +1,6 @@
 """Serves the WSGI application of app.py over wasi:http, which is how Coracle calls a component."""
 
+import atexit  # weakref imports it for the first resource of a call: at the build that takes no time of a call.
 import io
 import os
 import sys
@@ -17,8 +18,10 @@ from app import app
 
 class IncomingHandler(exports.IncomingHandler):
     def handle(self, request, response_out):
-        # What Python knows of its environment is from the time of the build.
-        os.environ.update(environment.get_environment())
+        # What Python knows of its environment is from the time of the build. One by one, because `update` asks a list
+        # whether it is a mapping, and that takes long where nobody has asked before.
+        for name, value in environment.get_environment():
+            os.environ[name] = value
         Exchange(request, response_out).run(app)
         sys.stdout.flush()
 

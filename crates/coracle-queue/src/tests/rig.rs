@@ -160,11 +160,28 @@ impl Rig {
         Self::in_dir(tempfile::tempdir().unwrap(), clock, Script::new(), options).await
     }
 
+    /// One whose server has the database for itself; all others are as if there were more.
+    pub(crate) async fn alone() -> Self {
+        let clock = Arc::new(Simulated::new("2026-11-22T00:00:00Z".parse().unwrap()));
+        let dir = tempfile::tempdir().unwrap();
+        Self::on(Faulty::alone, dir, clock, Script::new(), Options::default()).await
+    }
+
     async fn in_dir(dir: TempDir, clock: Arc<Simulated>, script: Script, options: Options) -> Self {
+        Self::on(Faulty::new, dir, clock, script, options).await
+    }
+
+    async fn on(
+        database: fn(Embedded) -> Faulty<Embedded>,
+        dir: TempDir,
+        clock: Arc<Simulated>,
+        script: Script,
+        options: Options,
+    ) -> Self {
         let data = DataDir::open(&dir.path().join("data")).unwrap();
         let artifacts = Artifacts::open(&data.artifacts()).unwrap();
         let embedded = Embedded::open(&data.database(), clock.clone()).unwrap();
-        let database = Arc::new(Faulty::new(embedded));
+        let database = Arc::new(database(embedded));
         let observe = Observe::open(&data.logs(), Limits::default(), clock.clone()).unwrap();
         let key = SecretKey::load_or_create(&data.key()).unwrap();
         let shared = Arc::clone(&database) as Arc<dyn Database>;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::{collections::HashMap, io};
 
-use coracle_model::{Digest, Problem, code};
+use coracle_model::{Contract, Digest, Problem, code};
 use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -31,9 +31,9 @@ pub(super) struct CodeCache {
     key: Key,
     /// Names the engine's version and settings: code of another one is another file.
     engine: String,
-    /// Files whose seal was checked by this process, as they were then.
+    /// Files whose seal was checked by this process.
     // Std mutex: held for one look-up, never over the disk.
-    checked: Mutex<HashMap<Digest, Identity>>,
+    checked: Mutex<HashMap<Digest, Checked>>,
 }
 
 struct Key([u8; 32]);
@@ -61,6 +61,13 @@ impl Identity {
     }
 }
 
+/// A file whose seal held: as it was then, and how what is in it is spoken to.
+#[derive(Debug, Clone, Copy)]
+struct Checked {
+    file: Identity,
+    contract: Contract,
+}
+
 /// Why there is no code to map.
 #[derive(Debug)]
 pub(super) enum NoCode {
@@ -75,7 +82,7 @@ pub(super) enum NoCode {
 /// Code that is mapped, and what is known of it.
 pub(super) struct Mapped {
     pub(super) component: Component,
-    pub(super) compiled: Compiled,
+    pub(super) contract: Contract,
     pub(super) bytes: u64,
 }
 
@@ -172,16 +179,21 @@ impl CodeCache {
 
     /// What is known of code that was made, without mapping it.
     pub(super) fn known(&self, artifact: &Digest) -> Result<Compiled, NoCode> {
-        self.check(artifact).map(|(_, compiled, _)| compiled)
+        let (mut file, identity) = self.open_code(artifact)?;
+        self.check(artifact, &mut file, identity)
     }
 
-    /// Maps code, once its seal holds.
+    /// Maps code, once its seal holds; a file that was checked already is not read for it.
     pub(super) fn map(&self, artifact: &Digest, engine: &Engine) -> Result<Mapped, NoCode> {
-        let (file, compiled, bytes) = self.check(artifact)?;
+        let (mut file, identity) = self.open_code(artifact)?;
+        let contract = match self.checked(artifact, identity) {
+            Some(contract) => contract,
+            None => self.check(artifact, &mut file, identity)?.contract,
+        };
         let component = deserialize(engine, &file).map_err(|error| {
             if found_no_room(&error) { NoCode::NoRoom(error) } else { NoCode::Damaged(format!("{error:#}")) }
         })?;
-        Ok(Mapped { component, compiled, bytes })
+        Ok(Mapped { component, contract, bytes: identity.bytes })
     }
 
     /// Takes a damaged file out of the way.
@@ -192,11 +204,19 @@ impl CodeCache {
         }
     }
 
-    fn check(&self, artifact: &Digest) -> Result<(File, Compiled, u64), NoCode> {
-        let missing = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => NoCode::Missing,
-            _ => NoCode::Damaged(error.to_string()),
-        };
+    fn open_code(&self, artifact: &Digest) -> Result<(File, Identity), NoCode> {
+        let file = File::open(self.path(artifact, "cwasm")).map_err(missing)?;
+        let identity = Identity::of(&file).map_err(missing)?;
+        Ok((file, identity))
+    }
+
+    /// How the code in this very file is spoken to, if its seal was checked.
+    fn checked(&self, artifact: &Digest, file: Identity) -> Option<Contract> {
+        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        checked.get(artifact).filter(|checked| checked.file == file).map(|checked| checked.contract)
+    }
+
+    fn check(&self, artifact: &Digest, file: &mut File, identity: Identity) -> Result<Compiled, NoCode> {
         let damaged = |what: &str| NoCode::Damaged(what.to_owned());
         let seal = fs::read(self.path(artifact, "seal")).map_err(missing)?;
         let seal: Seal = serde_json::from_slice(&seal).map_err(|_| damaged("its seal cannot be read"))?;
@@ -204,16 +224,14 @@ impl CodeCache {
         if !same(mac.as_bytes(), seal.mac.as_bytes()) {
             return Err(damaged("its seal was not made here"));
         }
-        let mut file = File::open(self.path(artifact, "cwasm")).map_err(missing)?;
-        let identity = Identity::of(&file).map_err(missing)?;
-        let known = self.checked.lock().unwrap_or_else(PoisonError::into_inner).get(artifact).copied();
-        if known != Some(identity) {
-            if hash_of(&mut file).map_err(missing)? != seal.hash {
+        if self.checked(artifact, identity).is_none() {
+            if hash_of(file).map_err(missing)? != seal.hash {
                 return Err(damaged("its bytes are not those that were sealed"));
             }
-            self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(*artifact, identity);
+            let checked = Checked { file: identity, contract: seal.compiled.contract };
+            self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(*artifact, checked);
         }
-        Ok((file, seal.compiled, identity.bytes))
+        Ok(seal.compiled)
     }
 
     fn mac(&self, artifact: &Digest, compiled: &Compiled, hash: &str) -> String {
@@ -248,6 +266,13 @@ impl CodeCache {
                 let _ = fs::remove_file(entry.path());
             }
         }
+    }
+}
+
+fn missing(error: io::Error) -> NoCode {
+    match error.kind() {
+        io::ErrorKind::NotFound => NoCode::Missing,
+        _ => NoCode::Damaged(error.to_string()),
     }
 }
 

@@ -37,7 +37,7 @@ impl Program {
     /// Links mapped code with all that the platform provides.
     pub(super) fn link(mapped: &Mapped, linker: &Linker<Guest>) -> wasmtime::Result<Self> {
         let pre = linker.instantiate_pre(&mapped.component).context("link")?;
-        let entry = match mapped.compiled.contract {
+        let entry = match mapped.contract {
             Contract::Component => Entry::Component(ProxyPre::new(pre)?),
             Contract::Stdio => Entry::Command(CommandPre::new(pre)?),
             Contract::Http | Contract::Watchdog => wasmtime::bail!("code of WebAssembly is no program"),
