@@ -261,7 +261,7 @@ async fn damage_is_noticed_after_an_unclean_end() {
 #[tokio::test]
 async fn whoever_has_it_alone_learns_that_nothing_has_changed() {
     let (_dir, database) = fresh();
-    let put = |text: &str| Batch::new().put(key("a/b"), text.to_owned());
+    let put = |text: &str| Batch::new().put(key("a/b"), text.to_owned(), Condition::Any);
     let mut editions = vec![database.edition()];
     for text in ["one", "two"] {
         database.commit(put(text)).await.unwrap();
