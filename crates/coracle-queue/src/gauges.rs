@@ -18,18 +18,15 @@ use crate::{Counts, Filter, State, read};
 pub(crate) struct Mirror {
     /// The functions that had something in it.
     shown: HashSet<FunctionRef>,
-    /// The edition of the database that this was.
+    /// The edition of the database that this was, where it has one.
     edition: Option<u64>,
 }
 
 impl Mirror {
-    /// Shows how full the queue is now; an empty one in which nothing happened is left as it is.
+    /// Shows how full the queue is now.
     pub(crate) async fn update(&mut self, engine: &Engine) {
         // Before it is looked, so that what happens meanwhile is seen the next time.
-        let edition = engine.database.edition();
-        if self.shown.is_empty() && edition.is_some() && edition == self.edition {
-            return;
-        }
+        let edition = engine.database.edition().map(|edition| *edition.borrow());
         let Ok(status) = read::status(engine, &Filter::All).await else { return };
         let now = engine.now();
         let counts: HashMap<FunctionRef, Counts> = status.functions.into_iter().collect();
@@ -45,6 +42,11 @@ impl Mirror {
             }
         }
         *self = Self { shown: counts.into_keys().collect(), edition };
+    }
+
+    /// The edition of the database in which the queue was empty, if it was.
+    pub(crate) fn empty_at(&self) -> Option<u64> {
+        self.edition.filter(|_| self.shown.is_empty())
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) const LEAVE_AT_ONCE: usize = 500;
 pub(crate) async fn run(engine: Arc<Engine>) {
     let (mut since, mut mirror) = (0u32, Mirror::default());
     loop {
+        rest(&engine, &mirror).await;
         tokio::time::sleep(EVERY).await;
         if is_due(&engine) {
             match beat(&engine).await {
@@ -52,6 +53,15 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         engine.depths.refresh(&engine).await;
         mirror.update(&engine).await;
         engine.board.tidy();
+    }
+}
+
+/// While the queue is empty, and nobody else can change that, until something happens: nothing is to be looked after then,
+/// but for the name, which lasts.
+async fn rest(engine: &Engine, mirror: &Mirror) {
+    if let (Some(mut edition), Some(empty)) = (engine.database.edition(), mirror.empty_at()) {
+        // Whichever ends it.
+        let _ = tokio::time::timeout(TIME_ALONE / 4, edition.wait_for(|edition| *edition != empty)).await;
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::{
     Alive, Appended, Arrivals, Batch, Holder, Key, Message, MessageId, Position, Read, Taken, TopicCount,
@@ -68,7 +69,7 @@ pub trait Database: fmt::Debug + Send + Sync + 'static {
     /// A number that rises with every commit, where nobody commits but through this very value; `None` where others may.
     ///
     /// As long as it stays, nothing has changed.
-    fn edition(&self) -> Option<u64>;
+    fn edition(&self) -> Option<watch::Receiver<u64>>;
 }
 
 /// The most messages that [`Database::find`] returns.
@@ -238,7 +239,7 @@ impl<D: Database + ?Sized> Database for Arc<D> {
         (**self).arrivals()
     }
 
-    fn edition(&self) -> Option<u64> {
+    fn edition(&self) -> Option<watch::Receiver<u64>> {
         (**self).edition()
     }
 }

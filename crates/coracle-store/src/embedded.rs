@@ -8,7 +8,6 @@ mod schema;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use std::time::Duration;
 use coracle_model::Clock;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::readers::Readers;
 use self::writer::{News, Pending, Writer};
@@ -182,8 +181,8 @@ impl Database for Embedded {
         self.news.doorbells.arrivals()
     }
 
-    fn edition(&self) -> Option<u64> {
-        Some(self.news.groups.load(Ordering::Acquire))
+    fn edition(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.news.groups.subscribe())
     }
 }
 

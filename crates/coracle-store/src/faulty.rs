@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 use crate::{
     Alive, Arrivals, Batch, BoxFuture, Cause, CommitError, Committed, Database, Entry, Key, Message,
     MessageId, Read, ReadError, Scan, TopicCount, Topics, Watch,
@@ -130,7 +132,7 @@ impl<D: Database> Database for Faulty<D> {
         self.inner.arrivals()
     }
 
-    fn edition(&self) -> Option<u64> {
+    fn edition(&self) -> Option<watch::Receiver<u64>> {
         if self.is_shared { None } else { self.inner.edition() }
     }
 }

@@ -19,7 +19,7 @@ mod writer;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::feed::Feed;
@@ -181,7 +181,7 @@ impl Database for Postgres {
         self.feed.doorbells.arrivals()
     }
 
-    fn edition(&self) -> Option<u64> {
+    fn edition(&self) -> Option<watch::Receiver<u64>> {
         None
     }
 }

@@ -18,6 +18,7 @@ mod table;
 mod talk;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use coracle_model::{Problem, code};
 use coracle_runtime::{COMPILE_WORKER, SANDBOX_SPAWNER};
@@ -25,6 +26,9 @@ use coracle_runtime::{COMPILE_WORKER, SANDBOX_SPAWNER};
 use crate::cli::Verb;
 use crate::options::Options;
 use crate::stop::{Done, Stop};
+
+/// How long a thread stays that has no more work that waits for the disk.
+const THREAD_REST: Duration = Duration::from_secs(3);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -59,7 +63,7 @@ fn run(options: Options) -> Done {
         // The other verbs ask one thing after the other.
         _ => tokio::runtime::Builder::new_current_thread(),
     };
-    let runtime = runtime.enable_all().build().map_err(|error| {
+    let runtime = runtime.enable_all().thread_keep_alive(THREAD_REST).build().map_err(|error| {
         Stop::from(Problem::new(&code::INTERNAL, format!("cannot start the async runtime: {error}")))
     })?;
     let done = runtime.block_on(Box::pin(cli::run(options.verb, &options.common)));

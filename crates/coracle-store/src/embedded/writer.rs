@@ -3,12 +3,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coracle_model::Clock;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::log::{Log, Numbers};
 use super::{is_full, schema};
@@ -65,7 +64,7 @@ pub(super) struct News {
     pub(super) hub: Arc<Hub>,
     pub(super) doorbells: Arc<Doorbells>,
     /// Groups of commits so far, counted when they can be read; those that failed as well, because nobody knows how far they came.
-    pub(super) groups: Arc<AtomicU64>,
+    pub(super) groups: watch::Sender<u64>,
 }
 
 impl Writer {
@@ -136,7 +135,7 @@ impl Writer {
 
     fn commit(&mut self, group: Vec<Pending>) {
         let tried = self.try_commit(&group);
-        self.news.groups.fetch_add(1, Ordering::Release);
+        self.news.groups.send_modify(|groups| *groups += 1);
         match tried {
             Ok(verdicts) => {
                 // Watchers first: whoever is answered may rely on the change being on its way to them.
