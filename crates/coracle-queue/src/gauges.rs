@@ -18,8 +18,8 @@ use crate::{Counts, Filter, State, read};
 pub(crate) struct Mirror {
     /// The functions that had something in it.
     shown: HashSet<FunctionRef>,
-    /// The edition of the database that this was, where it has one.
-    edition: Option<u64>,
+    /// The edition of the database that this was, where it has one and nothing waited or ran.
+    still: Option<u64>,
 }
 
 impl Mirror {
@@ -41,12 +41,13 @@ impl Mirror {
                 show(&engine.observe.metrics.function(function), counts, now);
             }
         }
-        *self = Self { shown: counts.into_keys().collect(), edition };
+        let is_still = counts.values().all(|counts| counts.waiting + counts.running + counts.deliveries == 0);
+        *self = Self { shown: counts.into_keys().collect(), still: edition.filter(|_| is_still) };
     }
 
-    /// The edition of the database in which the queue was empty, if it was.
-    pub(crate) fn empty_at(&self) -> Option<u64> {
-        self.edition.filter(|_| self.shown.is_empty())
+    /// The edition of the database in which nothing waited or ran, if that is how it is.
+    pub(crate) fn still_at(&self) -> Option<u64> {
+        self.still
     }
 }
 

@@ -15,8 +15,8 @@ use crate::gauges::Mirror;
 const EVERY: Duration = Duration::from_secs(3);
 /// How long a server is believed to live that says nothing more.
 const TIME: Duration = Duration::from_secs(15);
-/// The same where there is no other server that could take over.
-const TIME_ALONE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The same where there is no other server that could take over: longer than clocks are set forward, or laptops sleep.
+const TIME_ALONE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Names that leave in one commit.
 pub(crate) const LEAVE_AT_ONCE: usize = 500;
@@ -25,9 +25,12 @@ pub(crate) const LEAVE_AT_ONCE: usize = 500;
 pub(crate) async fn run(engine: Arc<Engine>) {
     let (mut since, mut mirror) = (0u32, Mirror::default());
     loop {
-        rest(&engine, &mirror).await;
+        if since == 0 {
+            rest(&engine, &mirror).await;
+        }
         tokio::time::sleep(EVERY).await;
-        if is_due(&engine) {
+        // One that failed was due, though others may have said it since.
+        if since > 0 || is_due(&engine) {
             match beat(&engine).await {
                 Ok(committed) => {
                     since = 0;
@@ -41,7 +44,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                 }
                 Err(error) => {
                     since += 1;
-                    if EVERY * since > TIME {
+                    if is_shared(&engine) && EVERY * since > TIME {
                         tracing::warn!(%error, "others may take over the calls that run here: the database does not hear of this server");
                     }
                 }
@@ -56,19 +59,26 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     }
 }
 
-/// While the queue is empty, and nobody else can change that, until something happens: nothing is to be looked after then,
-/// but for the name, which lasts.
+/// While nothing waits or runs, and nobody else can change that, until something happens: nothing is to be looked after
+/// then, but for the name, which lasts.
 async fn rest(engine: &Engine, mirror: &Mirror) {
-    if let (Some(mut edition), Some(empty)) = (engine.database.edition(), mirror.empty_at()) {
+    let (Some(mut edition), Some(still)) = (engine.database.edition(), mirror.still_at()) else { return };
+    let has_one_name = engine.sessions.all().len() == 1;
+    if has_one_name && !is_due(engine) {
         // Whichever ends it.
-        let _ = tokio::time::timeout(TIME_ALONE / 4, edition.wait_for(|edition| *edition != empty)).await;
+        let _ = tokio::time::timeout(TIME_ALONE / 4, edition.wait_for(|edition| *edition != still)).await;
     }
 }
 
 /// Others want to hear of this server every time; without any, its name must only never be over.
 fn is_due(engine: &Engine) -> bool {
     let soon = engine.observe.clock.instant() + TIME_ALONE / 2;
-    engine.database.edition().is_none() || !engine.sessions.lasts_until(soon)
+    is_shared(engine) || !engine.sessions.lasts_until(soon)
+}
+
+/// Whether there may be other servers.
+fn is_shared(engine: &Engine) -> bool {
+    engine.database.edition().is_none()
 }
 
 /// Says so once.
@@ -81,7 +91,7 @@ pub(crate) async fn beat(engine: &Engine) -> Result<Committed, CommitError> {
         // It gives back what was leased under the one before.
         engine.board.nudge();
     }
-    let time = if engine.database.edition().is_some() { TIME_ALONE } else { TIME };
+    let time = if is_shared(engine) { TIME } else { TIME_ALONE };
     for holder in &names {
         batch = batch.keep(holder.clone(), info.clone(), time);
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::Problem;
-use coracle_store::{Batch, CommitError, Condition, Key, SCAN_ENTRIES_MAX, Scan, TRIM_MAX, Topic};
+use coracle_store::{
+    Batch, CommitError, Condition, Key, Read, ReadFrom, SCAN_ENTRIES_MAX, Scan, TRIM_MAX, Topic,
+};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::Filter;
@@ -53,6 +55,12 @@ pub(crate) async fn once(engine: &Engine, keys_too: bool) -> Result<(), Problem>
 }
 
 async fn trim(engine: &Engine, topic: &Topic, before: Timestamp) -> Result<(), Problem> {
+    // Mostly there is nothing to trim, and one look tells.
+    let first = Read { topic: topic.clone(), from: ReadFrom::Start, limit: 1 };
+    let page = engine.database.read(first).await.map_err(unread)?;
+    if page.iter().all(|message| message.appended >= before) {
+        return Ok(());
+    }
     loop {
         let batch = Batch::new().trim(topic.clone(), before);
         let committed = engine.database.commit(batch).await.map_err(uncommitted)?;

@@ -68,7 +68,8 @@ pub trait Database: fmt::Debug + Send + Sync + 'static {
 
     /// A number that rises with every commit, where nobody commits but through this very value; `None` where others may.
     ///
-    /// As long as it stays, nothing has changed.
+    /// Read before what it is about, it tells later whether that may have changed since: a change can be seen a moment
+    /// before it rises, commits of one moment count once, and those that failed count too.
     fn edition(&self) -> Option<watch::Receiver<u64>>;
 }
 

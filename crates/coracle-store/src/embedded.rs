@@ -64,10 +64,12 @@ impl Embedded {
     /// [`OpenError`].
     pub fn open_slowed(path: &Path, clock: Arc<dyn Clock>, delay: Duration) -> Result<Self, OpenError> {
         let connection = schema::open(path)?;
+        let gone = schema::holders(&connection).map_err(|source| schema::open_error(path, source))?;
         let news = News::default();
         let (commits, pending) = mpsc::channel(COMMITS_WAITING_MAX);
         let writer =
-            Writer::new(connection, path.to_owned(), Arc::clone(&clock), news.clone(), pending).slowed(delay);
+            Writer::new(connection, gone, path.to_owned(), Arc::clone(&clock), news.clone(), pending)
+                .slowed(delay);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())

@@ -5,9 +5,11 @@ mod child;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_store::{
-    ArtifactError, Artifacts, BackupError, CommitError, DataDir, Embedded, OpenError, read_all,
+    Append, ArtifactError, Artifacts, BackupError, Batch, Begin, CommitError, DataDir, Database as _,
+    Embedded, Holder, OpenError, Topic, read_all,
 };
 use tempfile::tempdir;
 
@@ -75,6 +77,45 @@ fn opening_a_database_on_a_full_disk_says_so() {
     std::fs::remove_file(dir.join("spare")).unwrap();
     Embedded::open(&dir.join("coracle.db"), Arc::new(coracle_observe::clock::System))
         .expect("what the failed start left behind does no harm");
+    println!("the child came to its end");
+}
+
+#[test]
+fn what_a_server_held_that_is_gone_is_given_back_once_there_is_room() {
+    let Some(dir) = child::dir() else {
+        return on_a_small_disk("what_a_server_held_that_is_gone_is_given_back_once_there_is_room");
+    };
+    let path = dir.join("coracle.db");
+    let open = || Embedded::open(&path, Arc::new(coracle_observe::clock::System)).expect("a database");
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    let gone = Holder::new("gone").unwrap();
+    child::block_on(async {
+        let held = Append {
+            topic: Topic::new("t").unwrap(),
+            id: None,
+            group: None,
+            begin: Begin::Held(gone.clone()),
+            payload: "one".into(),
+        };
+        open().commit(Batch::new().keep(gone.clone(), "", year).append(held)).await.unwrap();
+        fill(&dir.join("spare"));
+        // Enough to open the file, and too little to write in it.
+        let spare = std::fs::File::options().write(true).open(dir.join("spare")).unwrap();
+        spare.set_len(spare.metadata().unwrap().len() - (40 << 10)).unwrap();
+        let database = open();
+        let refused = database.commit(Batch::new().reclaim()).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Full), "{refused:?}");
+        drop(spare);
+        std::fs::remove_file(dir.join("spare")).unwrap();
+        let here = Holder::new("here").unwrap();
+        let committed = database.commit(Batch::new().keep(here, "", year).reclaim()).await.unwrap();
+        assert_eq!(committed.reclaimed, 1);
+        assert_eq!(
+            database.commit(Batch::new().reclaim()).await.unwrap().reclaimed,
+            0,
+            "whoever is here stays"
+        );
+    });
     println!("the child came to its end");
 }
 

@@ -28,7 +28,7 @@ use crate::options::Options;
 use crate::stop::{Done, Stop};
 
 /// How long a thread stays that has no more work that waits for the disk.
-const THREAD_REST: Duration = Duration::from_secs(3);
+const THREAD_REST: Duration = Duration::from_secs(5);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -36,8 +36,13 @@ fn acts() -> Vec<Act> {
 }
 
 async fn sweep(fault: fn(u64) -> Fault) {
+    sweep_on(fault, false).await;
+    sweep_on(fault, true).await;
+}
+
+async fn sweep_on(fault: fn(u64) -> Fault, is_alone: bool) {
     for n in 1.. {
-        let rig = Rig::open().await;
+        let rig = if is_alone { Rig::alone().await } else { Rig::open().await };
         rig.function("f", acts()).await;
         let before = rig.database.commits();
         rig.database.set(Some(fault(before + n)));

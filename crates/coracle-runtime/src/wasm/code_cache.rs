@@ -316,7 +316,7 @@ fn load_key(path: &Path) -> io::Result<Key> {
     }
 }
 
-/// Maps a file of machine code through the very descriptor that was checked.
+/// Maps a file of machine code through the descriptor of the file that was checked.
 #[expect(unsafe_code, reason = "the engine cannot check machine code; the seal does")]
 fn deserialize(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
     let path = if cfg!(target_os = "linux") {
@@ -325,7 +325,7 @@ fn deserialize(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
         format!("/dev/fd/{}", file.as_raw_fd())
     };
     // SAFETY: the bytes were made by `precompile_component` of this engine's version and settings, in a process of ours:
-    // their seal was checked through this descriptor, in a folder that only our user may write to.
+    // their seal was checked by this process, of this very file and not changed since (its inode, size and time of change), in a folder that only our user may write to.
     // Files are never written again once they have their name, only replaced or unlinked, so the mapping does not change.
     unsafe { Component::deserialize_file(engine, path) }
 }

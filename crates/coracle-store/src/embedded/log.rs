@@ -35,6 +35,8 @@ pub(super) struct Log<'t> {
     numbers: &'t mut Numbers,
     /// In microseconds since 1970; never before that of the transaction before.
     now: i64,
+    /// Holders up to this number are gone, whatever their time.
+    gone: i64,
     position: i64,
     counts: HashMap<i64, Counts>,
     holders: HashMap<Holder, Option<Held>>,
@@ -83,6 +85,7 @@ impl<'t> Log<'t> {
         transaction: &'t Transaction<'t>,
         numbers: &'t mut Numbers,
         now: Timestamp,
+        gone: i64,
     ) -> rusqlite::Result<Self> {
         let (position, moment) = transaction
             .prepare_cached("SELECT position, moment FROM head")?
@@ -92,7 +95,7 @@ impl<'t> Log<'t> {
         }
         let now = now.as_microsecond().max(moment);
         let (counts, holders) = (HashMap::new(), HashMap::new());
-        Ok(Self { transaction, numbers, now, position, counts, holders, touched: false })
+        Ok(Self { transaction, numbers, now, gone, position, counts, holders, touched: false })
     }
 
     /// Why the steps of a batch cannot happen. All are looked at before one is made: see `conflict` of the writer.
@@ -399,8 +402,9 @@ impl<'t> Log<'t> {
     }
 
     fn reclaim(&mut self, arrived: &mut Waits) -> rusqlite::Result<u64> {
-        let mut statement = self.cached("SELECT number FROM holder WHERE until <= ?1")?;
-        let gone: Vec<i64> = statement.query_map([self.now], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut statement = self.cached("SELECT number FROM holder WHERE until <= ?1 OR number <= ?2")?;
+        let gone: Vec<i64> =
+            statement.query_map([self.now, self.gone], |row| row.get(0))?.collect::<Result<_, _>>()?;
         drop(statement);
         let mut reclaimed = 0;
         for holder in gone {

@@ -119,13 +119,18 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     }
     upgrade(&mut connection, found).map_err(sqlite)?;
     match give_back(&mut connection) {
-        // There is a way to make room only if it opens; whoever is gone is noticed when their time is over.
+        // There is a way to make room only if it opens; then the first who asks for it gives back: see `holders`.
         Err(error) if is_full(&error) => {
             tracing::warn!("the disk is full: what the last server held waits longer")
         }
         given => given.map_err(sqlite)?,
     }
     Ok(connection)
+}
+
+/// The highest number of a holder, zero if there is none. Of a file that was just opened all are gone, and numbers rise.
+pub(super) fn holders(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT coalesce(max(number), 0) FROM holder", [], |row| row.get(0))
 }
 
 /// Connects for writing to a file that [`open`] has accepted.
@@ -194,7 +199,7 @@ fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn open_error(path: &Path, source: rusqlite::Error) -> OpenError {
+pub(super) fn open_error(path: &Path, source: rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase) => OpenError::Foreign { path },

@@ -39,6 +39,8 @@ pub(super) struct Pending {
 pub(super) struct Writer {
     // `None` after an error that left the connection in doubt, until the next group opens a new one.
     connection: Option<Connection>,
+    /// Holders up to this number were gone when the file was opened.
+    gone: i64,
     path: PathBuf,
     clock: Arc<dyn Clock>,
     numbers: Numbers,
@@ -70,13 +72,14 @@ pub(super) struct News {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        gone: i64,
         path: PathBuf,
         clock: Arc<dyn Clock>,
         news: News,
         pending: mpsc::Receiver<Pending>,
     ) -> Self {
         let (numbers, delay, last) = (Numbers::new(), Duration::ZERO, Last::default());
-        Self { connection: Some(connection), path, clock, numbers, news, pending, delay, last }
+        Self { connection: Some(connection), gone, path, clock, numbers, news, pending, delay, last }
     }
 
     /// The same with a slower disk.
@@ -172,7 +175,7 @@ impl Writer {
             .query_row("SELECT revision FROM head", [], |row| row.get::<_, i64>(0))?
             .cast_unsigned();
         let mut revision = before;
-        let mut log = Log::begin(&transaction, &mut self.numbers, self.clock.now())?;
+        let mut log = Log::begin(&transaction, &mut self.numbers, self.clock.now(), self.gone)?;
         let mut verdicts = Vec::with_capacity(group.len());
         for Pending { batch, .. } in group {
             let refusal = match conflict(&transaction, batch)? {
