@@ -34,7 +34,7 @@ pub(crate) struct State {
     pub(crate) namespaces: BTreeMap<NamespaceName, NamespaceRecord>,
     pub(crate) functions: BTreeMap<NamespaceName, BTreeMap<FunctionName, Held>>,
     /// The functions once more, for calls: one hash instead of a walk down two trees.
-    pub(crate) current: HashMap<FunctionRef, Arc<Revision>>,
+    pub(crate) current: foldhash::HashMap<FunctionRef, Arc<Revision>>,
     pub(crate) apps: BTreeMap<NamespaceName, BTreeMap<AppName, BTreeSet<FunctionName>>>,
     pub(crate) routes: Routes,
     pub(crate) gone: BTreeMap<NamespaceName, BTreeMap<FunctionName, u32>>,

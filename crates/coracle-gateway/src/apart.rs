@@ -2,29 +2,36 @@
 //! `listen` waits so for what ends a connection, which is woken for every call of its client.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-
-use futures_util::task::AtomicWaker;
 
 /// Polls its future at first, and then whenever that asked for it.
 pub(crate) struct Apart<F> {
     future: Pin<Box<F>>,
     news: Arc<News>,
     waker: Waker,
+    /// The same as stands in `news`: whoever is polled for other reasons sees without a lock that it is still told.
+    told: Option<Waker>,
 }
 
 #[derive(Debug)]
 struct News {
     are_there: AtomicBool,
-    task: AtomicWaker,
+    // Std mutex: held to put a waker in or copy it out. It stays there, so that being polled again costs nothing.
+    task: Mutex<Option<Waker>>,
+}
+
+impl News {
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<F: Future> Apart<F> {
     pub(crate) fn new(future: F) -> Self {
-        let news = Arc::new(News { are_there: AtomicBool::new(true), task: AtomicWaker::new() });
-        Self { future: Box::pin(future), waker: Waker::from(Arc::clone(&news)), news }
+        let news = Arc::new(News { are_there: AtomicBool::new(true), task: Mutex::default() });
+        Self { future: Box::pin(future), waker: Waker::from(Arc::clone(&news)), news, told: None }
     }
 }
 
@@ -35,7 +42,10 @@ impl Wake for News {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.are_there.store(true, Ordering::Release);
-        self.task.wake();
+        let task = self.task().clone();
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 }
 
@@ -44,10 +54,14 @@ impl<F: Future> Future for Apart<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         // Before the look, so that no news fall between the two.
-        self.news.task.register(cx.waker());
-        if !self.news.are_there.swap(false, Ordering::AcqRel) {
+        if !self.told.as_ref().is_some_and(|told| told.will_wake(cx.waker())) {
+            self.told = Some(cx.waker().clone());
+            *self.news.task() = Some(cx.waker().clone());
+        }
+        if !self.news.are_there.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
+        self.news.are_there.swap(false, Ordering::AcqRel);
         let Self { future, waker, .. } = &mut *self;
         future.as_mut().poll(&mut Context::from_waker(waker))
     }

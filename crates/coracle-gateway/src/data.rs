@@ -15,7 +15,7 @@ use coracle_model::{
     Body, BodyError, Call, CallId, Contract, FunctionRef, Principal, Problem, Revision, Scope, Trace, code,
 };
 use coracle_observe::Observe;
-use coracle_runtime::random_bits;
+use coracle_runtime::{random_128, random_bits};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version};
@@ -69,6 +69,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// Headers that a request gets on its way to the guest.
 const HEADERS_ADDED: usize = 6;
 
+/// Headers that an answer by `/function/…` gets.
+const HEADERS_ANNOUNCED: usize = 3;
+
 /// How much is read of a call that is refused already, and for how long.
 const LINGER_BYTES_MAX: usize = 4 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -91,7 +94,7 @@ impl Front {
     /// Answers one request.
     ///
     /// The future is in a box because hyper and we move it several times before it runs.
-    pub(crate) fn answer(self, request: Request<Incoming>, client: Client) -> Answer {
+    pub(crate) fn answer(self, request: Request<Incoming>, client: Arc<Client>) -> Answer {
         match Target::of(&request, &self.0.catalog) {
             Err(problem) => {
                 let refusal = problem::render(&problem, None, request.headers().get(header::ACCEPT));
@@ -102,107 +105,142 @@ impl Front {
                 request.extensions_mut().insert(ClientAddress(client.address));
                 Box::pin(ask(self.0.admin.clone(), request))
             }
-            Ok(Target::Named { function, path, announces }) => {
-                Box::pin(self.call(request, client, function, path, None, announces))
+            Ok(Target::Named { function, path, host, announces }) => {
+                self.call(request, client, Called { function, path, revision: None, host, announces })
             }
-            Ok(Target::Routed { revision, path }) => {
-                let function = revision.function.clone();
-                Box::pin(self.call(request, client, function, path, Some(revision), false))
+            Ok(Target::Routed { revision, path, host }) => {
+                let (function, revision) = (revision.function.clone(), Some(revision));
+                self.call(request, client, Called { function, path, revision, host, announces: false })
             }
         }
     }
 
-    async fn call(
-        self,
-        request: Request<Incoming>,
-        client: Client,
-        function: FunctionRef,
-        path: PathAndQuery,
-        revision: Option<Arc<Revision>>,
-        announces: bool,
-    ) -> Response<Body> {
+    /// Answers a call of a function.
+    ///
+    /// All that needs no waiting is done before there is a future: futures are moved, and requests are large.
+    fn call(self, request: Request<Incoming>, client: Arc<Client>, called: Called) -> Answer {
         let inner = &self.0;
-        let after = may_leave_chores(&request).then_some(&client.after);
+        let leaves_chores = may_leave_chores(&request);
         let (mut head, body) = request.into_parts();
-        let sent = head.headers.get(CALL_ID).and_then(|id| CallId::parse(id.to_str().ok()?));
-        let ours = sent.is_none();
-        let id = sent.unwrap_or_else(|| {
-            CallId::from_bits(u128::from(random_bits()) << 64 | u128::from(random_bits()))
-        });
-        let accept = head.headers.get(header::ACCEPT).cloned();
-        let id_value = HeaderValue::from_str(id.as_str()).ok();
-        let announced = announces.then(|| Announced {
-            started: nanoseconds(inner.observe.clock.now()),
-            id: id_value.clone().filter(|_| ours),
-        });
-        let refuse = |problem: &Problem| {
-            let mut refusal = problem::render(problem, Some(&id), accept.as_ref());
-            if let Some(announced) = &announced {
-                announced.write_to(refusal.headers_mut());
+        let caller = Caller::of(&head, called.announces.then(|| inner.observe.clock.now()));
+        match self.prepared(&mut head, &client, called, &caller) {
+            Ok(Prepared { revision, function, principal, trace }) => {
+                let request = Box::new(Request::from_parts(head, Body::stream(Passing(body))));
+                let (id, address) = (caller.id.clone(), Some(client.address));
+                let call = Call { id, function, request, principal, trace, client: address };
+                Box::pin(async move {
+                    let after = leaves_chores.then_some(&client.after);
+                    match self.0.invoke.call(call, revision, after).await {
+                        Ok(reply) => caller.answer(reply),
+                        Err(problem) => caller.refuse(&problem),
+                    }
+                })
             }
-            refusal
-        };
-
-        let Some(revision) = revision.or_else(|| inner.catalog.resolve(&function)) else {
-            linger(&head.headers, body).await;
-            return refuse(&Problem::no_function(&function));
-        };
-        let principal = match admit(&inner.authenticator, &mut head.headers, &revision) {
-            Ok(principal) => principal,
-            Err(problem) => {
-                inner.observe.metrics.function(&function).turned_away(problem.code.status);
+            Err(problem) => Box::pin(async move {
                 linger(&head.headers, body).await;
-                return refuse(&problem);
-            }
-        };
-        let parent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-        let trace = Trace::of_call(
-            parent,
-            u128::from(random_bits()) << 64 | u128::from(random_bits()),
-            random_bits(),
-        );
-        let protocol = other_protocol(&head, &revision);
-        if let Err(problem) = prepare_head(&mut head, path, &client.named, id_value) {
-            return refuse(&problem);
+                caller.refuse(&problem)
+            }),
         }
+    }
+
+    /// What a call needs beside its request, whose head becomes what the guest sees; or why there is no call.
+    fn prepared(
+        &self,
+        head: &mut http::request::Parts,
+        client: &Client,
+        called: Called,
+        caller: &Caller,
+    ) -> Result<Prepared, Problem> {
+        let inner = &self.0;
+        let Called { function, path, revision, host, .. } = called;
+        let revision = revision
+            .or_else(|| inner.catalog.resolve(&function))
+            .ok_or_else(|| Problem::no_function(&function))?;
+        let principal = admit(&inner.authenticator, &mut head.headers, &revision).inspect_err(|problem| {
+            inner.observe.metrics.function(&function).turned_away(problem.code.status);
+        })?;
+        let parent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+        let trace = Trace::of_call(parent, random_128(), random_bits());
+        let protocol = other_protocol(head, &revision);
+        prepare_head(head, path, host, &client.named, caller.id_value.clone())?;
         if let Some(protocol) = protocol {
             name_protocol(&mut head.headers, protocol);
         }
-        if let Some(announced) = &announced {
-            head.headers.insert(START_TIME, announced.started.clone());
+        if let Some(started) = &caller.announced {
+            head.headers.insert(START_TIME, started.clone());
         }
-        let request = Request::from_parts(head, Body::stream(Passing(body)));
-        let call = Call { id: id.clone(), function, request, principal, trace, client: Some(client.address) };
-        match inner.invoke.call(call, revision, after).await {
-            Ok(mut reply) => {
-                let protocol = agreed_protocol(&reply);
-                remove_hop_by_hop(reply.headers_mut());
-                if let Some(protocol) = protocol {
-                    name_protocol(reply.headers_mut(), protocol);
-                }
-                if let Some(announced) = &announced {
-                    announced.write_to(reply.headers_mut());
-                }
-                reply
-            }
-            Err(problem) => refuse(&problem),
-        }
+        Ok(Prepared { revision, function, principal, trace })
     }
 }
 
-/// What an answer by `/function/…` says of its call.
-struct Announced {
-    started: HeaderValue,
-    /// `None` when it is the caller's own.
-    id: Option<HeaderValue>,
+/// A call as its request names it.
+struct Called {
+    function: FunctionRef,
+    path: PathAndQuery,
+    /// The revision, where a route of it was called.
+    revision: Option<Arc<Revision>>,
+    host: Option<Authority>,
+    /// Whether its answer says when it began and who served it, as OpenFaaS does.
+    announces: bool,
 }
 
-impl Announced {
-    fn write_to(&self, headers: &mut HeaderMap) {
-        headers.insert(START_TIME, self.started.clone());
+/// A call that may be made.
+struct Prepared {
+    revision: Arc<Revision>,
+    function: FunctionRef,
+    principal: Principal,
+    trace: Trace,
+}
+
+/// Whom an answer is for, and what every one of them says, whichever it is.
+struct Caller {
+    id: CallId,
+    id_value: Option<HeaderValue>,
+    is_id_ours: bool,
+    accept: Option<HeaderValue>,
+    /// When the call began, where its answer says so.
+    announced: Option<HeaderValue>,
+}
+
+impl Caller {
+    fn of(head: &http::request::Parts, announced: Option<Timestamp>) -> Self {
+        let sent = head.headers.get(CALL_ID).and_then(|id| CallId::parse(id.to_str().ok()?));
+        let is_id_ours = sent.is_none();
+        let id = sent.unwrap_or_else(|| CallId::from_bits(random_128()));
+        Self {
+            id_value: HeaderValue::from_str(id.as_str()).ok(),
+            id,
+            is_id_ours,
+            accept: head.headers.get(header::ACCEPT).cloned(),
+            announced: announced.map(nanoseconds),
+        }
+    }
+
+    fn answer(self, mut reply: Response<Body>) -> Response<Body> {
+        let protocol = agreed_protocol(&reply);
+        remove_hop_by_hop(reply.headers_mut());
+        if let Some(protocol) = protocol {
+            name_protocol(reply.headers_mut(), protocol);
+        }
+        self.announce(reply.headers_mut());
+        reply
+    }
+
+    fn refuse(self, problem: &Problem) -> Response<Body> {
+        let mut refusal = problem::render(problem, Some(&self.id), self.accept.as_ref());
+        self.announce(refusal.headers_mut());
+        refusal
+    }
+
+    fn announce(self, headers: &mut HeaderMap) {
+        let Some(started) = self.announced else { return };
+        headers.reserve(HEADERS_ANNOUNCED);
+        headers.insert(START_TIME, started);
         headers.insert(SERVED_BY, OURSELVES);
-        if let Some(id) = &self.id {
-            headers.insert(CALL_ID, id.clone());
+        if self.is_id_ours
+            && let Some(id) = self.id_value
+        {
+            headers.insert(CALL_ID, id);
         }
     }
 }
@@ -276,13 +314,10 @@ pub(crate) fn admit(
 pub(crate) fn prepare_head(
     head: &mut http::request::Parts,
     path: PathAndQuery,
+    host: Option<Authority>,
     client: &HeaderValue,
     id: Option<HeaderValue>,
 ) -> Result<(), Problem> {
-    let host = match head.uri.authority() {
-        Some(authority) => Some(authority.clone()),
-        None => head.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok()),
-    };
     let headers = &mut head.headers;
     remove_hop_by_hop(headers);
     // At once, and while there are few to move: what is put in here, and the trace.

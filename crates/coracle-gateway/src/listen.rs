@@ -42,9 +42,9 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Those who read metrics by themselves are few.
 const METRICS_CONNECTIONS_MAX: u32 = 100;
 
-/// The head of a request, in bytes and in headers.
+/// The head of a request, in bytes and in headers; for more headers than these hyper would ask the allocator, at every request.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-const HEADERS_MAX: usize = 128;
+const HEADERS_MAX: usize = 100;
 
 /// Requests at once in one connection of HTTP/2.
 const STREAMS_MAX: u32 = 100;
@@ -80,7 +80,7 @@ pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Rec
 }
 
 /// Who asks, as far as the connection tells.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// The address as guests are told it, who hear of it with every call.
@@ -96,7 +96,7 @@ async fn accept_all<A, F>(
     bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) where
-    A: Fn(Request<Incoming>, Client) -> F + Clone + Send + 'static,
+    A: Fn(Request<Incoming>, Arc<Client>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let builder = Arc::new(builder());
@@ -112,11 +112,10 @@ async fn accept_all<A, F>(
         let (answer, builder) = (answer.clone(), Arc::clone(&builder));
         let (metrics, draining) = (metrics.clone(), draining.clone());
         tokio::spawn(async move {
-            let client =
-                Client { address: peer.ip(), named: address_named(peer.ip()), after: Afterwards::default() };
-            let after = client.after.clone();
+            let after = Afterwards::of_connection();
+            let client = Client { address: peer.ip(), named: address_named(peer.ip()), after: after.clone() };
             let place = Place::taken(place, metrics);
-            connection(stream, place, client, answer, &builder, bounds, draining).await;
+            connection(stream, place, Arc::new(client), answer, &builder, bounds, draining).await;
             // A connection that ended with its answer had no time for them.
             while let Some(chore) = after.take() {
                 chore.run().await;
@@ -195,13 +194,13 @@ async fn accept(
 async fn connection<A, F>(
     stream: TcpStream,
     place: Place,
-    client: Client,
+    client: Arc<Client>,
     answer: A,
     builder: &auto::Builder<TokioExecutor>,
     bounds: Bounds,
     mut draining: watch::Receiver<bool>,
 ) where
-    A: Fn(Request<Incoming>, Client) -> F + Send + 'static,
+    A: Fn(Request<Incoming>, Arc<Client>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     // Without it small responses wait; its only failure is a connection that is gone already.
@@ -211,7 +210,7 @@ async fn connection<A, F>(
     let begins = activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let begun = begins.begin(request.version());
-        let answering = answer(request, client.clone());
+        let answering = answer(request, Arc::clone(&client));
         async move { Ok::<_, Infallible>(begun.answered_by(answering.await)) }
     });
     // A connection that changes its protocol is over for hyper, and goes on in the call that changed it.

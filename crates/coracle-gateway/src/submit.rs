@@ -10,9 +10,9 @@ use bytes::Bytes;
 use coracle_faces::cloudevents::{self, Identity};
 use coracle_model::{Body, BodyError, ByteSize, Call, CallId, FunctionRef, Problem, Trace, code};
 use coracle_queue::{Accepted, Callback, Delay, Form, Group, OnceKey, Submission};
-use coracle_runtime::random_bits;
+use coracle_runtime::{random_128, random_bits};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -116,8 +116,10 @@ fn prepare(admin: &Admin, head: &mut http::request::Parts, wanted: Wanted) -> Re
     let trace = Trace::of_call(parent, random_128(), random_bits());
     let client = head.extensions.get::<ClientAddress>().map(|client| client.0);
     let seen_as = client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    prepare_head(head, path, &address_named(seen_as), HeaderValue::from_str(id.as_str()).ok())?;
-    let mut request = Request::new(Body::empty());
+    let named = || Authority::try_from(head.headers.get(header::HOST)?.as_bytes()).ok();
+    let host = head.uri.authority().cloned().or_else(named);
+    prepare_head(head, path, host, &address_named(seen_as), HeaderValue::from_str(id.as_str()).ok())?;
+    let mut request = Box::new(Request::new(Body::empty()));
     *request.method_mut() = method;
     *request.uri_mut() = head.uri.clone();
     let call = Call { id, function, request, principal, trace, client };
@@ -130,10 +132,6 @@ fn prepare(admin: &Admin, head: &mut http::request::Parts, wanted: Wanted) -> Re
 fn ours(now: Timestamp) -> CallId {
     let milliseconds = u128::from(now.as_millisecond().cast_unsigned());
     CallId::from_bits(milliseconds << 80 | random_128() >> 48)
-}
-
-fn random_128() -> u128 {
-    u128::from(random_bits()) << 64 | u128::from(random_bits())
 }
 
 /// A header that is sent once, as text; what is no text is shown as if it were, and refused by whoever reads it.

@@ -17,9 +17,9 @@ const HOST_SUFFIX: &str = ".localhost";
 #[derive(Debug)]
 pub(crate) enum Target {
     /// A function by its name; `/function/…` says when its call began and as what it is known, a host name does not.
-    Named { function: FunctionRef, path: PathAndQuery, announces: bool },
+    Named { function: FunctionRef, path: PathAndQuery, host: Option<Authority>, announces: bool },
     /// A function by a route of its manifest.
-    Routed { revision: Arc<Revision>, path: PathAndQuery },
+    Routed { revision: Arc<Revision>, path: PathAndQuery, host: Option<Authority> },
     /// Us.
     Admin,
 }
@@ -30,24 +30,24 @@ impl Target {
     /// # Errors
     /// When it says so in no way, in two, or names what cannot be a function.
     pub(crate) fn of<B>(request: &Request<B>, catalog: &Catalog) -> Result<Self, Problem> {
-        check_host(request)?;
+        let host = check_host(request)?;
         let uri = request.uri();
         let path_and_query = || uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        if let Some(function) = function_of_host(host_of(request)) {
-            return Ok(Self::Named { function: function?, path: path_and_query(), announces: false });
+        if let Some(function) = function_of_host(host.as_ref().map(Authority::as_str)) {
+            return Ok(Self::Named { function: function?, path: path_and_query(), host, announces: false });
         }
         let path = uri.path();
         if let Some(rest) = path.strip_prefix("/function/") {
             let name = rest.split('/').next().unwrap_or_default();
             let function = function_named(name)?;
             let path = path_after(uri, "/function/".len() + name.len());
-            return Ok(Self::Named { function, path, announces: true });
+            return Ok(Self::Named { function, path, host, announces: true });
         }
         if is_ours(path) {
             return Ok(Self::Admin);
         }
         match catalog.route(path) {
-            Some(routed) => Ok(Self::Routed { revision: routed.revision, path: path_and_query() }),
+            Some(routed) => Ok(Self::Routed { revision: routed.revision, path: path_and_query(), host }),
             // Nobody's own first page: there is one of ours.
             None if path == "/" => Ok(Self::Admin),
             None => Err(Problem::new(&code::ROUTE_NOT_FOUND, format!("no function answers `{}`", shown(path)))
@@ -57,28 +57,24 @@ impl Target {
 }
 
 /// Which host is meant decides who answers, so it must be said once, and as a host: RFC 9112, section 3.2.
-fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
+///
+/// The host of the address comes first, and `None` is a request that may do without one.
+fn check_host<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> {
+    let addressed = request.uri().authority();
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let is_sound = match (hosts.next(), hosts.next()) {
-        (None, _) => request.uri().authority().is_some() || request.version() != Version::HTTP_11,
+    let named = match (hosts.next(), hosts.next()) {
+        (None, _) if addressed.is_some() || request.version() != Version::HTTP_11 => Some(None),
+        (Some(host), None) if host.is_empty() => Some(None),
         (Some(host), None) => {
-            host.is_empty()
-                || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
+            Authority::try_from(host.as_bytes()).ok().filter(|host| !host.as_str().contains('@')).map(Some)
         }
-        (Some(_), Some(_)) => false,
+        _ => None,
     };
-    if is_sound {
-        return Ok(());
-    }
-    Err(Problem::new(
-        &code::BAD_REQUEST,
-        "the request has no `Host` header, several, or one that names no host",
-    ))
-}
-
-fn host_of<B>(request: &Request<B>) -> Option<&str> {
-    let named = request.uri().authority().map(Authority::as_str);
-    named.or_else(|| request.headers().get(header::HOST)?.to_str().ok())
+    let unsound = || {
+        let what = "the request has no `Host` header, several, or one that names no host";
+        Problem::new(&code::BAD_REQUEST, what)
+    };
+    Ok(addressed.cloned().or(named.ok_or_else(unsound)?))
 }
 
 /// The function that a host name stands for: `NAME.NAMESPACE.localhost`; `None` for every other host.
@@ -115,6 +111,9 @@ fn invalid_name(error: InvalidName) -> Problem {
 pub(crate) fn path_after(uri: &Uri, taken: usize) -> PathAndQuery {
     let whole = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let rest = whole.get(taken..).unwrap_or_default();
+    if rest.is_empty() {
+        return PathAndQuery::from_static("/");
+    }
     let rest = if rest.starts_with('/') {
         PathAndQuery::try_from(rest)
     } else {

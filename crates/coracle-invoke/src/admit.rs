@@ -42,9 +42,8 @@ impl Gate {
     /// Asks for a place.
     pub(crate) fn enter(self: &Arc<Self>, in_flight_max: u32, waiting_max: u32) -> Admission {
         let mut state = self.lock();
-        if state.in_flight < in_flight_max {
-            state.in_flight += 1;
-            return Admission::Now(Place { gate: Some(Arc::clone(self)), in_flight_max });
+        if let Some(place) = self.place(&mut state, in_flight_max) {
+            return Admission::Now(place);
         }
         // Those whose caller gave up do not count.
         if state.waiting.len() >= waiting_max as usize {
@@ -56,6 +55,17 @@ impl Gate {
         let (call, place) = oneshot::channel();
         state.waiting.push_back(call);
         Admission::Later(place)
+    }
+
+    /// A place that is free. Whoever gets none by this may ask for one to come.
+    pub(crate) fn enter_now(self: &Arc<Self>, in_flight_max: u32) -> Option<Place> {
+        self.place(&mut self.lock(), in_flight_max)
+    }
+
+    fn place(self: &Arc<Self>, state: &mut State, in_flight_max: u32) -> Option<Place> {
+        let is_free = state.in_flight < in_flight_max;
+        state.in_flight += u32::from(is_free);
+        is_free.then(|| Place { gate: Some(Arc::clone(self)), in_flight_max })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -4,26 +4,35 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coracle_model::Clock;
 use coracle_runtime::{Instance, Runtime};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::room::Instances;
 
-/// Where the calls of one connection leave what is to be done after their responses; a clone is the same place.
+/// Where calls leave what is to be done after their responses; a clone is the same place.
 ///
-/// Whoever owns the connection takes it from here when nothing more can be written, and runs it.
+/// Whoever made the calls takes it from here when nothing more can be written, and runs it.
 #[derive(Debug, Clone, Default)]
-pub struct Afterwards(Arc<Mutex<Vec<Chore>>>);
+pub struct Afterwards {
+    chores: Arc<Mutex<Vec<Chore>>>,
+    pub(crate) is_connection: bool,
+}
 
 impl Afterwards {
+    /// For the calls of one connection, each of whose responses has a client to be woken for it.
+    pub fn of_connection() -> Self {
+        Self { is_connection: true, ..Self::default() }
+    }
+
     /// The next thing to do.
     pub fn take(&self) -> Option<Chore> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.chores.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     pub(crate) fn leave(&self, chore: Chore) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(chore);
+        self.chores.lock().unwrap_or_else(PoisonError::into_inner).push(chore);
     }
 }
 
@@ -58,14 +67,16 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     /// One for this pool after a call of it, unless one waits already, is being made, or would wait in vain.
-    pub(crate) fn of(pool: &Arc<Instances>, runtime: &Runtime, now: Instant) -> Option<Self> {
+    pub(crate) fn of(pool: &Arc<Instances>, runtime: &Runtime, clock: &dyn Clock) -> Option<Self> {
         let revision = pool.plan.revision();
         let wanted = revision.settings.reuse == 0
             && pool.idle.expects_another()
             && pool.idle.len() == 0
             && !pool.making.swap(true, Ordering::Relaxed);
-        let deadline = now + revision.settings.limits.timeout;
-        wanted.then(|| Self { pool: Arc::clone(pool), runtime: runtime.clone(), deadline })
+        wanted.then(|| {
+            let deadline = (clock.instant() + revision.settings.limits.timeout).into();
+            Self { pool: Arc::clone(pool), runtime: runtime.clone(), deadline }
+        })
     }
 
     async fn make(self) {

@@ -17,6 +17,7 @@ use crate::admit::{Admission, Place};
 use crate::after::{Afterwards, Ahead, Chore};
 use crate::record::{Recorder, Usage};
 use crate::room::{Instances, Room, Rooms};
+use crate::together::Together;
 
 /// Runs calls; a cheap handle to share.
 #[derive(Debug, Clone)]
@@ -26,11 +27,12 @@ pub struct Invoke(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) catalog: Catalog,
     pub(crate) runtime: Runtime,
-    pub(crate) observe: Observe,
+    pub(crate) observe: Arc<Observe>,
     pub(crate) rooms: Rooms,
     /// Instances of all functions together.
     instances: Arc<Semaphore>,
     in_flight: AtomicU64,
+    together: Together,
     stopping: AtomicBool,
     over: Notify,
 }
@@ -53,10 +55,11 @@ impl Invoke {
         Self(Arc::new(Inner {
             catalog,
             runtime,
-            observe,
             rooms: Rooms::new(idle),
             instances: Arc::new(Semaphore::new(instances as usize)),
             in_flight: AtomicU64::new(0),
+            together: Together::new(observe.clock.instant()),
+            observe: Arc::new(observe),
             stopping: AtomicBool::new(false),
             over: Notify::new(),
         }))
@@ -64,36 +67,45 @@ impl Invoke {
 
     /// Runs a call of the revision that its function's name stands for: admit, run, record.
     ///
-    /// What can wait until the response is out is left in `after`; without it, a task does it.
+    /// What can wait until the response is out is left in `after`, and the response waits for those of other calls a little;
+    /// without it, a task does it.
     /// Dropping the future ends the call, and its guest with it.
-    pub async fn call(&self, mut call: Call, revision: Arc<Revision>, after: Option<&Afterwards>) -> Outcome {
+    pub async fn call(&self, call: Call, revision: Arc<Revision>, after: Option<&Afterwards>) -> Outcome {
         let inner = &self.0;
         if inner.stopping.load(Ordering::Relaxed) {
             return Err(Box::new(stopping()));
         }
         let begun = inner.observe.clock.instant();
         let flight = Flight::begin(inner);
+        let Call { id, function, mut request, trace, .. } = call;
         let room = inner.rooms.of(&revision, &inner.runtime, &inner.observe.metrics);
         let mut recorder = Recorder::begin(
             &inner.observe,
             &room.metrics,
             begun,
-            call.id.clone(),
-            call.function,
+            id.clone(),
+            function,
             revision.number,
-            &call.request,
+            &request,
         );
         let limits = &revision.settings.limits;
-        if let Some(problem) = too_large(&call.request, limits.request_body_bytes) {
+        if let Some(problem) = too_large(&request, limits.request_body_bytes) {
             recorder.end(Some(&problem), Usage::default());
             return Err(Box::new(problem));
         }
-        if let Ok(value) = HeaderValue::from_bytes(&call.trace.traceparent()) {
-            call.request.headers_mut().insert(TRACEPARENT, value);
+        if let Ok(value) = HeaderValue::from_bytes(&trace.traceparent()) {
+            request.headers_mut().insert(TRACEPARENT, value);
         }
         let deadline = begun + limits.timeout;
-        let admitted = admit(inner, &room, &revision, deadline).await;
-        recorder.admitted();
+        let admitted = match admit_now(inner, &room, &revision) {
+            Some(admitted) => Ok(admitted),
+            // In a box, because nearly none has to wait.
+            None => {
+                let admitted = Box::pin(admit(inner, &room, &revision, deadline)).await;
+                recorder.admitted();
+                admitted
+            }
+        };
         let held = match admitted {
             Ok((place, permit)) => {
                 Held { permit, _place: place, _running: room.metrics.run(), _flight: flight }
@@ -103,25 +115,28 @@ impl Invoke {
                 return Err(Box::new(problem));
             }
         };
-        let work = Work { id: call.id, request: Box::new(call.request), deadline: deadline.into() };
+        let work = Work { id, request, deadline: deadline.into() };
         if !matches!(revision.code, Code::Wasm(_)) {
             // In a box, so that calls of Wasm need not move what only a program needs.
             return Box::pin(self.call_program(&room, &revision, work, recorder, held)).await;
         }
         let pool = room.instances(&revision, &inner.runtime);
-        let ready = pool.idle.take();
-        let cold = ready.is_none() && !inner.runtime.is_mapped(&pool.plan);
-        let instance = match ready {
+        let instance = match pool.idle.take() {
             Some(instance) => instance,
-            None => match Box::pin(inner.runtime.start(&pool.plan, deadline.into())).await {
-                Ok(instance) => instance,
-                Err(problem) => {
-                    recorder.end(Some(&problem), Usage::default());
-                    return Err(problem);
+            None => {
+                let cold = !inner.runtime.is_mapped(&pool.plan);
+                match Box::pin(inner.runtime.start(&pool.plan, deadline.into())).await {
+                    Ok(instance) => {
+                        recorder.started(cold);
+                        instance
+                    }
+                    Err(problem) => {
+                        recorder.end(Some(&problem), Usage::default());
+                        return Err(problem);
+                    }
                 }
-            },
+            }
         };
-        recorder.started(cold);
         let Answer { reply, running } = Instance::serve(instance, work).await;
         if let Ok(reply) = &reply {
             recorder.answered(reply.status().as_u16());
@@ -130,7 +145,9 @@ impl Invoke {
             Running::Over(ended) => {
                 let chore = self.over(&pool, recorder, held, ended);
                 match (chore, after) {
-                    (Some(chore), Some(after)) => after.leave(chore),
+                    (Some(chore), Some(after)) => {
+                        inner.together.leave(chore, after, &*inner.observe.clock).await;
+                    }
                     (Some(chore), None) => drop(tokio::spawn(chore.run())),
                     (None, _) => {}
                 }
@@ -190,7 +207,7 @@ impl Invoke {
             Left::Spent(instance) => vec![instance],
             Left::Nothing => Vec::new(),
         };
-        let ahead = Ahead::of(pool, &self.0.runtime, self.0.observe.clock.instant().into());
+        let ahead = Ahead::of(pool, &self.0.runtime, &*self.0.observe.clock);
         // The next call may come before the chore is done, and must find its place free.
         let Held { permit, .. } = held;
         (ahead.is_some() || !spent.is_empty()).then_some(Chore { spent, permit, ahead })
@@ -237,6 +254,13 @@ impl Drop for WaitsForInstance {
     fn drop(&mut self) {
         self.0.server().instances_waiting.add(-1);
     }
+}
+
+/// A place among the function's calls, and one among the server's instances, where both are free.
+fn admit_now(inner: &Inner, room: &Room, revision: &Revision) -> Option<(Place, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(&inner.instances).try_acquire_owned().ok()?;
+    let limits = &revision.settings.limits;
+    Some((room.gate.enter_now(limits.concurrency)?, permit))
 }
 
 /// A place among the function's calls, and one among the server's instances.

@@ -13,6 +13,7 @@ mod program;
 mod record;
 mod room;
 mod scale;
+mod together;
 mod used;
 
 pub use after::{Afterwards, Chore};

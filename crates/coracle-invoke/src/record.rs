@@ -14,7 +14,7 @@ use jiff::Timestamp;
 /// A call on its way, as it will be recorded.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    observe: Observe,
+    observe: Arc<Observe>,
     metrics: Arc<FunctionMetrics>,
     begun: Instant,
     /// `None` once it is written.
@@ -23,7 +23,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn begin(
-        observe: &Observe,
+        observe: &Arc<Observe>,
         metrics: &Arc<FunctionMetrics>,
         begun: Instant,
         id: CallId,
@@ -51,7 +51,7 @@ impl Recorder {
             memory_peak_bytes: 0,
             end: End::Ok,
         };
-        Self { observe: observe.clone(), metrics: Arc::clone(metrics), begun, record: Some(record) }
+        Self { observe: Arc::clone(observe), metrics: Arc::clone(metrics), begun, record: Some(record) }
     }
 
     /// The call was admitted.

@@ -1,7 +1,6 @@
 //! What a function has while it is called: its gate, its numbers, and the pool of its current revision.
 //! Made at the first call of a function, and given up when the function is removed.
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -174,7 +173,7 @@ impl Starts<'_> {
 #[derive(Debug)]
 pub(crate) struct Rooms {
     // Std lock: held for one look-up or insertion, never over an await.
-    rooms: RwLock<HashMap<FunctionRef, Arc<Room>>>,
+    rooms: RwLock<foldhash::HashMap<FunctionRef, Arc<Room>>>,
     shelf: Arc<Shelf<Instance>>,
     house: Arc<House<Launcher>>,
     keepers: ArcSwap<Keepers>,

@@ -16,8 +16,8 @@ pub struct Call {
     pub id: CallId,
     /// What is called.
     pub function: FunctionRef,
-    /// What the guest sees.
-    pub request: http::Request<Body>,
+    /// What the guest sees; in a box, because it passes through many hands.
+    pub request: Box<http::Request<Body>>,
     /// Who calls.
     pub principal: Principal,
     /// Where in a distributed trace it stands.

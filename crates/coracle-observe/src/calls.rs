@@ -4,12 +4,13 @@
 mod follow;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_model::{CallId, FunctionRef, NamespaceName};
+use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::bounded;
@@ -122,7 +123,7 @@ struct Inner {
 
 /// Oldest first; it grows as calls come, so that a function called twice does not pay for 32.
 type Ring = VecDeque<Arc<CallRecord>>;
-type Shard = HashMap<FunctionRef, Ring>;
+type Shard = foldhash::HashMap<FunctionRef, Ring>;
 
 impl Calls {
     /// Keeps a call, and lets the oldest go when there is no room.
@@ -198,7 +199,9 @@ impl Calls {
         let (before, after) = match shard.get_mut(&record.function) {
             Some(ring) => {
                 let before = ring.len();
-                ring.drain(..before.saturating_sub(room - 1));
+                while ring.len() >= room {
+                    ring.pop_front();
+                }
                 ring.push_back(Arc::clone(record));
                 (before, ring.len())
             }

@@ -77,7 +77,7 @@ pub(crate) async fn call(
         Ok(body) => body,
         Err(problem) => return Ran::Failed(problem.into()),
     };
-    let mut request = Request::new(body);
+    let mut request = Box::new(Request::new(body));
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = head.headers.clone();

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use coracle_faces::callback::Ended;
 use coracle_model::{CallId, FunctionRef, Principal, Problem, RetryPolicy, Target, Trace};
-use coracle_runtime::random_bits;
+use coracle_runtime::{random_128, random_bits};
 use coracle_store::{Append, Batch, Begin, Due, Lease, Message, MessageId, MessageState, Topic};
 use http::{HeaderMap, HeaderValue, Method, header};
 use jiff::Timestamp;
@@ -262,7 +262,7 @@ impl Begun {
         body: Bytes,
         now: Timestamp,
     ) -> Append {
-        let id = CallId::from_bits(u128::from(random_bits()) << 64 | u128::from(random_bits()));
+        let id = CallId::from_bits(random_128());
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             headers.insert("x-call-id", value);
         }

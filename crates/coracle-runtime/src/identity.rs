@@ -1,29 +1,14 @@
 //! Random bits for the identities of calls and spans.
-//! Drawn from the kernel in blocks, one a thread: a system call for each would cost more than the call path can spare.
-
-use std::cell::RefCell;
-
-const BLOCK_WORDS: usize = 64;
-
-thread_local! {
-    static BLOCK: RefCell<(usize, [u64; BLOCK_WORDS])> = const { RefCell::new((BLOCK_WORDS, [0; BLOCK_WORDS])) };
-}
+//! Drawn from a generator of each thread's own, which the kernel seeds: asking the kernel each time costs more than the call path can spare.
 
 /// 64 bits that nobody can foresee.
 pub fn random_bits() -> u64 {
-    BLOCK.with_borrow_mut(|(next, block)| {
-        if *next == BLOCK_WORDS {
-            let mut bytes = [0; BLOCK_WORDS * 8];
-            getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
-            for (word, chunk) in block.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *word = u64::from_ne_bytes(*chunk);
-            }
-            *next = 0;
-        }
-        let word = std::mem::take(&mut block[*next]);
-        *next += 1;
-        word
-    })
+    rand::random()
+}
+
+/// 128 bits that nobody can foresee.
+pub fn random_128() -> u128 {
+    rand::random()
 }
 
 #[cfg(test)]

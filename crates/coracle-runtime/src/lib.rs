@@ -15,7 +15,7 @@ mod wasm;
 pub use abi::openfaas::{Standing, contract_of};
 pub use capabilities::courier::{Courier, Delivery};
 pub use host::{Host, Printed, Secret, Stream};
-pub use identity::random_bits;
+pub use identity::{random_128, random_bits};
 pub use oci::{
     Blueprint, Credentials, Image, ImageBounds, ImageConfig, Images, Launched, Process, Programs, Progress,
     Protection, Pruned, SANDBOX_SPAWNER, Used, sandbox_spawner,

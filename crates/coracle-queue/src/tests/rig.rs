@@ -317,7 +317,7 @@ pub(crate) fn submission(function: &str, id: &str, body: &'static str) -> Submis
     Submission::new(Call {
         id: call_id(id),
         function: FunctionRef::parse(function).unwrap(),
-        request,
+        request: Box::new(request),
         principal: Principal::Anonymous,
         trace: Trace { trace: 7, span: 9, parent: None, flags: 1 },
         client: None,

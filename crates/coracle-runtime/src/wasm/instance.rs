@@ -89,6 +89,9 @@ pub enum Left {
     Reusable(Instance),
 }
 
+/// Calls of an instance between two looks at what they left behind: a look costs as much as there is of that.
+const CALLS_BETWEEN_LOOKS: u32 = 16;
+
 static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
 
 impl Instance {
@@ -105,7 +108,8 @@ impl Instance {
                 let _ticking = ticker.running();
                 let starting = Component::start(plan, pre, id);
                 let timeout = plan.revision.settings.limits.timeout;
-                let component = before(deadline, starting)
+                // Pinned here: `before` would have room for it twice.
+                let component = before(deadline, std::pin::pin!(starting))
                     .await
                     .ok_or_else(|| Box::new(fault::timed_out(&plan.revision.function, timeout)))??;
                 Kind::Component(Box::new(component))
@@ -141,7 +145,8 @@ impl Instance {
     /// Whether it may serve another call after those it served.
     pub(super) fn may_serve_again(&mut self) -> bool {
         let Kind::Component(component) = &mut self.kind else { return false };
-        self.served <= self.plan.revision.settings.reuse && component.is_tidy()
+        let is_tidy = !self.served.is_multiple_of(CALLS_BETWEEN_LOOKS) || component.is_tidy();
+        is_tidy && self.served <= self.plan.revision.settings.reuse
     }
 
     /// The revision that it is a copy of.
