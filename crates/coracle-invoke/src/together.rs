@@ -4,7 +4,7 @@
 //! Only what is short is waited for: where calls take long, answers go out at once, as they do when there is one call alone.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -21,14 +21,30 @@ const WAIT_PER_STEP_MAX: Duration = Duration::from_micros(100);
 const REST_MIN: Duration = Duration::from_millis(100);
 const REST_MAX: Duration = Duration::from_secs(10);
 
+/// Of calls that are alone, one in so many waits all the same, to see whether others come.
+const ALONE_BETWEEN_LOOKS: u64 = 8;
+
+/// Threads that run calls, beyond which some share a line.
+const LINES: usize = 64;
+
 /// Where the answers of a server wait for each other.
 #[derive(Debug)]
 pub(crate) struct Together {
     made: Instant,
+    lines: [Line; LINES],
+}
+
+/// The answers of one thread: those of others are no reason to wait.
+// A cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Line {
     /// Answers that wait now.
     waiting: AtomicU64,
-    /// Whether any had to wait for another since one was alone last.
+    /// Whether any had to wait for another since one was first.
     has_company: AtomicBool,
+    /// Calls that were first, and found no company before.
+    alone: AtomicU64,
     /// How often an answer began to wait, or went out, ever.
     steps: AtomicU64,
     /// Until when answers go out at once, and how long they do so the next time; in microseconds, the first since `made`.
@@ -38,14 +54,7 @@ pub(crate) struct Together {
 
 impl Together {
     pub(crate) fn new(now: Instant) -> Self {
-        Self {
-            made: now,
-            waiting: AtomicU64::new(0),
-            has_company: AtomicBool::new(false),
-            steps: AtomicU64::new(0),
-            rests_until: AtomicU64::new(0),
-            rest: AtomicU64::new(us(REST_MIN)),
-        }
+        Self { made: now, lines: std::array::from_fn(|_| Line::new()) }
     }
 
     /// Leaves a chore of a call that ended now, and returns when its answer may go out.
@@ -53,43 +62,30 @@ impl Together {
     /// An answer that is alone has its chore done behind it, one that waits for others has it done meanwhile.
     pub(crate) async fn leave(&self, chore: Chore, after: &Afterwards, clock: &dyn Clock) {
         let begun = clock.instant();
-        if !after.is_connection || self.rests(begun) {
+        let line = &self.lines[line_of_this_thread()];
+        let Some(waits) = after.is_connection.then(|| line.wait(self.since(begun))).flatten() else {
             after.leave(chore);
             return;
-        }
-        let before = self.steps.fetch_add(1, Relaxed);
-        let waits = Waits::begin(&self.waiting);
-        if !waits.is_first {
-            self.has_company.store(true, Relaxed);
-            after.leave(chore);
-            behind_the_others().await;
-        } else if self.has_company.swap(false, Relaxed) {
-            behind_the_others().await;
-            after.leave(chore);
-        } else {
-            // It is likely to be alone: no idle worker is woken to help it, as a task that wakes itself does.
-            tokio::task::yield_now().await;
-            after.leave(chore);
+        };
+        let before = line.steps.fetch_add(1, Relaxed);
+        match waits.why {
+            Why::BehindOthers => {
+                after.leave(chore);
+                behind_the_others().await;
+            }
+            Why::OthersCome => {
+                behind_the_others().await;
+                after.leave(chore);
+            }
+            Why::ToLook => {
+                // It is likely to be alone: no idle worker is woken to help it, as a task that wakes itself does.
+                tokio::task::yield_now().await;
+                after.leave(chore);
+            }
         }
         drop(waits);
-        let steps = self.steps.fetch_add(1, Relaxed) - before;
-        self.judge(begun, clock.instant(), steps);
-    }
-
-    fn rests(&self, now: Instant) -> bool {
-        self.since(now) < self.rests_until.load(Relaxed)
-    }
-
-    /// Whether an answer that waited since `begun` did so for much: for so many steps, its own first one among them.
-    fn judge(&self, begun: Instant, now: Instant, steps: u64) {
-        let took = us(now.saturating_duration_since(begun));
-        if took <= steps.saturating_mul(us(WAIT_PER_STEP_MAX)) {
-            self.rest.store(us(REST_MIN), Relaxed);
-        } else if !self.rests(now) {
-            let rest = self.rest.load(Relaxed);
-            self.rests_until.store(self.since(now) + rest, Relaxed);
-            self.rest.store((rest * 2).min(us(REST_MAX)), Relaxed);
-        }
+        let steps = line.steps.fetch_add(1, Relaxed) - before;
+        line.judge(self.since(begun), self.since(clock.instant()), steps);
     }
 
     fn since(&self, now: Instant) -> u64 {
@@ -97,22 +93,83 @@ impl Together {
     }
 }
 
-/// One more answer that waits, for as long as this lives.
-struct Waits<'a> {
-    waiting: &'a AtomicU64,
-    is_first: bool,
+impl Line {
+    fn new() -> Self {
+        Self {
+            waiting: AtomicU64::new(0),
+            has_company: AtomicBool::new(false),
+            alone: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            rests_until: AtomicU64::new(0),
+            rest: AtomicU64::new(us(REST_MIN)),
+        }
+    }
+
+    /// A place in the line, unless it is better to go at once. Times are in microseconds.
+    fn wait(&self, now: u64) -> Option<Waits<'_>> {
+        if self.rests(now) {
+            return None;
+        }
+        let why = if self.waiting.load(Relaxed) > 0 {
+            self.has_company.store(true, Relaxed);
+            Why::BehindOthers
+        } else if self.has_company.swap(false, Relaxed) {
+            Why::OthersCome
+        } else if self.alone.fetch_add(1, Relaxed).is_multiple_of(ALONE_BETWEEN_LOOKS) {
+            Why::ToLook
+        } else {
+            return None;
+        };
+        self.waiting.fetch_add(1, Relaxed);
+        Some(Waits { line: self, why })
+    }
+
+    fn rests(&self, now: u64) -> bool {
+        now < self.rests_until.load(Relaxed)
+    }
+
+    /// Whether an answer that waited since `begun` did so for much: for so many steps, its own first one among them.
+    fn judge(&self, begun: u64, now: u64, steps: u64) {
+        if now.saturating_sub(begun) <= steps.saturating_mul(us(WAIT_PER_STEP_MAX)) {
+            self.rest.store(us(REST_MIN), Relaxed);
+        } else if !self.rests(now) {
+            let rest = self.rest.load(Relaxed);
+            self.rests_until.store(now + rest, Relaxed);
+            self.rest.store((rest * 2).min(us(REST_MAX)), Relaxed);
+        }
+    }
 }
 
-impl<'a> Waits<'a> {
-    fn begin(waiting: &'a AtomicU64) -> Self {
-        Self { waiting, is_first: waiting.fetch_add(1, Relaxed) == 0 }
-    }
+/// One more answer that waits, for as long as this lives.
+struct Waits<'a> {
+    line: &'a Line,
+    why: Why,
+}
+
+/// Why an answer waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Others wait already.
+    BehindOthers,
+    /// It is the first, and others came the last time.
+    OthersCome,
+    /// It is the first, and others may come.
+    ToLook,
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Relaxed);
+        self.line.waiting.fetch_sub(1, Relaxed);
     }
+}
+
+/// Which line the calls of this thread stand in.
+fn line_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static LINE: usize = NEXT.fetch_add(1, Relaxed) % LINES;
+    }
+    LINE.with(|line| *line)
 }
 
 /// Lets all run that its worker has to run by now, without a look for new events.
@@ -160,13 +217,14 @@ mod tests {
                 told.lock().unwrap().push(format!("{name} answers"));
             })
         });
+        let calls_made = calls.len();
         for call in calls {
             call.await.unwrap();
         }
-        let (ran, answered) = (&told.lock().unwrap()[..3], &told.lock().unwrap()[3..]);
+        let told = told.lock().unwrap();
+        let (ran, answered) = told.split_at(calls_made);
         assert!(ran.iter().all(|step| step.ends_with("ran")), "{ran:?}");
         assert!(answered.iter().all(|step| step.ends_with("answers")), "{answered:?}");
-        assert_eq!(together.waiting.load(Relaxed), 0);
     }
 
     #[tokio::test]
@@ -198,48 +256,53 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_goes_away_while_its_answer_waits_is_forgotten() {
-        let together = Together::new(Simulated::default().instant());
-        let waits = Waits::begin(&together.waiting);
-        assert!(waits.is_first && !Waits::begin(&together.waiting).is_first);
-        drop(waits);
-        assert!(Waits::begin(&together.waiting).is_first);
+    fn who_is_alone_waits_for_nobody_but_now_and_then() {
+        let line = Line::new();
+        let waited = (0..80).filter(|_| line.wait(0).is_some()).count();
+        assert_eq!(waited, 10);
+    }
+
+    #[test]
+    fn who_had_company_waits_for_it_again() {
+        let line = Line::new();
+        let why = |waits: &Option<Waits<'_>>| waits.as_ref().map(|waits| waits.why);
+        let (first, second) = (line.wait(0), line.wait(0));
+        assert_eq!((why(&first), why(&second)), (Some(Why::ToLook), Some(Why::BehindOthers)));
+        // One answer goes out, the client of the other goes away: nobody waits any more.
+        drop((first, second));
+        let third = line.wait(0);
+        assert_eq!(why(&third), Some(Why::OthersCome));
+        drop(third);
+        assert_eq!(why(&line.wait(0)), None);
     }
 
     #[test]
     fn where_calls_take_long_answers_go_out_at_once_and_ever_longer_so() {
-        let clock = Simulated::default();
-        let together = Together::new(clock.instant());
-        // How long an answer waited in milliseconds, for how many steps, and for how many answers go out at once then.
+        let line = Line::new();
+        // How long an answer waited, for how many steps, and for how long answers go out at once then; in milliseconds.
         let table = [(1, 32, 0), (5, 32, 100), (5, 1, 200), (5, 1, 400), (0, 1, 0), (5, 1, 100), (1, 10, 0)];
+        let mut now = 0;
         for (waited, steps, rest) in table {
-            let begun = clock.instant();
-            clock.advance(Duration::from_millis(waited));
-            together.judge(begun, clock.instant(), steps);
-            let rests = |after: u64| together.rests(clock.instant() + Duration::from_millis(after));
-            assert_eq!(
-                (rest > 0, false),
-                (rest > 0 && rests(rest - 1), rests(rest)),
-                "{waited} ms for {steps}"
-            );
-            clock.advance(Duration::from_millis(rest));
+            let begun = now;
+            now += waited * 1_000;
+            line.judge(begun, now, steps);
+            let (last, over) =
+                (line.rests(now + rest * 1_000 - u64::from(rest > 0)), line.rests(now + rest * 1_000));
+            assert_eq!((last, over), (rest > 0, false), "{waited} ms for {steps}");
+            now += rest * 1_000;
         }
         for _ in 0..20 {
-            let begun = clock.instant();
-            clock.advance(Duration::from_secs(1));
-            together.judge(begun, clock.instant(), 1);
-            clock.advance(REST_MAX);
-            assert!(!together.rests(clock.instant()));
+            line.judge(now, now + 1_000_000, 1);
+            now += 1_000_000 + us(REST_MAX);
+            assert!(!line.rests(now));
         }
     }
 
     #[test]
     fn answers_that_waited_too_long_together_are_one_reason_to_rest() {
-        let clock = Simulated::default();
-        let together = Together::new(clock.instant());
-        let begun = clock.instant();
-        clock.advance(Duration::from_millis(50));
-        (0..16).for_each(|_| together.judge(begun, clock.instant(), 1));
-        assert!(!together.rests(clock.instant() + REST_MIN));
+        let line = Line::new();
+        (0..16).for_each(|_| line.judge(0, 50_000, 1));
+        assert!(!line.rests(50_000 + us(REST_MIN)));
+        assert!(line.rests(50_000) && line.wait(50_000).is_none());
     }
 }
