@@ -1,5 +1,5 @@
-//! What a call leaves to be done once its response is out: its instance is let go, and the next one made.
-//! The task that wrote the response does it, so that nobody has to be woken for it.
+//! What a call leaves to be done when nobody waits for it: its instance is let go, and the next one made.
+//! The task that writes the response does it, so that nobody has to be woken for it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::room::Instances;
 
-/// Where calls leave what is to be done after their responses; a clone is the same place.
+/// Where calls leave what is to be done beside their responses; a clone is the same place.
 ///
 /// Whoever made the calls takes it from here when nothing more can be written, and runs it.
 #[derive(Debug, Clone, Default)]
@@ -36,24 +36,32 @@ impl Afterwards {
     }
 }
 
-/// Something to be done after a response.
+/// Something to be done beside a response.
 #[derive(Debug)]
 pub struct Chore {
     /// What is not needed any more. Dropped in this order: an instance gives its slot back before its permit goes.
     pub(crate) spent: Vec<Instance>,
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) ahead: Option<Ahead>,
 }
 
 impl Chore {
     /// Does it. Dropping the future leaves undone what is only for speed.
-    pub async fn run(self) {
-        let Self { spent, permit, ahead } = self;
-        drop(spent);
-        drop(permit);
-        if let Some(ahead) = ahead {
+    pub async fn run(mut self) {
+        self.let_go();
+        if let Some(ahead) = self.ahead {
             ahead.make().await;
         }
+    }
+
+    /// Does the part that makes room for others.
+    pub(crate) fn let_go(&mut self) {
+        self.spent.clear();
+        self.permit = None;
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.permit.is_none() && self.ahead.is_none()
     }
 }
 

@@ -67,8 +67,8 @@ impl Invoke {
 
     /// Runs a call of the revision that its function's name stands for: admit, run, record.
     ///
-    /// What can wait until the response is out is left in `after`, and the response waits for those of other calls a little;
-    /// without it, a task does it.
+    /// What can wait until the response is out is left in `after`; without that, a task does it.
+    /// For the calls of a connection, the response may wait a little for those of other calls.
     /// Dropping the future ends the call, and its guest with it.
     pub async fn call(&self, call: Call, revision: Arc<Revision>, after: Option<&Afterwards>) -> Outcome {
         let inner = &self.0;
@@ -210,7 +210,7 @@ impl Invoke {
         let ahead = Ahead::of(pool, &self.0.runtime, &*self.0.observe.clock);
         // The next call may come before the chore is done, and must find its place free.
         let Held { permit, .. } = held;
-        (ahead.is_some() || !spent.is_empty()).then_some(Chore { spent, permit, ahead })
+        (ahead.is_some() || !spent.is_empty()).then_some(Chore { spent, permit: Some(permit), ahead })
     }
 }
 

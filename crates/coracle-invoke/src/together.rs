@@ -59,33 +59,21 @@ impl Together {
 
     /// Leaves a chore of a call that ended now, and returns when its answer may go out.
     ///
-    /// An answer that is alone has its chore done behind it, one that waits for others has it done meanwhile.
-    pub(crate) async fn leave(&self, chore: Chore, after: &Afterwards, clock: &dyn Clock) {
-        let begun = clock.instant();
-        let line = &self.lines[line_of_this_thread()];
-        let Some(waits) = after.is_connection.then(|| line.wait(self.since(begun))).flatten() else {
-            after.leave(chore);
-            return;
-        };
-        let before = line.steps.fetch_add(1, Relaxed);
-        match waits.why {
-            Why::BehindOthers => {
-                after.leave(chore);
-                behind_the_others().await;
-            }
-            Why::OthersCome => {
-                behind_the_others().await;
-                after.leave(chore);
-            }
-            Why::ToLook => {
-                // It is likely to be alone: no idle worker is woken to help it, as a task that wakes itself does.
-                tokio::task::yield_now().await;
-                after.leave(chore);
+    /// The first answer of several has its chore done behind it. Those behind it wait in any case, and let go of their instances before.
+    pub(crate) async fn leave(&self, mut chore: Chore, after: &Afterwards, clock: &dyn Clock) {
+        if after.is_connection {
+            let begun = clock.instant();
+            let line = &self.lines[line_of_this_thread()];
+            if let Some(waits) = line.stand(self.since(begun)) {
+                let before = line.steps.fetch_add(1, Relaxed);
+                waits.for_others(&mut chore).await;
+                let steps = line.steps.fetch_add(1, Relaxed) - before;
+                line.judge(self.since(begun), self.since(clock.instant()), steps);
             }
         }
-        drop(waits);
-        let steps = line.steps.fetch_add(1, Relaxed) - before;
-        line.judge(self.since(begun), self.since(clock.instant()), steps);
+        if !chore.is_done() {
+            after.leave(chore);
+        }
     }
 
     fn since(&self, now: Instant) -> u64 {
@@ -106,7 +94,7 @@ impl Line {
     }
 
     /// A place in the line, unless it is better to go at once. Times are in microseconds.
-    fn wait(&self, now: u64) -> Option<Waits<'_>> {
+    fn stand(&self, now: u64) -> Option<Waits<'_>> {
         if self.rests(now) {
             return None;
         }
@@ -131,7 +119,10 @@ impl Line {
     /// Whether an answer that waited since `begun` did so for much: for so many steps, its own first one among them.
     fn judge(&self, begun: u64, now: u64, steps: u64) {
         if now.saturating_sub(begun) <= steps.saturating_mul(us(WAIT_PER_STEP_MAX)) {
-            self.rest.store(us(REST_MIN), Relaxed);
+            // One that began before the rest tells nothing of what comes after it.
+            if !self.rests(begun) {
+                self.rest.store(us(REST_MIN), Relaxed);
+            }
         } else if !self.rests(now) {
             let rest = self.rest.load(Relaxed);
             self.rests_until.store(now + rest, Relaxed);
@@ -144,6 +135,20 @@ impl Line {
 struct Waits<'a> {
     line: &'a Line,
     why: Why,
+}
+
+impl Waits<'_> {
+    async fn for_others(self, chore: &mut Chore) {
+        match self.why {
+            Why::BehindOthers => {
+                chore.let_go();
+                behind_the_others().await;
+            }
+            Why::OthersCome => behind_the_others().await,
+            // It is likely to be alone: no idle worker is woken to help it, as a task that wakes itself does.
+            Why::ToLook => tokio::task::yield_now().await,
+        }
+    }
 }
 
 /// Why an answer waits.
@@ -200,8 +205,12 @@ mod tests {
     use super::*;
 
     fn chore() -> Chore {
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Chore { spent: Vec::new(), permit, ahead: None }
+        chore_at(&Arc::new(Semaphore::new(1)))
+    }
+
+    fn chore_at(places: &Arc<Semaphore>) -> Chore {
+        let permit = Arc::clone(places).try_acquire_owned().unwrap();
+        Chore { spent: Vec::new(), permit: Some(permit), ahead: None }
     }
 
     #[tokio::test]
@@ -228,21 +237,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_chore_of_the_first_is_done_behind_its_answer_and_those_of_others_before() {
+    async fn the_first_lets_go_of_its_instance_behind_its_answer_and_others_before() {
         let clock = Simulated::default();
         let together = Together::new(clock.instant());
-        let (first, second) = (Afterwards::of_connection(), Afterwards::of_connection());
-        let mut of_first = Box::pin(together.leave(chore(), &first, &clock));
-        let mut of_second = Box::pin(together.leave(chore(), &second, &clock));
+        let places = Arc::new(Semaphore::new(2));
+        let after = Afterwards::of_connection();
+        let mut first = Box::pin(together.leave(chore_at(&places), &after, &clock));
+        let mut second = Box::pin(together.leave(chore_at(&places), &after, &clock));
         let waiting = poll_fn(|cx| {
-            Poll::Ready((of_first.as_mut().poll(cx).is_pending(), of_second.as_mut().poll(cx).is_pending()))
+            Poll::Ready((first.as_mut().poll(cx).is_pending(), second.as_mut().poll(cx).is_pending()))
         });
         assert_eq!(waiting.await, (true, true));
-        assert!(first.take().is_none());
-        assert!(second.take().is_some());
-        of_second.await;
-        of_first.await;
-        assert!(first.take().is_some());
+        assert_eq!(places.available_permits(), 1);
+        second.await;
+        first.await;
+        while after.take().is_some() {}
+        assert_eq!(places.available_permits(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_while_its_answer_waits_leaves_nothing() {
+        let clock = Simulated::default();
+        let together = Together::new(clock.instant());
+        let places = Arc::new(Semaphore::new(1));
+        let after = Afterwards::of_connection();
+        let mut leaving = Box::pin(together.leave(chore_at(&places), &after, &clock));
+        assert!(poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx).is_pending())).await);
+        drop(leaving);
+        assert_eq!(places.available_permits(), 1);
+        assert!(together.lines.iter().all(|line| line.waiting.load(Relaxed) == 0));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_waits_for_a_guest_that_computes_is_the_last_one_to_do_so() {
+        let clock = Simulated::default();
+        let together = Together::new(clock.instant());
+        let after = Afterwards::of_connection();
+        let mut leaving = Box::pin(together.leave(chore(), &after, &clock));
+        assert!(poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx).is_pending())).await);
+        clock.advance(Duration::from_millis(5));
+        leaving.await;
+        let line = &together.lines[line_of_this_thread()];
+        assert!((0..99).all(|ms| line.stand(together.since(clock.instant()) + ms * 1_000).is_none()));
     }
 
     #[tokio::test]
@@ -258,7 +294,7 @@ mod tests {
     #[test]
     fn who_is_alone_waits_for_nobody_but_now_and_then() {
         let line = Line::new();
-        let waited = (0..80).filter(|_| line.wait(0).is_some()).count();
+        let waited = (0..80).filter(|_| line.stand(0).is_some()).count();
         assert_eq!(waited, 10);
     }
 
@@ -266,14 +302,14 @@ mod tests {
     fn who_had_company_waits_for_it_again() {
         let line = Line::new();
         let why = |waits: &Option<Waits<'_>>| waits.as_ref().map(|waits| waits.why);
-        let (first, second) = (line.wait(0), line.wait(0));
+        let (first, second) = (line.stand(0), line.stand(0));
         assert_eq!((why(&first), why(&second)), (Some(Why::ToLook), Some(Why::BehindOthers)));
         // One answer goes out, the client of the other goes away: nobody waits any more.
         drop((first, second));
-        let third = line.wait(0);
+        let third = line.stand(0);
         assert_eq!(why(&third), Some(Why::OthersCome));
         drop(third);
-        assert_eq!(why(&line.wait(0)), None);
+        assert_eq!(why(&line.stand(0)), None);
     }
 
     #[test]
@@ -302,7 +338,10 @@ mod tests {
     fn answers_that_waited_too_long_together_are_one_reason_to_rest() {
         let line = Line::new();
         (0..16).for_each(|_| line.judge(0, 50_000, 1));
+        // One that came when the others nearly were through says nothing against it.
+        line.judge(49_990, 50_000, 1);
+        assert_eq!(line.rest.load(Relaxed), 2 * us(REST_MIN));
         assert!(!line.rests(50_000 + us(REST_MIN)));
-        assert!(line.rests(50_000) && line.wait(50_000).is_none());
+        assert!(line.rests(50_000) && line.stand(50_000).is_none());
     }
 }

@@ -436,6 +436,13 @@ fn a_head_that_is_too_large_or_none_is_refused() {
     let many: String = (0..1000).map(|number| format!("x-{number}: y\r\n")).collect();
     let _ = wire.try_send(format!("GET /function/acid/count HTTP/1.1\r\nhost: x\r\n{many}\r\n"));
     assert_eq!(wire.reply("GET").problem(), (431, "head-too-large".to_owned()));
+    // The header `host` is one of them.
+    for (headers, status) in [(100, 200), (101, 431)] {
+        let mut wire = Wire::to(&server);
+        let many: String = (1..headers).map(|number| format!("x-{number}: y\r\n")).collect();
+        wire.send(format!("GET /function/acid/count HTTP/1.1\r\nhost: x\r\n{many}\r\n"));
+        assert_eq!(wire.reply("GET").status, status, "{headers} headers");
+    }
     let mut wire = Wire::to(&server);
     wire.send("this is not HTTP\r\n\r\n");
     assert_eq!(wire.reply("GET").problem(), (400, "bad-request".to_owned()));

@@ -89,9 +89,6 @@ pub enum Left {
     Reusable(Instance),
 }
 
-/// Calls of an instance between two looks at what they left behind: a look costs as much as there is of that.
-const CALLS_BETWEEN_LOOKS: u32 = 16;
-
 static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
 
 impl Instance {
@@ -145,8 +142,7 @@ impl Instance {
     /// Whether it may serve another call after those it served.
     pub(super) fn may_serve_again(&mut self) -> bool {
         let Kind::Component(component) = &mut self.kind else { return false };
-        let is_tidy = !self.served.is_multiple_of(CALLS_BETWEEN_LOOKS) || component.is_tidy();
-        is_tidy && self.served <= self.plan.revision.settings.reuse
+        self.served <= self.plan.revision.settings.reuse && component.is_tidy()
     }
 
     /// The revision that it is a copy of.
