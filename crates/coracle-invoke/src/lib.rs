@@ -20,4 +20,5 @@ pub use after::{Afterwards, Chore};
 pub use call::{Invoke, Stopping};
 pub use fleet::InstanceCounts;
 pub use keepers::Keepers;
+pub use together::thread_idles;
 pub use used::Used;

@@ -3,8 +3,9 @@
 //!
 //! Only what is short is waited for: where calls take long, answers go out at once, as they do when there is one call alone.
 
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,6 @@ const WAIT_PER_STEP_MAX: Duration = Duration::from_micros(100);
 /// How long answers go out at once after one waited for too long; each time it happens again, twice as long.
 const REST_MIN: Duration = Duration::from_millis(100);
 const REST_MAX: Duration = Duration::from_secs(10);
-
-/// Of calls that are alone, one in so many waits all the same, to see whether others come.
-const ALONE_BETWEEN_LOOKS: u64 = 8;
 
 /// Threads that run calls, beyond which some share a line.
 const LINES: usize = 64;
@@ -41,10 +39,6 @@ pub(crate) struct Together {
 struct Line {
     /// Answers that wait now.
     waiting: AtomicU64,
-    /// Whether any had to wait for another since one was first.
-    has_company: AtomicBool,
-    /// Calls that were first, and found no company before.
-    alone: AtomicU64,
     /// How often an answer began to wait, or went out, ever.
     steps: AtomicU64,
     /// Until when answers go out at once, and how long they do so the next time; in microseconds, the first since `made`.
@@ -64,7 +58,7 @@ impl Together {
         if after.is_connection {
             let begun = clock.instant();
             let line = &self.lines[line_of_this_thread()];
-            if let Some(waits) = line.stand(self.since(begun)) {
+            if let Some(waits) = line.stand(self.since(begun), one_more_here()) {
                 let before = line.steps.fetch_add(1, Relaxed);
                 waits.for_others(&mut chore).await;
                 let steps = line.steps.fetch_add(1, Relaxed) - before;
@@ -85,8 +79,6 @@ impl Line {
     fn new() -> Self {
         Self {
             waiting: AtomicU64::new(0),
-            has_company: AtomicBool::new(false),
-            alone: AtomicU64::new(0),
             steps: AtomicU64::new(0),
             rests_until: AtomicU64::new(0),
             rest: AtomicU64::new(us(REST_MIN)),
@@ -94,22 +86,13 @@ impl Line {
     }
 
     /// A place in the line, unless it is better to go at once. Times are in microseconds.
-    fn stand(&self, now: u64) -> Option<Waits<'_>> {
-        if self.rests(now) {
+    fn stand(&self, now: u64, has_company: bool) -> Option<Waits<'_>> {
+        let is_behind = self.waiting.load(Relaxed) > 0;
+        if self.rests(now) || !(is_behind || has_company) {
             return None;
         }
-        let why = if self.waiting.load(Relaxed) > 0 {
-            self.has_company.store(true, Relaxed);
-            Why::BehindOthers
-        } else if self.has_company.swap(false, Relaxed) {
-            Why::OthersCome
-        } else if self.alone.fetch_add(1, Relaxed).is_multiple_of(ALONE_BETWEEN_LOOKS) {
-            Why::ToLook
-        } else {
-            return None;
-        };
         self.waiting.fetch_add(1, Relaxed);
-        Some(Waits { line: self, why })
+        Some(Waits { line: self, is_behind })
     }
 
     fn rests(&self, now: u64) -> bool {
@@ -134,32 +117,17 @@ impl Line {
 /// One more answer that waits, for as long as this lives.
 struct Waits<'a> {
     line: &'a Line,
-    why: Why,
+    /// Whether others waited already.
+    is_behind: bool,
 }
 
 impl Waits<'_> {
     async fn for_others(self, chore: &mut Chore) {
-        match self.why {
-            Why::BehindOthers => {
-                chore.let_go();
-                behind_the_others().await;
-            }
-            Why::OthersCome => behind_the_others().await,
-            // It is likely to be alone: no idle worker is woken to help it, as a task that wakes itself does.
-            Why::ToLook => tokio::task::yield_now().await,
+        if self.is_behind {
+            chore.let_go();
         }
+        behind_the_others().await;
     }
-}
-
-/// Why an answer waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// Others wait already.
-    BehindOthers,
-    /// It is the first, and others came the last time.
-    OthersCome,
-    /// It is the first, and others may come.
-    ToLook,
 }
 
 impl Drop for Waits<'_> {
@@ -175,6 +143,24 @@ fn line_of_this_thread() -> usize {
         static LINE: usize = NEXT.fetch_add(1, Relaxed) % LINES;
     }
     LINE.with(|line| *line)
+}
+
+thread_local! {
+    /// Calls that ended on this thread since it had nothing to do last, and those between that time and the one before.
+    static ENDED: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// Counts a call that ended on this thread, and says whether others are likely to come with it.
+fn one_more_here() -> bool {
+    let (now, before) = ENDED.get();
+    ENDED.set((now.saturating_add(1), before));
+    now > 0 || before > 1
+}
+
+/// To be called when a thread that runs calls has nothing to do: calls that came together end between two such times.
+pub fn thread_idles() {
+    let (now, _) = ENDED.get();
+    ENDED.set((0, now));
 }
 
 /// Lets all run that its worker has to run by now, without a look for new events.
@@ -204,6 +190,14 @@ mod tests {
 
     use super::*;
 
+    /// This thread had two calls before.
+    fn came_together() {
+        thread_idles();
+        one_more_here();
+        one_more_here();
+        thread_idles();
+    }
+
     fn chore() -> Chore {
         chore_at(&Arc::new(Semaphore::new(1)))
     }
@@ -217,6 +211,7 @@ mod tests {
     async fn answers_wait_until_all_that_came_together_have_been_run() {
         let clock = Arc::new(Simulated::default());
         let together = Arc::new(Together::new(clock.instant()));
+        came_together();
         let told = Arc::new(Mutex::new(Vec::new()));
         let calls = ["a", "b", "c"].map(|name| {
             let (clock, together, told) = (Arc::clone(&clock), Arc::clone(&together), Arc::clone(&told));
@@ -240,6 +235,7 @@ mod tests {
     async fn the_first_lets_go_of_its_instance_behind_its_answer_and_others_before() {
         let clock = Simulated::default();
         let together = Together::new(clock.instant());
+        came_together();
         let places = Arc::new(Semaphore::new(2));
         let after = Afterwards::of_connection();
         let mut first = Box::pin(together.leave(chore_at(&places), &after, &clock));
@@ -259,6 +255,7 @@ mod tests {
     async fn a_client_that_goes_away_while_its_answer_waits_leaves_nothing() {
         let clock = Simulated::default();
         let together = Together::new(clock.instant());
+        came_together();
         let places = Arc::new(Semaphore::new(1));
         let after = Afterwards::of_connection();
         let mut leaving = Box::pin(together.leave(chore_at(&places), &after, &clock));
@@ -272,19 +269,21 @@ mod tests {
     async fn an_answer_that_waits_for_a_guest_that_computes_is_the_last_one_to_do_so() {
         let clock = Simulated::default();
         let together = Together::new(clock.instant());
+        came_together();
         let after = Afterwards::of_connection();
         let mut leaving = Box::pin(together.leave(chore(), &after, &clock));
         assert!(poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx).is_pending())).await);
         clock.advance(Duration::from_millis(5));
         leaving.await;
         let line = &together.lines[line_of_this_thread()];
-        assert!((0..99).all(|ms| line.stand(together.since(clock.instant()) + ms * 1_000).is_none()));
+        assert!((0..99).all(|ms| line.stand(together.since(clock.instant()) + ms * 1_000, true).is_none()));
     }
 
     #[tokio::test]
     async fn without_a_client_nothing_waits() {
         let clock = Simulated::default();
         let together = Together::new(clock.instant());
+        came_together();
         let of_the_queue = Afterwards::default();
         let mut leaving = Box::pin(together.leave(chore(), &of_the_queue, &clock));
         let is_over = poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx).is_ready())).await;
@@ -292,24 +291,19 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_waits_for_nobody_but_now_and_then() {
+    fn who_is_alone_waits_for_nobody_and_who_had_company_waits_for_it_again() {
         let line = Line::new();
-        let waited = (0..80).filter(|_| line.stand(0).is_some()).count();
-        assert_eq!(waited, 10);
-    }
-
-    #[test]
-    fn who_had_company_waits_for_it_again() {
-        let line = Line::new();
-        let why = |waits: &Option<Waits<'_>>| waits.as_ref().map(|waits| waits.why);
-        let (first, second) = (line.stand(0), line.stand(0));
-        assert_eq!((why(&first), why(&second)), (Some(Why::ToLook), Some(Why::BehindOthers)));
-        // One answer goes out, the client of the other goes away: nobody waits any more.
-        drop((first, second));
-        let third = line.stand(0);
-        assert_eq!(why(&third), Some(Why::OthersCome));
-        drop(third);
-        assert_eq!(why(&line.stand(0)), None);
+        // Calls that end between two times at which their thread has nothing to do, and how many of them wait.
+        let table = [(1, 0), (1, 0), (3, 2), (3, 3), (1, 1), (1, 0), (2, 1), (0, 0), (1, 0)];
+        thread_idles();
+        thread_idles();
+        for (at, (calls, expected)) in table.into_iter().enumerate() {
+            let waits: Vec<_> = (0..calls).filter_map(|_| line.stand(0, one_more_here())).collect();
+            assert_eq!(waits.len(), expected, "row {at}");
+            assert!(waits.iter().skip(1).all(|waits| waits.is_behind));
+            assert!(waits.first().is_none_or(|waits| !waits.is_behind));
+            thread_idles();
+        }
     }
 
     #[test]
@@ -342,6 +336,6 @@ mod tests {
         line.judge(49_990, 50_000, 1);
         assert_eq!(line.rest.load(Relaxed), 2 * us(REST_MIN));
         assert!(!line.rests(50_000 + us(REST_MIN)));
-        assert!(line.rests(50_000) && line.stand(50_000).is_none());
+        assert!(line.rests(50_000) && line.stand(50_000, true).is_none());
     }
 }

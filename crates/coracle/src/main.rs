@@ -63,7 +63,8 @@ fn run(options: Options) -> Done {
         // The other verbs ask one thing after the other.
         _ => tokio::runtime::Builder::new_current_thread(),
     };
-    let runtime = runtime.enable_all().thread_keep_alive(THREAD_REST).build().map_err(|error| {
+    runtime.enable_all().thread_keep_alive(THREAD_REST).on_thread_park(coracle_invoke::thread_idles);
+    let runtime = runtime.build().map_err(|error| {
         Stop::from(Problem::new(&code::INTERNAL, format!("cannot start the async runtime: {error}")))
     })?;
     let done = runtime.block_on(Box::pin(cli::run(options.verb, &options.common)));
