@@ -357,6 +357,11 @@ async fn a_server_that_has_its_database_for_itself_rests_while_nothing_happens()
     rig.clock.advance(HOUR * 24 * 200);
     run("two").await;
     pass(1).await;
+    rig.until("its name is renewed", async |rig| {
+        let engine = rig.queue.engine();
+        engine.sessions.lasts_until(engine.observe.clock.instant() + HOUR * 24 * 300)
+    })
+    .await;
     rig.clock.advance(HOUR * 24 * 200);
     assert!(engine.is_ours(&name));
 }
