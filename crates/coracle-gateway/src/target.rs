@@ -30,7 +30,7 @@ impl Target {
     /// # Errors
     /// When it says so in no way, in two, or names what cannot be a function.
     pub(crate) fn of<B>(request: &Request<B>, catalog: &Catalog) -> Result<Self, Problem> {
-        let host = check_host(request)?;
+        let host = host_of(request)?;
         let uri = request.uri();
         let path_and_query = || uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         if let Some(function) = function_of_host(host.as_ref().map(Authority::as_str)) {
@@ -59,7 +59,7 @@ impl Target {
 /// Which host is meant decides who answers, so it must be said once, and as a host: RFC 9112, section 3.2.
 ///
 /// The host of the address comes first, and `None` is a request that may do without one.
-fn check_host<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> {
+fn host_of<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> {
     let addressed = request.uri().authority();
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let named = match (hosts.next(), hosts.next()) {

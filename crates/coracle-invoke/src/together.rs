@@ -53,7 +53,7 @@ impl Together {
 
     /// Leaves a chore of a call that ended now, and returns when its answer may go out.
     ///
-    /// The first answer of several has its chore done behind it. Those behind it wait in any case, and let go of their instances before.
+    /// The first answer of several has its chore done after it; those behind it wait in any case, and let go of their instances meanwhile.
     pub(crate) async fn leave(&self, mut chore: Chore, after: &Afterwards, clock: &dyn Clock) {
         if after.is_connection {
             let begun = clock.instant();
@@ -183,6 +183,7 @@ fn us(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
     use std::sync::{Arc, Mutex};
 
     use coracle_observe::clock::Simulated;
@@ -196,6 +197,11 @@ mod tests {
         one_more_here();
         one_more_here();
         thread_idles();
+    }
+
+    /// Polls it once.
+    async fn waits(leaving: &mut Pin<Box<impl Future<Output = ()>>>) -> bool {
+        poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx).is_pending())).await
     }
 
     fn chore() -> Chore {
@@ -240,10 +246,7 @@ mod tests {
         let after = Afterwards::of_connection();
         let mut first = Box::pin(together.leave(chore_at(&places), &after, &clock));
         let mut second = Box::pin(together.leave(chore_at(&places), &after, &clock));
-        let waiting = poll_fn(|cx| {
-            Poll::Ready((first.as_mut().poll(cx).is_pending(), second.as_mut().poll(cx).is_pending()))
-        });
-        assert_eq!(waiting.await, (true, true));
+        assert!(waits(&mut first).await && waits(&mut second).await);
         assert_eq!(places.available_permits(), 1);
         second.await;
         first.await;
@@ -259,7 +262,7 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let after = Afterwards::of_connection();
         let mut leaving = Box::pin(together.leave(chore_at(&places), &after, &clock));
-        assert!(poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx).is_pending())).await);
+        assert!(waits(&mut leaving).await);
         drop(leaving);
         assert_eq!(places.available_permits(), 1);
         assert!(together.lines.iter().all(|line| line.waiting.load(Relaxed) == 0));
@@ -272,7 +275,7 @@ mod tests {
         came_together();
         let after = Afterwards::of_connection();
         let mut leaving = Box::pin(together.leave(chore(), &after, &clock));
-        assert!(poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx).is_pending())).await);
+        assert!(waits(&mut leaving).await);
         clock.advance(Duration::from_millis(5));
         leaving.await;
         let line = &together.lines[line_of_this_thread()];
@@ -286,8 +289,7 @@ mod tests {
         came_together();
         let of_the_queue = Afterwards::default();
         let mut leaving = Box::pin(together.leave(chore(), &of_the_queue, &clock));
-        let is_over = poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx).is_ready())).await;
-        assert!(is_over && of_the_queue.take().is_some());
+        assert!(!waits(&mut leaving).await && of_the_queue.take().is_some());
     }
 
     #[test]
