@@ -12,7 +12,7 @@ use bytes::Bytes;
 use coracle_api::ProblemView;
 use coracle_model::{Body, BodyError, Problem, code};
 use http::{Response, StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// What a connection is doing; a clone is the same connection's.
@@ -34,6 +34,9 @@ struct State {
     /// Who writes on a connection of HTTP/1.1. Its task polls the service too, so the order of changes is the program's.
     writer: AtomicU8,
 }
+
+/// The longest piece of an answer: hyper copies it behind what it has to write, and keeps the room as long as the connection.
+const PIECE_BYTES_MAX: usize = 16 << 10;
 
 /// What is written now is hyper's own.
 const HYPER: u8 = 0;
@@ -101,7 +104,7 @@ impl Request {
             self.0.0.writer.store(OTHER_PROTOCOL, Ordering::Relaxed);
         }
         response.map(|body| {
-            let mut answering = Answering { body, is_unread: false, request: self };
+            let mut answering = Answering { body, rest: Bytes::new(), is_unread: false, request: self };
             answering.set_unread(true);
             answering
         })
@@ -123,6 +126,8 @@ impl Drop for Request {
 #[derive(Debug)]
 pub(crate) struct Answering {
     body: Body,
+    /// What is left of a piece that was too long.
+    rest: Bytes,
     /// Whether the next piece waits to be taken, and not we for the next piece.
     is_unread: bool,
     request: Request,
@@ -140,6 +145,20 @@ impl Answering {
             }
         }
     }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let length = self.rest.len().min(PIECE_BYTES_MAX);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
 }
 
 impl Drop for Answering {
@@ -156,7 +175,7 @@ impl http_body::Body for Answering {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let frame = self.poll_piece(cx);
         self.set_unread(frame.is_ready());
         if frame.is_ready() {
             self.request.0.0.taken.fetch_add(1, Ordering::Relaxed);
@@ -165,11 +184,17 @@ impl http_body::Body for Answering {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, behind) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        if let Some(upper) = behind.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(behind.lower() + rest);
+        hint
     }
 }
 
@@ -286,4 +311,35 @@ fn explained(head: &[u8]) -> Option<Bytes> {
     let ours =
         format!("content-type: application/json\r\nx-coracle-error: {name}\r\ncontent-length: {length}");
     Some(format!("HTTP/1.1 {status}\r\n{ours}\r\n{rest}{body}\n").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_piece_goes_out_in_several_and_nothing_of_it_or_behind_it_is_lost() {
+        let long: Bytes = (0..100_000_u32).flat_map(u32::to_be_bytes).collect();
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, "x".parse().unwrap())]);
+        let then = std::future::ready(Some(Ok(trailers.clone())));
+        let body = Full::new(long.clone()).with_trailers(then);
+        let answer =
+            Activity::default().begin(Version::HTTP_11).answered_by(Response::new(Body::stream(body)));
+
+        let (mut body, mut whole, mut seen) = (answer.into_body(), Vec::new(), None);
+        while let Some(frame) = body.frame().await {
+            match frame.unwrap().into_data() {
+                Ok(piece) => {
+                    assert!(piece.len() <= PIECE_BYTES_MAX && !body.is_end_stream());
+                    whole.extend_from_slice(&piece);
+                    assert_eq!(body.size_hint().lower(), (long.len() - whole.len()) as u64);
+                }
+                Err(frame) => seen = frame.into_trailers().ok(),
+            }
+        }
+        assert_eq!((whole, seen), (long.to_vec(), Some(trailers)));
+    }
 }
