@@ -59,6 +59,8 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Done {
     let mut runtime = match options.verb {
+        // A thread that others could take work from costs more than one that is alone.
+        Verb::Up(_) if has_one_core() => tokio::runtime::Builder::new_current_thread(),
         Verb::Up(_) | Verb::Dev(_) => tokio::runtime::Builder::new_multi_thread(),
         // The other verbs ask one thing after the other.
         _ => tokio::runtime::Builder::new_current_thread(),
@@ -71,4 +73,8 @@ fn run(options: Options) -> Done {
     // A thread that still waits for standard input must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+fn has_one_core() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1)
 }

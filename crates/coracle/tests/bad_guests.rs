@@ -12,7 +12,7 @@ mod wire;
 use std::path::Path;
 use std::time::Duration;
 
-use guests::{acid, deploy, log_with, now, record};
+use guests::{acid, acid_on_one_core, deploy, log_with, now, record};
 use wire::{Reply, Wire, ask, get, neighbour_on_the_network};
 
 /// The call that an answer is of.
@@ -198,24 +198,34 @@ fn a_name_that_stands_for_this_machine_does_not_open_it() {
     assert_eq!(reply.text(), "ErrorCode::DestinationIpProhibited\n");
 }
 
-/// Not a timed test: the bound is far above two ticks of 5 ms, and far below a guest that keeps its processor.
 #[test]
 fn a_neighbour_keeps_answering_while_others_loop() {
-    const SLACK: Duration = Duration::from_millis(250);
-    let server = acid(&["--stream-timeout", "60s"]);
-    deploy(&server, "neighbour", &[]);
-    let usual = p99_of_200(&server);
-    // One more than there are threads to run them, so that none is left to the neighbour.
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    keeps_answering_beside(&acid(&["--stream-timeout", "60s"]), workers);
+}
+
+#[test]
+fn a_neighbour_keeps_answering_on_one_core_and_the_server_stops_when_it_is_told() {
+    let server = acid_on_one_core(&["--stream-timeout", "60s"]);
+    keeps_answering_beside(&server, 1);
+    assert_eq!(server.stop().0, 0);
+}
+
+/// Not a timed test: the bound is far above two ticks of 5 ms, and far below a guest that keeps its processor.
+fn keeps_answering_beside(server: &harness::Server, workers: usize) {
+    const SLACK: Duration = Duration::from_millis(250);
+    deploy(server, "neighbour", &[]);
+    let usual = p99_of_200(server);
+    // One more than there are threads to run them, so that none is left to the neighbour.
     let loops: Vec<_> = (0..=workers)
         .map(|_| {
-            let mut wire = Wire::get(&server, "/function/acid/loop-after-head");
+            let mut wire = Wire::get(server, "/function/acid/loop-after-head");
             wire.head("GET");
             assert_eq!(wire.piece().unwrap().unwrap(), b"first\n");
             wire
         })
         .collect();
-    let beside = p99_of_200(&server);
+    let beside = p99_of_200(server);
     assert!(beside < usual + SLACK, "usually {usual:?}, beside {} loops {beside:?}", loops.len());
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::Server;
+use crate::harness::{Data, Server};
 use crate::wire;
 
 /// What has not been seen after so long will not be.
@@ -21,7 +21,18 @@ pub(crate) fn built(name: &str) -> PathBuf {
 
 /// A server with `acid` deployed under its own name, with these settings.
 pub(crate) fn acid(settings: &[&str]) -> Server {
-    let server = Server::start();
+    acid_on(Server::start(), settings)
+}
+
+/// The same on a server that may use one core, and so has one thread for all calls.
+pub(crate) fn acid_on_one_core(settings: &[&str]) -> Server {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let first = cores.split([',', '-']).next().unwrap();
+    acid_on(Server::start_within(&["taskset", "--cpu-list", first], Data::new(), &[]), settings)
+}
+
+fn acid_on(server: Server, settings: &[&str]) -> Server {
     deploy(&server, "acid", settings);
     server
 }
