@@ -146,6 +146,7 @@ impl Answering {
         }
     }
 
+    /// What comes next, and of that no more than a piece may have.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -188,13 +189,7 @@ impl http_body::Body for Answering {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, behind) = (self.rest.len() as u64, self.body.size_hint());
-        let mut hint = SizeHint::new();
-        if let Some(upper) = behind.upper() {
-            hint.set_upper(upper + rest);
-        }
-        hint.set_lower(behind.lower() + rest);
-        hint
+        SizeHint::with_exact(self.rest.len() as u64) + self.body.size_hint()
     }
 }
 
