@@ -1,13 +1,12 @@
 //! What a call leaves to be done when nobody waits for it: its instance is let go, and the next one made.
 //! The task that writes the response does it, so that nobody has to be woken for it.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use coracle_model::Clock;
-use coracle_runtime::{Instance, Runtime};
+use coracle_runtime::{Instance, Runtime, Started};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 
 use crate::room::Instances;
 
@@ -16,8 +15,22 @@ use crate::room::Instances;
 /// Whoever made the calls takes it from here when nothing more can be written, and runs it.
 #[derive(Debug, Clone, Default)]
 pub struct Afterwards {
-    chores: Arc<Mutex<Vec<Chore>>>,
+    left: Arc<Left>,
     pub(crate) is_connection: bool,
+}
+
+#[derive(Debug, Default)]
+struct Left {
+    /// Whether there is any: a connection asks whenever it is polled, and then takes no lock.
+    any: AtomicBool,
+    // Std mutex: held for a push or a pop.
+    chores: Mutex<Vec<Chore>>,
+}
+
+impl Left {
+    fn chores(&self) -> MutexGuard<'_, Vec<Chore>> {
+        self.chores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Afterwards {
@@ -28,19 +41,31 @@ impl Afterwards {
 
     /// The next thing to do.
     pub fn take(&self) -> Option<Chore> {
-        self.chores.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        if !self.left.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut chores = self.left.chores();
+        let chore = chores.pop();
+        self.left.any.store(!chores.is_empty(), Ordering::Release);
+        chore
     }
 
     pub(crate) fn leave(&self, chore: Chore) {
-        self.chores.lock().unwrap_or_else(PoisonError::into_inner).push(chore);
+        let mut chores = self.left.chores();
+        chores.push(chore);
+        self.left.any.store(true, Ordering::Release);
     }
 }
 
 /// Something to be done beside a response.
 #[derive(Debug)]
 pub struct Chore {
-    /// What is not needed any more. Dropped in this order: an instance gives its slot back before its permit goes.
-    pub(crate) spent: Vec<Instance>,
+    /// When its call ended.
+    pub(crate) ended: Instant,
+    /// What is not needed any more: the call's own, and what others gave up for that. Dropped in this order: an instance
+    /// gives its slot back before its permit goes.
+    pub(crate) spent: Option<Instance>,
+    pub(crate) given_up: Vec<Instance>,
     pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) ahead: Option<Ahead>,
 }
@@ -56,7 +81,8 @@ impl Chore {
 
     /// Does the part that makes room for others.
     pub(crate) fn let_go(&mut self) {
-        self.spent.clear();
+        self.spent = None;
+        self.given_up.clear();
         self.permit = None;
     }
 
@@ -70,26 +96,26 @@ impl Chore {
 pub(crate) struct Ahead {
     pool: Arc<Instances>,
     runtime: Runtime,
-    deadline: Instant,
+    deadline: tokio::time::Instant,
 }
 
 impl Ahead {
-    /// One for this pool after a call of it, unless one waits already, is being made, or would wait in vain.
-    pub(crate) fn of(pool: &Arc<Instances>, runtime: &Runtime, clock: &dyn Clock) -> Option<Self> {
+    /// One for this pool after a call of it that ended, unless one waits already, is being made, or would wait in vain.
+    pub(crate) fn of(pool: &Arc<Instances>, runtime: &Runtime, ended: Instant) -> Option<Self> {
         let revision = pool.plan.revision();
         let wanted = revision.settings.reuse == 0
             && pool.idle.expects_another()
             && pool.idle.len() == 0
             && !pool.making.swap(true, Ordering::Relaxed);
         wanted.then(|| {
-            let deadline = (clock.instant() + revision.settings.limits.timeout).into();
+            let deadline = (ended + revision.settings.limits.timeout).into();
             Self { pool: Arc::clone(pool), runtime: runtime.clone(), deadline }
         })
     }
 
     async fn make(self) {
         // If it cannot start, the call that needs it will say why.
-        if let Ok(instance) = self.runtime.start(&self.pool.plan, self.deadline).await {
+        if let Ok(Started { instance, .. }) = self.runtime.start(&self.pool.plan, self.deadline).await {
             drop(self.pool.idle.keep(instance));
         }
     }

@@ -9,7 +9,7 @@ use coracle_catalog::Catalog;
 use coracle_model::{Call, Code, Outcome, Problem, Revision, code};
 use coracle_observe::Observe;
 use coracle_observe::metrics::{Hold, Metrics};
-use coracle_runtime::{Answer, Ended, Instance, Left, Running, Runtime, Work};
+use coracle_runtime::{Answer, Ended, Instance, Left, Running, Runtime, Started, Work};
 use http::{HeaderName, HeaderValue, header};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -123,19 +123,16 @@ impl Invoke {
         let pool = room.instances(&revision, &inner.runtime);
         let instance = match pool.idle.take() {
             Some(instance) => instance,
-            None => {
-                let cold = !inner.runtime.is_mapped(&pool.plan);
-                match Box::pin(inner.runtime.start(&pool.plan, deadline.into())).await {
-                    Ok(instance) => {
-                        recorder.started(cold);
-                        instance
-                    }
-                    Err(problem) => {
-                        recorder.end(Some(&problem), Usage::default());
-                        return Err(problem);
-                    }
+            None => match Box::pin(inner.runtime.start(&pool.plan, deadline.into())).await {
+                Ok(Started { instance, was_mapped }) => {
+                    recorder.started(!was_mapped);
+                    instance
                 }
-            }
+                Err(problem) => {
+                    recorder.end(Some(&problem), Usage::default());
+                    return Err(problem);
+                }
+            },
         };
         let Answer { reply, running } = Instance::serve(instance, work).await;
         if let Ok(reply) = &reply {
@@ -201,16 +198,17 @@ impl Invoke {
     /// Ends a call, and says what is left to do when its response is out.
     fn over(&self, pool: &Arc<Instances>, recorder: Recorder, held: Held, ended: Ended) -> Option<Chore> {
         let Ended { problem, left, memory_bytes, bytes_in, bytes_out } = ended;
-        recorder.end(problem.as_deref(), Usage { bytes_in, bytes_out, memory_bytes });
-        let spent = match left {
-            Left::Reusable(instance) => pool.idle.keep(instance),
-            Left::Spent(instance) => vec![instance],
-            Left::Nothing => Vec::new(),
+        let ended = recorder.end(problem.as_deref(), Usage { bytes_in, bytes_out, memory_bytes });
+        let (spent, given_up) = match left {
+            Left::Reusable(instance) => (None, pool.idle.keep(instance)),
+            Left::Spent(instance) => (Some(instance), Vec::new()),
+            Left::Nothing => (None, Vec::new()),
         };
-        let ahead = Ahead::of(pool, &self.0.runtime, &*self.0.observe.clock);
+        let ahead = Ahead::of(pool, &self.0.runtime, ended);
         // The next call may come before the chore is done, and must find its place free.
         let Held { permit, .. } = held;
-        (ahead.is_some() || !spent.is_empty()).then_some(Chore { spent, permit: Some(permit), ahead })
+        let is_any = ahead.is_some() || spent.is_some() || !given_up.is_empty();
+        is_any.then_some(Chore { ended, spent, given_up, permit: Some(permit), ahead })
     }
 }
 

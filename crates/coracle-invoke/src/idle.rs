@@ -2,10 +2,8 @@
 //! When the server has as many as it may, a revision that was not called of late gives its own up.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Calls of all functions between two of one, for each place of a full shelf, beyond which the second finds nothing that waited.
 ///
@@ -16,8 +14,9 @@ const CALLS_BETWEEN_PER_PLACE_MAX: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Idle<T> {
     shelf: Arc<Shelf<T>>,
+    /// Each takes one of the shelf's places.
     // Std mutex: held for one push or pop, never over an await.
-    waiting: Mutex<Vec<(T, OwnedSemaphorePermit)>>,
+    waiting: Mutex<Vec<T>>,
     /// Whether it was called since the shelf last looked for room.
     called: AtomicBool,
     /// Whether it stands in the shelf's queue.
@@ -29,8 +28,9 @@ pub(crate) struct Idle<T> {
 /// The bound on what waits, of all revisions together.
 #[derive(Debug)]
 pub(crate) struct Shelf<T> {
-    places: Arc<Semaphore>,
     places_max: usize,
+    /// Places that nothing takes.
+    free: AtomicUsize,
     /// Calls of all revisions so far.
     calls: AtomicU64,
     /// Those who may have something on the shelf, in the order of a clock: the first is asked first to make room.
@@ -42,8 +42,8 @@ impl<T> Shelf<T> {
     pub(crate) fn new(places: u32) -> Arc<Self> {
         let places_max = places as usize;
         Arc::new(Self {
-            places: Arc::new(Semaphore::new(places_max)),
             places_max,
+            free: AtomicUsize::new(places_max),
             calls: AtomicU64::new(0),
             queue: Mutex::default(),
         })
@@ -51,14 +51,19 @@ impl<T> Shelf<T> {
 
     /// What waits now, of all revisions.
     pub(crate) fn len(&self) -> usize {
-        self.places_max - self.places.available_permits()
+        self.places_max - self.free.load(Ordering::Relaxed)
     }
 
-    /// A place; if there is none, what others gave up for it, to be dropped before the place is asked for again.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Vec<T>> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.make_room())
+    /// Takes a place, if one is free.
+    fn take_place(&self) -> bool {
+        self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(1)).is_ok()
     }
 
+    fn give_back(&self, places: usize) {
+        self.free.fetch_add(places, Ordering::Relaxed);
+    }
+
+    /// What others give up for one who finds no place; theirs are free then.
     fn make_room(&self) -> Vec<T> {
         let mut queue = lock(&self.queue);
         // Twice round: the first turn only forgets who was called.
@@ -108,7 +113,7 @@ impl<T> Idle<T> {
         let now = self.shelf.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let before = self.last_call.swap(now, Ordering::Relaxed);
         let far = self.shelf.places_max as u64 * CALLS_BETWEEN_PER_PLACE_MAX;
-        self.shelf.places.available_permits() > 0 || now.saturating_sub(before) <= far
+        self.shelf.free.load(Ordering::Relaxed) > 0 || now.saturating_sub(before) <= far
     }
 
     /// One that waits, the one used last first: its memory is warm.
@@ -116,22 +121,23 @@ impl<T> Idle<T> {
         if !self.called.load(Ordering::Relaxed) {
             self.called.store(true, Ordering::Relaxed);
         }
-        lock(&self.waiting).pop().map(|(one, _)| one)
+        let one = lock(&self.waiting).pop()?;
+        self.shelf.give_back(1);
+        Some(one)
     }
 
     /// Keeps one for the next call; what there is no room for comes back, to be dropped.
     pub(crate) fn keep(self: &Arc<Self>, one: T) -> Vec<T> {
-        let (place, mut given_up) = match self.shelf.place() {
-            Ok(place) => (Some(place), Vec::new()),
-            // Those who gave theirs up gave up the places with them.
-            Err(given_up) => (self.shelf.place().ok(), given_up),
+        let mut given_up = Vec::new();
+        let has_place = self.shelf.take_place() || {
+            given_up = self.shelf.make_room();
+            self.shelf.take_place()
         };
-        match place {
-            Some(place) => {
-                lock(&self.waiting).push((one, place));
-                self.shelf.enqueue(self);
-            }
-            None => given_up.push(one),
+        if has_place {
+            lock(&self.waiting).push(one);
+            self.shelf.enqueue(self);
+        } else {
+            given_up.push(one);
         }
         given_up
     }
@@ -143,7 +149,15 @@ impl<T> Idle<T> {
 
     /// Takes all that wait.
     pub(crate) fn take_all(&self) -> Vec<T> {
-        lock(&self.waiting).drain(..).map(|(one, _)| one).collect()
+        let all = std::mem::take(&mut *lock(&self.waiting));
+        self.shelf.give_back(all.len());
+        all
+    }
+}
+
+impl<T> Drop for Idle<T> {
+    fn drop(&mut self) {
+        drop(self.take_all());
     }
 }
 

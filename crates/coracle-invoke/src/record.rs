@@ -88,14 +88,16 @@ impl Recorder {
         }
     }
 
-    /// The call is over.
-    pub(crate) fn end(mut self, problem: Option<&Problem>, usage: Usage) {
-        self.write(problem, usage);
+    /// The call is over, since the moment that this gives back.
+    pub(crate) fn end(mut self, problem: Option<&Problem>, usage: Usage) -> Instant {
+        let ended = self.observe.clock.instant();
+        self.write(problem, usage, ended);
+        ended
     }
 
-    fn write(&mut self, problem: Option<&Problem>, usage: Usage) {
-        let took = self.took();
+    fn write(&mut self, problem: Option<&Problem>, usage: Usage, ended: Instant) {
         let Some(mut record) = self.record.take() else { return };
+        let took = ended.saturating_duration_since(self.begun);
         let now = self.observe.clock.now();
         if usage.memory_bytes > 0 {
             self.metrics.memory_bytes.set(usage.memory_bytes);
@@ -118,12 +120,8 @@ impl Recorder {
         self.observe.calls.record(record);
     }
 
-    fn took(&self) -> Duration {
-        self.observe.clock.instant().saturating_duration_since(self.begun)
-    }
-
     fn elapsed_us(&self) -> u32 {
-        us(self.took())
+        us(self.observe.clock.instant().saturating_duration_since(self.begun))
     }
 }
 
@@ -131,7 +129,7 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         if self.record.is_some() {
             let gone = Problem::new(&code::CLIENT_GONE, "the client went away");
-            self.write(Some(&gone), Usage::default());
+            self.write(Some(&gone), Usage::default(), self.observe.clock.instant());
         }
     }
 }

@@ -56,7 +56,7 @@ impl Together {
     /// The first answer of several has its chore done after it; those behind it wait in any case, and let go of their instances meanwhile.
     pub(crate) async fn leave(&self, mut chore: Chore, after: &Afterwards, clock: &dyn Clock) {
         if after.is_connection {
-            let begun = clock.instant();
+            let begun = chore.ended;
             let line = &self.lines[line_of_this_thread()];
             if let Some(waits) = line.stand(self.since(begun), one_more_here()) {
                 let before = line.steps.fetch_add(1, Relaxed);
@@ -204,13 +204,14 @@ mod tests {
         poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx).is_pending())).await
     }
 
-    fn chore() -> Chore {
-        chore_at(&Arc::new(Semaphore::new(1)))
+    fn chore(clock: &dyn Clock) -> Chore {
+        chore_at(&Arc::new(Semaphore::new(1)), clock)
     }
 
-    fn chore_at(places: &Arc<Semaphore>) -> Chore {
+    fn chore_at(places: &Arc<Semaphore>, clock: &dyn Clock) -> Chore {
+        let ended = clock.instant();
         let permit = Arc::clone(places).try_acquire_owned().unwrap();
-        Chore { spent: Vec::new(), permit: Some(permit), ahead: None }
+        Chore { ended, spent: None, given_up: Vec::new(), permit: Some(permit), ahead: None }
     }
 
     #[tokio::test]
@@ -223,7 +224,7 @@ mod tests {
             let (clock, together, told) = (Arc::clone(&clock), Arc::clone(&together), Arc::clone(&told));
             tokio::spawn(async move {
                 told.lock().unwrap().push(format!("{name} ran"));
-                together.leave(chore(), &Afterwards::of_connection(), &*clock).await;
+                together.leave(chore(&*clock), &Afterwards::of_connection(), &*clock).await;
                 told.lock().unwrap().push(format!("{name} answers"));
             })
         });
@@ -244,8 +245,8 @@ mod tests {
         came_together();
         let places = Arc::new(Semaphore::new(2));
         let after = Afterwards::of_connection();
-        let mut first = Box::pin(together.leave(chore_at(&places), &after, &clock));
-        let mut second = Box::pin(together.leave(chore_at(&places), &after, &clock));
+        let mut first = Box::pin(together.leave(chore_at(&places, &clock), &after, &clock));
+        let mut second = Box::pin(together.leave(chore_at(&places, &clock), &after, &clock));
         assert!(waits(&mut first).await && waits(&mut second).await);
         assert_eq!(places.available_permits(), 1);
         second.await;
@@ -261,7 +262,7 @@ mod tests {
         came_together();
         let places = Arc::new(Semaphore::new(1));
         let after = Afterwards::of_connection();
-        let mut leaving = Box::pin(together.leave(chore_at(&places), &after, &clock));
+        let mut leaving = Box::pin(together.leave(chore_at(&places, &clock), &after, &clock));
         assert!(waits(&mut leaving).await);
         drop(leaving);
         assert_eq!(places.available_permits(), 1);
@@ -274,7 +275,7 @@ mod tests {
         let together = Together::new(clock.instant());
         came_together();
         let after = Afterwards::of_connection();
-        let mut leaving = Box::pin(together.leave(chore(), &after, &clock));
+        let mut leaving = Box::pin(together.leave(chore(&clock), &after, &clock));
         assert!(waits(&mut leaving).await);
         clock.advance(Duration::from_millis(5));
         leaving.await;
@@ -288,7 +289,7 @@ mod tests {
         let together = Together::new(clock.instant());
         came_together();
         let of_the_queue = Afterwards::default();
-        let mut leaving = Box::pin(together.leave(chore(), &of_the_queue, &clock));
+        let mut leaving = Box::pin(together.leave(chore(&clock), &of_the_queue, &clock));
         assert!(!waits(&mut leaving).await && of_the_queue.take().is_some());
     }
 

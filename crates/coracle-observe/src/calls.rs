@@ -31,6 +31,10 @@ pub const PATH_BYTES_MAX: usize = 256;
 /// Bytes kept of the message of a call that failed.
 pub const MESSAGE_BYTES_MAX: usize = 512;
 
+/// Old calls that go at once: by then the processor's caches have forgotten them, and what comes back into them together
+/// is what the next ones are kept in.
+const CALLS_LET_GO_AT_ONCE: usize = 64;
+
 /// Locks that calls of different functions spread over.
 const SHARDS: usize = 16;
 
@@ -135,16 +139,17 @@ impl Calls {
         let record = Arc::new(record);
         self.keep_by_function(&record);
         let mut recent = lock(&self.0.recent);
-        if recent.len() >= CALLS_RECENT_MAX {
-            recent.pop_front();
-        }
         recent.push_back(record);
+        let is_long = recent.len() >= CALLS_RECENT_MAX + CALLS_LET_GO_AT_ONCE;
+        let let_go = is_long.then(|| recent.drain(..CALLS_LET_GO_AT_ONCE).collect::<Vec<_>>());
+        drop(recent);
+        drop(let_go);
     }
 
     /// The last `n` calls, newest first.
     pub fn last(&self, filter: &Filter, n: usize) -> Vec<Arc<CallRecord>> {
         match filter {
-            Filter::All => lock(&self.0.recent).iter().rev().take(n).cloned().collect(),
+            Filter::All => lock(&self.0.recent).iter().rev().take(n.min(CALLS_RECENT_MAX)).cloned().collect(),
             Filter::Function(function) => last_of(&lock(self.shard(function)), filter, n),
             Filter::Namespace(_) => {
                 newest(self.0.shards.iter().flat_map(|shard| last_of(&lock(shard), filter, n)).collect(), n)
@@ -306,7 +311,7 @@ mod tests {
     fn a_busy_function_does_not_push_out_a_quiet_one() {
         let calls = Calls::default();
         calls.record(record("quiet", 0));
-        for number in 1..=CALLS_RECENT_MAX as u32 + 1 {
+        for number in 1..=(CALLS_RECENT_MAX + CALLS_LET_GO_AT_ONCE) as u32 {
             calls.record(record("busy", number));
         }
         assert_eq!(calls.last(&Filter::All, usize::MAX).len(), CALLS_RECENT_MAX);

@@ -21,6 +21,6 @@ pub use oci::{
     Protection, Pruned, SANDBOX_SPAWNER, Used, sandbox_spawner,
 };
 pub use wasm::{
-    Answer, Bounds, COMPILE_WORKER, Ended, Instance, Left, Plan, Prepared, Running, Runtime, Status, Work,
-    compile_worker,
+    Answer, Bounds, COMPILE_WORKER, Ended, Instance, Left, Plan, Prepared, Running, Runtime, Started, Status,
+    Work, compile_worker,
 };

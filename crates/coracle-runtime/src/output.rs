@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coracle_model::{CallId, Clock, FunctionRef};
+use coracle_model::{CallId, Clock, FunctionRef, Revision};
 use coracle_observe::log_rate::{RateLimit, Verdict};
 
 use crate::capabilities::no_host;
@@ -13,19 +13,42 @@ use crate::host::{Host, Printed, Stream};
 /// The longest line, in bytes; a longer one is kept as several.
 const LINE_BYTES_MAX: usize = 16 << 10;
 
+/// What prints: a revision, whose instances share this.
+#[derive(Debug)]
+pub(crate) struct Source {
+    host: Arc<dyn Host>,
+    bucket: LogBucket,
+    function: FunctionRef,
+    revision: u32,
+    /// Whether its guests have a network of their own, and so reach nothing but what they were granted.
+    is_closed: bool,
+}
+
+impl Source {
+    pub(crate) fn new(
+        revision: &Revision,
+        host: Arc<dyn Host>,
+        clock: Arc<dyn Clock>,
+        is_closed: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            host,
+            bucket: LogBucket::new(revision.settings.limits.log_bytes_per_second, clock),
+            function: revision.function.clone(),
+            revision: revision.number,
+            is_closed,
+        })
+    }
+}
+
 /// The output of one instance.
 #[derive(Debug, Clone)]
 pub(crate) struct Output(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    host: Arc<dyn Host>,
-    bucket: Arc<LogBucket>,
-    function: FunctionRef,
-    revision: u32,
+    source: Arc<Source>,
     instance: u64,
-    /// Whether the guest has a network of its own, and so reaches nothing but what it was granted.
-    is_closed: bool,
     // Std mutex: held to append a few bytes, never over an await.
     state: Mutex<State>,
 }
@@ -73,22 +96,14 @@ impl LastWords {
 }
 
 impl Output {
-    pub(crate) fn new(
-        host: Arc<dyn Host>,
-        bucket: Arc<LogBucket>,
-        function: FunctionRef,
-        revision: u32,
-        instance: u64,
-        is_closed: bool,
-    ) -> Self {
-        let state = Mutex::default();
-        Self(Arc::new(Shared { host, bucket, function, revision, instance, is_closed, state }))
+    pub(crate) fn new(source: &Arc<Source>, instance: u64) -> Self {
+        Self(Arc::new(Shared { source: Arc::clone(source), instance, state: Mutex::default() }))
     }
 
     /// What to do about a guest that ended badly: look at its output, or grant the host that it did not find.
     pub(crate) fn hint(&self) -> String {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.heard.missed_host { no_host::HINT.to_owned() } else { logs_of(&self.0.function) }
+        if state.heard.missed_host { no_host::HINT.to_owned() } else { logs_of(&self.0.source.function) }
     }
 
     /// Names the call that is served from now on.
@@ -115,7 +130,8 @@ impl Output {
 
     /// Counts a connection that was refused.
     pub(crate) fn denied(&self) {
-        self.0.host.denied(&self.0.function);
+        let Source { host, function, .. } = &*self.0.source;
+        host.denied(function);
     }
 
     /// Sends on what stands in the buffers without the end of a line: the call is over.
@@ -170,13 +186,14 @@ impl Shared {
     fn line(&self, stream: Stream, call: Option<&CallId>, line: &[u8], heard: &mut Heard) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         for part in line.chunks(LINE_BYTES_MAX).chain(line.is_empty().then_some(line)) {
-            match self.bucket.take(part.len() + 1) {
+            match self.source.bucket.take(part.len() + 1) {
                 Ok(()) => {
                     let text = String::from_utf8_lossy(part).into_owned();
                     if stream == Stream::Stderr {
                         heard.last.hear(&text);
                     }
-                    let misses_host = self.is_closed && !heard.missed_host && no_host::is_told_by(&text);
+                    let misses_host =
+                        self.source.is_closed && !heard.missed_host && no_host::is_told_by(&text);
                     self.log(stream, call.cloned(), text);
                     if misses_host {
                         heard.missed_host = true;
@@ -193,11 +210,11 @@ impl Shared {
     }
 
     fn log(&self, stream: Stream, call: Option<CallId>, text: String) {
-        let Self { function, revision, instance, .. } = self;
-        self.host.log(Printed {
+        let Source { host, function, revision, .. } = &*self.source;
+        host.log(Printed {
             function: function.clone(),
             revision: *revision,
-            instance: *instance,
+            instance: self.instance,
             call,
             stream,
             text,
@@ -207,7 +224,7 @@ impl Shared {
 
 /// What a revision may print, over all its instances.
 #[derive(Debug)]
-pub(crate) struct LogBucket {
+struct LogBucket {
     clock: Arc<dyn Clock>,
     bytes_per_second: u64,
     // Std mutex: held for a few additions, never over an await.
@@ -215,14 +232,14 @@ pub(crate) struct LogBucket {
 }
 
 impl LogBucket {
-    pub(crate) fn new(bytes_per_second: u64, clock: Arc<dyn Clock>) -> Self {
+    fn new(bytes_per_second: u64, clock: Arc<dyn Clock>) -> Self {
         // A second's worth may come at once: a stack trace is a burst.
         let rate = Mutex::new(RateLimit::new(bytes_per_second, bytes_per_second));
         Self { clock, bytes_per_second, rate }
     }
 
     /// Takes the room for a line; without it, the first line that is dropped comes with a note to log.
-    pub(crate) fn take(&self, bytes: usize) -> Result<(), Option<String>> {
+    fn take(&self, bytes: usize) -> Result<(), Option<String>> {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         match rate.take(bytes as u64, self.clock.instant()) {
             Verdict::Pass => Ok(()),

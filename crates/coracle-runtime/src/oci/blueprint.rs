@@ -13,7 +13,7 @@ use crate::host::{Host, text_of};
 use crate::oci::image::ImageConfig;
 use crate::oci::routes::{Routes, routes};
 use crate::oci::sandbox::{self, Root, Runs, SecretFile, Spec};
-use crate::output::{LogBucket, Output};
+use crate::output::{Output, Source};
 
 /// Who a bundle's program runs as: `app` in the accounts that its root is given.
 const BUNDLE_USER: &str = "1000:1000";
@@ -32,7 +32,7 @@ const HOSTNAME_BYTES_MAX: usize = 64;
 pub struct Blueprint {
     pub(super) revision: Arc<Revision>,
     pub(super) host: Arc<dyn Host>,
-    bucket: Arc<LogBucket>,
+    source: Arc<Source>,
     pub(super) routes: Routes,
     /// The watchdog that stands before the program, if that is its contract; or why there can be none.
     pub(super) watchdog: Result<Option<Watchdog>, Problem>,
@@ -60,7 +60,8 @@ impl Blueprint {
         let watchdog = is_watched.then(|| Watchdog::parse(image, settings)).transpose();
         let port = watchdog.as_ref().ok().and_then(|watchdog| watchdog.as_ref()?.port());
         let port = port.or(settings.program.port).unwrap_or(Program::PORT);
-        let bucket = Arc::new(LogBucket::new(settings.limits.log_bytes_per_second, clock));
+        let is_closed = settings.program.network == Network::Own;
+        let source = Source::new(&revision, Arc::clone(&host), clock, is_closed);
         let routes = match settings.program.network {
             Network::Own => routes(&settings.outbound, port),
             // What reaches everything needs no way out.
@@ -68,7 +69,7 @@ impl Blueprint {
         };
         let hashing = RandomState::new();
         let secrets_then = hashing.hash_one(granted(&revision, &*host, |_| ()));
-        Self { revision, host, bucket, routes, watchdog, secrets_then, hashing }
+        Self { revision, host, source, routes, watchdog, secrets_then, hashing }
     }
 
     /// Calls at once that one instance takes.
@@ -123,10 +124,7 @@ impl Blueprint {
     }
 
     pub(super) fn output(&self, instance: u64) -> Output {
-        let Revision { function, number, .. } = &*self.revision;
-        let (host, bucket) = (Arc::clone(&self.host), Arc::clone(&self.bucket));
-        let is_closed = self.revision.settings.program.network == Network::Own;
-        Output::new(host, bucket, function.clone(), *number, instance, is_closed)
+        Output::new(&self.source, instance)
     }
 
     /// The secrets that were granted, as far as they exist; `missing` hears of the others.

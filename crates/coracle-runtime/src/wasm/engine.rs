@@ -120,9 +120,8 @@ pub(super) struct Ticker {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Counts calls that began, so that the ticker sees whether any did.
-    begun: AtomicU64,
-    running: AtomicU64,
+    /// Calls that run, and in the upper half those that ever began, so that the ticker sees whether any did.
+    calls: AtomicU64,
     asleep: AtomicBool,
     stop: AtomicBool,
 }
@@ -132,16 +131,16 @@ impl Ticker {
         let shared = Arc::new(Shared::default());
         let (engine, seen) = (engine.weak(), Arc::clone(&shared));
         let thread = thread::Builder::new().name("epoch".into()).spawn(move || {
-            let (mut begun, mut idle) = (0, 0);
+            let (mut before, mut idle) = (0, 0);
             while !seen.stop.load(Ordering::Acquire) {
                 thread::sleep(EPOCH_TICK);
                 let Some(engine) = engine.upgrade() else { return };
                 engine.increment_epoch();
                 drop(engine);
-                let now = seen.begun.load(Ordering::Relaxed);
-                let quiet = now == begun && seen.running.load(Ordering::SeqCst) == 0;
+                let now = seen.calls.load(Ordering::SeqCst);
+                let quiet = now == before && !any_runs(now);
                 idle = if quiet { idle + 1 } else { 0 };
-                begun = now;
+                before = now;
                 if idle >= IDLE_TICKS_MAX {
                     seen.sleep_until_a_call();
                     idle = 0;
@@ -154,8 +153,7 @@ impl Ticker {
 
     /// Says that a guest runs, until the answer is dropped.
     pub(super) fn running(self: &Arc<Self>) -> Ticking {
-        self.shared.begun.fetch_add(1, Ordering::Relaxed);
-        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        self.shared.calls.fetch_add(BEGUN + 1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst) {
             self.handle.unpark();
         }
@@ -163,11 +161,18 @@ impl Ticker {
     }
 }
 
+/// One call that began, in `Shared::calls`; that half may run over, the other cannot.
+const BEGUN: u64 = 1 << 32;
+
+fn any_runs(calls: u64) -> bool {
+    !calls.is_multiple_of(BEGUN)
+}
+
 impl Shared {
     fn sleep_until_a_call(&self) {
         self.asleep.store(true, Ordering::SeqCst);
-        // `asleep` is set before `running` is read, and a call does the reverse: one of the two sees the other.
-        while self.running.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::Acquire) {
+        // `asleep` is set before `calls` is read, and a call does the reverse: one of the two sees the other.
+        while !any_runs(self.calls.load(Ordering::SeqCst)) && !self.stop.load(Ordering::Acquire) {
             thread::park();
         }
         self.asleep.store(false, Ordering::SeqCst);
@@ -191,7 +196,7 @@ pub(super) struct Ticking(Arc<Ticker>);
 
 impl Drop for Ticking {
     fn drop(&mut self) {
-        self.0.shared.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.shared.calls.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capabilities::outbound::Egress;
 use crate::host::{Host, Stream};
-use crate::output::{LogBucket, Output};
+use crate::output::{Output, Source};
 use crate::wasm::limiter::Limiter;
 use crate::wasm::stream::GuestStream;
 
@@ -33,16 +33,17 @@ const RANDOM_BYTES_MAX: u64 = 1 << 20;
 pub struct Plan {
     pub(super) revision: Arc<Revision>,
     pub(super) host: Arc<dyn Host>,
-    pub(super) bucket: Arc<LogBucket>,
+    source: Arc<Source>,
     pub(super) grants: Arc<[Outbound]>,
 }
 
 impl Plan {
     pub(super) fn new(revision: Arc<Revision>, host: Arc<dyn Host>, clock: Arc<dyn Clock>) -> Self {
-        let settings = &revision.settings;
-        let bucket = Arc::new(LogBucket::new(settings.limits.log_bytes_per_second, clock));
-        let grants = settings.outbound.clone().into();
-        Self { revision, host, bucket, grants }
+        // Its requests are refused by name, and told so.
+        let is_closed = false;
+        let source = Source::new(&revision, Arc::clone(&host), clock, is_closed);
+        let grants = revision.settings.outbound.clone().into();
+        Self { revision, host, source, grants }
     }
 
     /// The revision that is run.
@@ -51,10 +52,7 @@ impl Plan {
     }
 
     pub(super) fn output(&self, instance: u64) -> Output {
-        let Revision { function, number, .. } = &*self.revision;
-        let (host, bucket) = (Arc::clone(&self.host), Arc::clone(&self.bucket));
-        // Its requests are refused by name, and told so.
-        Output::new(host, bucket, function.clone(), *number, instance, false)
+        Output::new(&self.source, instance)
     }
 
     /// A context that holds the environment that was set, the secrets that were granted, and nothing else.

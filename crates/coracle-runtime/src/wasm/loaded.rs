@@ -59,7 +59,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
 pub(super) struct Loaded {
     bytes_max: u64,
     // Std lock: held for one look-up or insertion, never over the disk.
-    programs: RwLock<HashMap<Digest, Arc<Program>>>,
+    programs: RwLock<foldhash::HashMap<Digest, Arc<Program>>>,
     bytes: AtomicU64,
     /// Advances with every load; a program remembers when it was used last.
     age: AtomicU64,
@@ -142,7 +142,7 @@ impl Loaded {
 
     fn evict(
         &self,
-        programs: &mut HashMap<Digest, Arc<Program>>,
+        programs: &mut foldhash::HashMap<Digest, Arc<Program>>,
         keep: &Digest,
         target: &Target,
     ) -> Vec<Arc<Program>> {

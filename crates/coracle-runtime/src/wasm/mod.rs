@@ -23,4 +23,4 @@ pub use compile::{COMPILE_WORKER, compile_worker};
 pub use guest::Plan;
 pub(crate) use instance::before;
 pub use instance::{Answer, Ended, Instance, Left, Running, Work};
-pub use runtime::{Bounds, Prepared, Runtime, Status};
+pub use runtime::{Bounds, Prepared, Runtime, Started, Status};

@@ -80,6 +80,15 @@ pub struct Prepared {
     pub imports: Vec<String>,
 }
 
+/// An instance that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// It is ready for a call.
+    pub instance: Instance,
+    /// Whether its code was mapped already.
+    pub was_mapped: bool,
+}
+
 /// What the runtime has and did so far.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
@@ -191,22 +200,18 @@ impl Runtime {
         Plan::new(revision, Arc::clone(&self.0.host), Arc::clone(&self.0.clock))
     }
 
-    /// Whether the code of a plan is mapped.
-    pub fn is_mapped(&self, plan: &Plan) -> bool {
-        self.0.loaded.get(&plan.revision().code.digest()).is_some()
-    }
-
     /// Starts an instance; maps the code first, if it is not.
     ///
     /// # Errors
     /// When the guest cannot start, the code cannot be mapped, or there is no room.
-    pub async fn start(&self, plan: &Arc<Plan>, deadline: Instant) -> Result<Instance, Box<Problem>> {
+    pub async fn start(&self, plan: &Arc<Plan>, deadline: Instant) -> Result<Started, Box<Problem>> {
         let artifact = plan.revision().code.digest();
-        let program = match self.0.loaded.get(&artifact) {
-            Some(program) => program,
-            None => Box::pin(self.load(artifact, None)).await?,
+        let (program, was_mapped) = match self.0.loaded.get(&artifact) {
+            Some(program) => (program, true),
+            None => (Box::pin(self.load(artifact, None)).await?, false),
         };
-        Instance::start(plan, program, &self.0.ticker, deadline).await
+        let instance = Instance::start(plan, program, &self.0.ticker, deadline).await?;
+        Ok(Started { instance, was_mapped })
     }
 
     /// What instances of a revision of a program are made by; keep it as long as the revision is current.
