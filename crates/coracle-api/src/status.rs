@@ -111,7 +111,7 @@ pub struct CodeCacheView {
     pub bytes: u64,
     /// The bound on them.
     pub bytes_max: u64,
-    /// Calls that found their code mapped.
+    /// Starts of an instance that found their code mapped.
     pub hits: u64,
     /// Calls that did not.
     pub misses: u64,

@@ -124,9 +124,7 @@ impl Front {
         let (mut head, body) = request.into_parts();
         let caller = Caller::of(&head, called.announces.then(|| inner.observe.clock.now()));
         match self.prepared(&mut head, &client, called, &caller) {
-            Ok(Prepared { revision, principal, trace }) => {
-                // The revision's name and not the request's own, which each record would keep one of.
-                let function = revision.function.clone();
+            Ok(Prepared { revision, function, principal, trace }) => {
                 let request = Box::new(Request::from_parts(head, Body::stream(Passing(body))));
                 let (id, address) = (caller.id.clone(), Some(client.address));
                 let call = Call { id, function, request, principal, trace, client: address };
@@ -171,7 +169,7 @@ impl Front {
         if let Some(started) = &caller.announced {
             head.headers.insert(START_TIME, started.clone());
         }
-        Ok(Prepared { revision, principal, trace })
+        Ok(Prepared { revision, function, principal, trace })
     }
 }
 
@@ -189,6 +187,7 @@ struct Called {
 /// A call that may be made.
 struct Prepared {
     revision: Arc<Revision>,
+    function: FunctionRef,
     principal: Principal,
     trace: Trace,
 }

@@ -15,21 +15,21 @@ use crate::room::Instances;
 /// Whoever made the calls takes it from here when nothing more can be written, and runs it.
 #[derive(Debug, Clone, Default)]
 pub struct Afterwards {
-    left: Arc<Left>,
+    chores: Arc<Chores>,
     pub(crate) is_connection: bool,
 }
 
 #[derive(Debug, Default)]
-struct Left {
-    /// Whether there is any: a connection asks whenever it is polled, and then takes no lock.
-    any: AtomicBool,
+struct Chores {
+    /// Whether there is one: a connection asks whenever it is polled, and takes no lock for it.
+    is_any: AtomicBool,
     // Std mutex: held for a push or a pop.
-    chores: Mutex<Vec<Chore>>,
+    left: Mutex<Vec<Chore>>,
 }
 
-impl Left {
-    fn chores(&self) -> MutexGuard<'_, Vec<Chore>> {
-        self.chores.lock().unwrap_or_else(PoisonError::into_inner)
+impl Chores {
+    fn left(&self) -> MutexGuard<'_, Vec<Chore>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -41,19 +41,19 @@ impl Afterwards {
 
     /// The next thing to do.
     pub fn take(&self) -> Option<Chore> {
-        if !self.left.any.load(Ordering::Acquire) {
+        if !self.chores.is_any.load(Ordering::Acquire) {
             return None;
         }
-        let mut chores = self.left.chores();
-        let chore = chores.pop();
-        self.left.any.store(!chores.is_empty(), Ordering::Release);
+        let mut left = self.chores.left();
+        let chore = left.pop();
+        self.chores.is_any.store(!left.is_empty(), Ordering::Release);
         chore
     }
 
     pub(crate) fn leave(&self, chore: Chore) {
-        let mut chores = self.left.chores();
-        chores.push(chore);
-        self.left.any.store(true, Ordering::Release);
+        let mut left = self.chores.left();
+        left.push(chore);
+        self.chores.is_any.store(true, Ordering::Release);
     }
 }
 
@@ -62,9 +62,10 @@ impl Afterwards {
 pub struct Chore {
     /// When its call ended.
     pub(crate) ended: Instant,
-    /// What is not needed any more: the call's own, and what others gave up for that. Dropped in this order: an instance
-    /// gives its slot back before its permit goes.
+    /// The instance of the call, where it serves no other. Dropped in this order: an instance gives its slot back before
+    /// its permit goes.
     pub(crate) spent: Option<Instance>,
+    /// What had to go for an instance that was kept; or that one, where there was no place for it.
     pub(crate) given_up: Vec<Instance>,
     pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) ahead: Option<Ahead>,

@@ -77,17 +77,10 @@ impl Invoke {
         }
         let begun = inner.observe.clock.instant();
         let flight = Flight::begin(inner);
-        let Call { id, function, mut request, trace, .. } = call;
+        let Call { id, mut request, trace, .. } = call;
         let room = inner.rooms.of(&revision, &inner.runtime, &inner.observe.metrics);
-        let mut recorder = Recorder::begin(
-            &inner.observe,
-            &room.metrics,
-            begun,
-            id.clone(),
-            function,
-            revision.number,
-            &request,
-        );
+        let mut recorder =
+            Recorder::begin(&inner.observe, &room.metrics, begun, id.clone(), &revision, &request);
         let limits = &revision.settings.limits;
         if let Some(problem) = too_large(&request, limits.request_body_bytes) {
             recorder.end(Some(&problem), Usage::default());
@@ -198,17 +191,17 @@ impl Invoke {
     /// Ends a call, and says what is left to do when its response is out.
     fn over(&self, pool: &Arc<Instances>, recorder: Recorder, held: Held, ended: Ended) -> Option<Chore> {
         let Ended { problem, left, memory_bytes, bytes_in, bytes_out } = ended;
-        let ended = recorder.end(problem.as_deref(), Usage { bytes_in, bytes_out, memory_bytes });
+        let at = recorder.end(problem.as_deref(), Usage { bytes_in, bytes_out, memory_bytes });
         let (spent, given_up) = match left {
             Left::Reusable(instance) => (None, pool.idle.keep(instance)),
             Left::Spent(instance) => (Some(instance), Vec::new()),
             Left::Nothing => (None, Vec::new()),
         };
-        let ahead = Ahead::of(pool, &self.0.runtime, ended);
+        let ahead = Ahead::of(pool, &self.0.runtime, at);
         // The next call may come before the chore is done, and must find its place free.
         let Held { permit, .. } = held;
         let is_any = ahead.is_some() || spent.is_some() || !given_up.is_empty();
-        is_any.then_some(Chore { ended, spent, given_up, permit: Some(permit), ahead })
+        is_any.then_some(Chore { ended: at, spent, given_up, permit: Some(permit), ahead })
     }
 }
 

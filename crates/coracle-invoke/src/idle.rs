@@ -157,7 +157,11 @@ impl<T> Idle<T> {
 
 impl<T> Drop for Idle<T> {
     fn drop(&mut self) {
-        drop(self.take_all());
+        // Those that wait give their slots back before their places go.
+        let all = std::mem::take(self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let places = all.len();
+        drop(all);
+        self.shelf.give_back(places);
     }
 }
 
@@ -218,21 +222,49 @@ mod tests {
         assert!(lock(&shelf.queue).len() <= 8);
     }
 
+    #[test]
+    fn threads_that_share_a_shelf_lose_no_place() {
+        let shelf = Shelf::new(2);
+        let all: Vec<_> = (0..3).map(|_| Idle::on(&shelf)).collect();
+        std::thread::scope(|scope| {
+            for idle in &all {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        drop(idle.keep(()));
+                        idle.take();
+                    }
+                });
+            }
+        });
+        assert_eq!(shelf.len(), all.iter().map(|idle| idle.len()).sum::<usize>());
+        drop(all);
+        assert_eq!(
+            (shelf.len(), shelf.take_place(), shelf.take_place(), shelf.take_place()),
+            (0, true, true, false)
+        );
+    }
+
     proptest::proptest! {
         #[test]
         fn there_are_never_more_than_places_and_none_is_lost(
             places in 0_u32..5,
-            steps in proptest::collection::vec((0_usize..6, proptest::bool::ANY), 1..200),
+            steps in proptest::collection::vec((0_usize..6, 0_u8..8), 1..200),
         ) {
             let shelf = Shelf::new(places);
-            let all: Vec<_> = (0..6).map(|_| Idle::on(&shelf)).collect();
+            let mut all: Vec<_> = (0..6).map(|_| Idle::on(&shelf)).collect();
             let mut held = 0_usize;
-            for (who, keeps) in steps {
-                if keeps {
-                    held += 1;
-                    held -= all[who].keep(()).len();
-                } else {
-                    held -= usize::from(all[who].take().is_some());
+            for (who, step) in steps {
+                match step {
+                    0..4 => {
+                        held += 1;
+                        held -= all[who].keep(()).len();
+                    }
+                    4..6 => held -= usize::from(all[who].take().is_some()),
+                    6 => held -= all[who].take_all().len(),
+                    _ => {
+                        held -= all[who].len();
+                        all[who] = Idle::on(&shelf);
+                    }
                 }
                 let waiting: usize = all.iter().map(|idle| idle.len()).sum();
                 proptest::prop_assert_eq!(waiting, held);

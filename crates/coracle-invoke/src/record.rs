@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coracle_model::{CallId, FunctionRef, Owner, Problem, code};
+use coracle_model::{CallId, Owner, Problem, Revision, code};
 use coracle_observe::Observe;
 use coracle_observe::calls::{CallRecord, End};
 use coracle_observe::metrics::{Class, FunctionMetrics};
@@ -27,16 +27,16 @@ impl Recorder {
         metrics: &Arc<FunctionMetrics>,
         begun: Instant,
         id: CallId,
-        function: FunctionRef,
-        revision: u32,
+        revision: &Revision,
         request: &http::Request<coracle_model::Body>,
     ) -> Self {
         metrics.started.increment();
         // The time of day of the start is worked out at the end: one clock is read here, not two.
         let record = CallRecord {
             id,
-            function,
-            revision,
+            // The revision's own name, which all its records share.
+            function: revision.function.clone(),
+            revision: revision.number,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             status: 0,
@@ -88,7 +88,7 @@ impl Recorder {
         }
     }
 
-    /// The call is over, since the moment that this gives back.
+    /// Ends the record, and gives the moment that it names as the end.
     pub(crate) fn end(mut self, problem: Option<&Problem>, usage: Usage) -> Instant {
         let ended = self.observe.clock.instant();
         self.write(problem, usage, ended);

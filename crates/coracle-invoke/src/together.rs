@@ -51,18 +51,18 @@ impl Together {
         Self { made: now, lines: std::array::from_fn(|_| Line::new()) }
     }
 
-    /// Leaves a chore of a call that ended now, and returns when its answer may go out.
+    /// Leaves a chore of a call that ended, and returns when its answer may go out.
     ///
     /// The first answer of several has its chore done after it; those behind it wait in any case, and let go of their instances meanwhile.
     pub(crate) async fn leave(&self, mut chore: Chore, after: &Afterwards, clock: &dyn Clock) {
         if after.is_connection {
-            let begun = chore.ended;
+            let begun = self.since(chore.ended);
             let line = &self.lines[line_of_this_thread()];
-            if let Some(waits) = line.stand(self.since(begun), one_more_here()) {
+            if let Some(waits) = line.stand(begun, one_more_here()) {
                 let before = line.steps.fetch_add(1, Relaxed);
                 waits.for_others(&mut chore).await;
                 let steps = line.steps.fetch_add(1, Relaxed) - before;
-                line.judge(self.since(begun), self.since(clock.instant()), steps);
+                line.judge(begun, self.since(clock.instant()), steps);
             }
         }
         if !chore.is_done() {
@@ -99,7 +99,7 @@ impl Line {
         now < self.rests_until.load(Relaxed)
     }
 
-    /// Whether an answer that waited since `begun` did so for much: for so many steps, its own first one among them.
+    /// Whether an answer that waited since `begun`, when its call ended, did so for much: for so many steps, its own first one among them.
     fn judge(&self, begun: u64, now: u64, steps: u64) {
         if now.saturating_sub(begun) <= steps.saturating_mul(us(WAIT_PER_STEP_MAX)) {
             // One that began before the rest tells nothing of what comes after it.

@@ -31,8 +31,8 @@ pub const PATH_BYTES_MAX: usize = 256;
 /// Bytes kept of the message of a call that failed.
 pub const MESSAGE_BYTES_MAX: usize = 512;
 
-/// Old calls that go at once: by then the processor's caches have forgotten them, and what comes back into them together
-/// is what the next ones are kept in.
+/// Records beyond [`CALLS_RECENT_MAX`] that go at once: each has left the processor's caches by then, and of those that are
+/// freed together, the memory is warm for the next ones.
 const CALLS_LET_GO_AT_ONCE: usize = 64;
 
 /// Locks that calls of different functions spread over.

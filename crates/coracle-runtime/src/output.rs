@@ -13,9 +13,9 @@ use crate::host::{Host, Printed, Stream};
 /// The longest line, in bytes; a longer one is kept as several.
 const LINE_BYTES_MAX: usize = 16 << 10;
 
-/// What prints: a revision, whose instances share this.
+/// Who prints: what all instances of a revision share.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct Printer {
     host: Arc<dyn Host>,
     bucket: LogBucket,
     function: FunctionRef,
@@ -24,7 +24,7 @@ pub(crate) struct Source {
     is_closed: bool,
 }
 
-impl Source {
+impl Printer {
     pub(crate) fn new(
         revision: &Revision,
         host: Arc<dyn Host>,
@@ -47,7 +47,7 @@ pub(crate) struct Output(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    source: Arc<Source>,
+    printer: Arc<Printer>,
     instance: u64,
     // Std mutex: held to append a few bytes, never over an await.
     state: Mutex<State>,
@@ -96,14 +96,14 @@ impl LastWords {
 }
 
 impl Output {
-    pub(crate) fn new(source: &Arc<Source>, instance: u64) -> Self {
-        Self(Arc::new(Shared { source: Arc::clone(source), instance, state: Mutex::default() }))
+    pub(crate) fn new(printer: &Arc<Printer>, instance: u64) -> Self {
+        Self(Arc::new(Shared { printer: Arc::clone(printer), instance, state: Mutex::default() }))
     }
 
     /// What to do about a guest that ended badly: look at its output, or grant the host that it did not find.
     pub(crate) fn hint(&self) -> String {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.heard.missed_host { no_host::HINT.to_owned() } else { logs_of(&self.0.source.function) }
+        if state.heard.missed_host { no_host::HINT.to_owned() } else { logs_of(&self.0.printer.function) }
     }
 
     /// Names the call that is served from now on.
@@ -130,7 +130,7 @@ impl Output {
 
     /// Counts a connection that was refused.
     pub(crate) fn denied(&self) {
-        let Source { host, function, .. } = &*self.0.source;
+        let Printer { host, function, .. } = &*self.0.printer;
         host.denied(function);
     }
 
@@ -186,14 +186,14 @@ impl Shared {
     fn line(&self, stream: Stream, call: Option<&CallId>, line: &[u8], heard: &mut Heard) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         for part in line.chunks(LINE_BYTES_MAX).chain(line.is_empty().then_some(line)) {
-            match self.source.bucket.take(part.len() + 1) {
+            match self.printer.bucket.take(part.len() + 1) {
                 Ok(()) => {
                     let text = String::from_utf8_lossy(part).into_owned();
                     if stream == Stream::Stderr {
                         heard.last.hear(&text);
                     }
                     let misses_host =
-                        self.source.is_closed && !heard.missed_host && no_host::is_told_by(&text);
+                        self.printer.is_closed && !heard.missed_host && no_host::is_told_by(&text);
                     self.log(stream, call.cloned(), text);
                     if misses_host {
                         heard.missed_host = true;
@@ -210,7 +210,7 @@ impl Shared {
     }
 
     fn log(&self, stream: Stream, call: Option<CallId>, text: String) {
-        let Source { host, function, revision, .. } = &*self.source;
+        let Printer { host, function, revision, .. } = &*self.printer;
         host.log(Printed {
             function: function.clone(),
             revision: *revision,

@@ -317,10 +317,10 @@ mod tests {
                 # HELP coracle_code_bytes Compiled code that is mapped, in bytes.
                 # TYPE coracle_code_bytes gauge
                 coracle_code_bytes 4096
-                # HELP coracle_code_hits_total Calls that found their code mapped.
+                # HELP coracle_code_hits_total Starts of an instance that found their code mapped.
                 # TYPE coracle_code_hits_total counter
                 coracle_code_hits_total 0
-                # HELP coracle_code_misses_total Calls that had to map their code first.
+                # HELP coracle_code_misses_total Starts of an instance that had to map their code first.
                 # TYPE coracle_code_misses_total counter
                 coracle_code_misses_total 0
                 # HELP coracle_code_evictions_total Compiled code that was let go to make room.

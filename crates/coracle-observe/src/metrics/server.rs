@@ -18,7 +18,7 @@ pub struct ServerMetrics {
     pub connections: Gauge,
     /// Bytes of compiled code that are mapped.
     pub code_bytes: Gauge,
-    /// Calls that found their code mapped.
+    /// Starts of an instance that found their code mapped.
     pub code_hits: Counter,
     /// Calls that did not.
     pub code_misses: Counter,

@@ -205,12 +205,12 @@ static TABLE: [Row; 30] = [
     ),
     counter(
         "coracle_code_hits_total",
-        "Calls that found their code mapped.",
+        "Starts of an instance that found their code mapped.",
         Source::Server(|s| s.code_hits.get()),
     ),
     counter(
         "coracle_code_misses_total",
-        "Calls that had to map their code first.",
+        "Starts of an instance that had to map their code first.",
         Source::Server(|s| s.code_misses.get()),
     ),
     counter(

@@ -13,7 +13,7 @@ use crate::host::{Host, text_of};
 use crate::oci::image::ImageConfig;
 use crate::oci::routes::{Routes, routes};
 use crate::oci::sandbox::{self, Root, Runs, SecretFile, Spec};
-use crate::output::{Output, Source};
+use crate::output::{Output, Printer};
 
 /// Who a bundle's program runs as: `app` in the accounts that its root is given.
 const BUNDLE_USER: &str = "1000:1000";
@@ -32,7 +32,7 @@ const HOSTNAME_BYTES_MAX: usize = 64;
 pub struct Blueprint {
     pub(super) revision: Arc<Revision>,
     pub(super) host: Arc<dyn Host>,
-    source: Arc<Source>,
+    printer: Arc<Printer>,
     pub(super) routes: Routes,
     /// The watchdog that stands before the program, if that is its contract; or why there can be none.
     pub(super) watchdog: Result<Option<Watchdog>, Problem>,
@@ -61,7 +61,7 @@ impl Blueprint {
         let port = watchdog.as_ref().ok().and_then(|watchdog| watchdog.as_ref()?.port());
         let port = port.or(settings.program.port).unwrap_or(Program::PORT);
         let is_closed = settings.program.network == Network::Own;
-        let source = Source::new(&revision, Arc::clone(&host), clock, is_closed);
+        let printer = Printer::new(&revision, Arc::clone(&host), clock, is_closed);
         let routes = match settings.program.network {
             Network::Own => routes(&settings.outbound, port),
             // What reaches everything needs no way out.
@@ -69,7 +69,7 @@ impl Blueprint {
         };
         let hashing = RandomState::new();
         let secrets_then = hashing.hash_one(granted(&revision, &*host, |_| ()));
-        Self { revision, host, source, routes, watchdog, secrets_then, hashing }
+        Self { revision, host, printer, routes, watchdog, secrets_then, hashing }
     }
 
     /// Calls at once that one instance takes.
@@ -124,7 +124,7 @@ impl Blueprint {
     }
 
     pub(super) fn output(&self, instance: u64) -> Output {
-        Output::new(&self.source, instance)
+        Output::new(&self.printer, instance)
     }
 
     /// The secrets that were granted, as far as they exist; `missing` hears of the others.

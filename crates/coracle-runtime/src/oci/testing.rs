@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::host::{Host, Printed, Secret};
 use crate::oci::ingress::Ingress;
 use crate::oci::pool::{Protocol, Sockets};
-use crate::output::{Output, Source};
+use crate::output::{Output, Printer};
 use crate::wasm::{Answer, Work};
 
 /// A platform that remembers what it was told.
@@ -53,7 +53,7 @@ impl Host for Told {
 /// An output that goes to `told`.
 pub(super) fn output(told: &Arc<Told>) -> Output {
     let host = Arc::clone(told) as Arc<dyn Host>;
-    Output::new(&Source::new(&revision(Limits::default()), host, Arc::new(System), true), 1)
+    Output::new(&Printer::new(&revision(Limits::default()), host, Arc::new(System), true), 1)
 }
 
 /// A program that listens: what it does with each connection is a script.

@@ -126,6 +126,13 @@ struct Shared {
     stop: AtomicBool,
 }
 
+/// One call that began, in `Shared::calls`; that half may run over, the other cannot.
+const BEGUN: u64 = 1 << 32;
+
+fn any_runs(calls: u64) -> bool {
+    !calls.is_multiple_of(BEGUN)
+}
+
 impl Ticker {
     pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
@@ -159,13 +166,6 @@ impl Ticker {
         }
         Ticking(Arc::clone(self))
     }
-}
-
-/// One call that began, in `Shared::calls`; that half may run over, the other cannot.
-const BEGUN: u64 = 1 << 32;
-
-fn any_runs(calls: u64) -> bool {
-    !calls.is_multiple_of(BEGUN)
 }
 
 impl Shared {

@@ -10,10 +10,11 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_io::IoView;
 
 use crate::capabilities::outbound::Egress;
 use crate::host::{Host, Stream};
-use crate::output::{Output, Source};
+use crate::output::{Output, Printer};
 use crate::wasm::limiter::Limiter;
 use crate::wasm::stream::GuestStream;
 
@@ -33,17 +34,17 @@ const RANDOM_BYTES_MAX: u64 = 1 << 20;
 pub struct Plan {
     pub(super) revision: Arc<Revision>,
     pub(super) host: Arc<dyn Host>,
-    source: Arc<Source>,
+    printer: Arc<Printer>,
     pub(super) grants: Arc<[Outbound]>,
 }
 
 impl Plan {
     pub(super) fn new(revision: Arc<Revision>, host: Arc<dyn Host>, clock: Arc<dyn Clock>) -> Self {
-        // Its requests are refused by name, and told so.
+        // What its guests may not reach is refused by name, and they are told so.
         let is_closed = false;
-        let source = Source::new(&revision, Arc::clone(&host), clock, is_closed);
+        let printer = Printer::new(&revision, Arc::clone(&host), clock, is_closed);
         let grants = revision.settings.outbound.clone().into();
-        Self { revision, host, source, grants }
+        Self { revision, host, printer, grants }
     }
 
     /// The revision that is run.
@@ -52,7 +53,7 @@ impl Plan {
     }
 
     pub(super) fn output(&self, instance: u64) -> Output {
-        Output::new(&self.source, instance)
+        Output::new(&self.printer, instance)
     }
 
     /// A context that holds the environment that was set, the secrets that were granted, and nothing else.
@@ -96,7 +97,9 @@ impl fmt::Debug for Plan {
 
 /// The state of one guest.
 pub(super) struct Guest {
-    wasi: WasiCtx,
+    plan: Arc<Plan>,
+    /// Made when the guest asks for it first: many a guest that answers requests never does.
+    wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
     table: ResourceTable,
     egress: Egress,
@@ -106,22 +109,19 @@ pub(super) struct Guest {
 
 impl Guest {
     /// A guest that prints to its function's log.
-    pub(super) fn new(plan: &Plan, instance: u64) -> Self {
-        let output = plan.output(instance);
-        let mut context = plan.context(&output);
-        context
-            .stdout(GuestStream::new(&output, Stream::Stdout))
-            .stderr(GuestStream::new(&output, Stream::Stderr));
-        Self::with(plan, context, output)
+    pub(super) fn new(plan: &Arc<Plan>, instance: u64) -> Self {
+        Self::with(plan, None, plan.output(instance))
     }
 
-    pub(super) fn with(plan: &Plan, mut context: WasiCtxBuilder, output: Output) -> Self {
+    /// A guest with this context; without one, it gets that of a component when it asks for it.
+    pub(super) fn with(plan: &Arc<Plan>, context: Option<&mut WasiCtxBuilder>, output: Output) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(HEADER_BYTES_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {
-            wasi: context.build(),
+            plan: Arc::clone(plan),
+            wasi: context.map(|context| Box::new(context.build())),
             http,
             table,
             egress: Egress::new(Arc::clone(&plan.grants), output.clone()),
@@ -138,7 +138,21 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let Self { plan, wasi, table, output, .. } = self;
+        let ctx = wasi.get_or_insert_with(|| {
+            let mut context = plan.context(output);
+            context
+                .stdout(GuestStream::new(output, Stream::Stdout))
+                .stderr(GuestStream::new(output, Stream::Stderr));
+            Box::new(context.build())
+        });
+        WasiCtxView { ctx, table }
+    }
+}
+
+impl IoView for Guest {
+    fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
     }
 }
 

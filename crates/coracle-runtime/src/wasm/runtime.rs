@@ -100,9 +100,9 @@ pub struct Status {
     pub mapped_bytes: u64,
     /// The bound on those bytes.
     pub mapped_bytes_max: u64,
-    /// Calls that found their code mapped.
+    /// Starts of an instance that found their code mapped.
     pub hits: u64,
-    /// Calls that had to map it.
+    /// Starts that had to map it.
     pub misses: u64,
     /// Components that were let go for others.
     pub evictions: u64,

@@ -65,7 +65,7 @@ pub(super) async fn serve(
         .stdout(Stdout(stdout))
         .stderr(GuestStream::new(&output, Stream::Stderr))
         .arg(ARGV0);
-    let guest = Guest::with(plan, context, output);
+    let guest = Guest::with(plan, Some(&mut context), output);
     let mut running: Guesting = Box::pin(run(Arc::clone(plan), Arc::clone(program), guest));
 
     let mut held = Held::default();
