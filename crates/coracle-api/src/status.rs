@@ -113,7 +113,7 @@ pub struct CodeCacheView {
     pub bytes_max: u64,
     /// Starts of an instance that found their code mapped.
     pub hits: u64,
-    /// Calls that did not.
+    /// Those that did not.
     pub misses: u64,
     /// Compiled code that was let go to make room.
     pub evictions: u64,

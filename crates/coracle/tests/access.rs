@@ -182,6 +182,20 @@ fn a_secret_is_seen_by_its_function_and_by_nobody_else() {
 }
 
 #[test]
+fn an_instance_that_was_made_before_a_secret_was_replaced_serves_with_the_new_one() {
+    let server = Server::start();
+    assert_eq!(server.run_with(&["secret", "set", "api-key"], b"old").code, 0);
+    deploy(&server, "acid", &["--secret", "api-key"]);
+    assert!(get(&server, "/function/acid/env").text().contains("API_KEY=old\n"));
+    until("one is made ahead", || {
+        let status = admin(&server, "GET", "/v1/status", b"").json();
+        (status["details"]["instances_idle"] == 1).then_some(())
+    });
+    assert_eq!(server.run_with(&["secret", "set", "api-key"], b"new").code, 0);
+    assert!(get(&server, "/function/acid/env").text().contains("API_KEY=new\n"));
+}
+
+#[test]
 fn the_text_of_a_token_is_kept_nowhere_but_where_the_command_line_finds_it() {
     let server = acid(&["--private"]);
     let made = server.ok(&["token", "create", "--scope", "call", "--label", "ci"]);

@@ -20,7 +20,7 @@ pub struct ServerMetrics {
     pub code_bytes: Gauge,
     /// Starts of an instance that found their code mapped.
     pub code_hits: Counter,
-    /// Calls that did not.
+    /// Those that did not.
     pub code_misses: Counter,
     /// Compiled code that was let go to make room.
     pub code_evictions: Counter,
